@@ -1,0 +1,230 @@
+"""Every setting of the control plane: variable, type, default, unit and meaning, in one class.
+
+`load(environ)` is pure: it returns a frozen `Config` or raises `ConfigError`
+that names every wrong variable at once. An empty value counts as unset. The
+field's metadata is what `.env.example` and the reference page are checked against.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+PLACEHOLDER_SECRETS = frozenset({"your-secret-key-here", "changeme", "change-me", "secret", "secret-key"})
+MIN_SECRET_BYTES = 32
+JWT_ALGORITHMS = ("HS256", "HS384", "HS512")
+ISOLATION_LEVELS = ("process", "confined", "namespaced")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class ConfigError(Exception):
+    """The environment cannot be used; `problems` has one sentence per variable. Exit status 78."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def _text(raw: str) -> str:
+    return raw
+
+
+def _words(raw: str) -> tuple[str, ...]:
+    return tuple(word for word in raw.replace(",", " ").split() if word)
+
+
+def _path(raw: str) -> Path:
+    return Path(raw).expanduser().absolute()
+
+
+def _flag(raw: str) -> bool:
+    match raw.lower():
+        case "1" | "true" | "yes" | "on":
+            return True
+        case "0" | "false" | "no" | "off":
+            return False
+    raise ValueError("expected true or false")
+
+
+def _seconds(raw: str) -> float:
+    """Seconds, with or without an `s` behind the number."""
+    value = float(raw.removesuffix("s"))
+    if not 0 < value < 1e9:
+        raise ValueError("expected a positive number of seconds")
+    return value
+
+
+def _count(minimum: int = 0) -> Callable[[str], int]:
+    def parse(raw: str) -> int:
+        value = int(raw)
+        if value < minimum:
+            raise ValueError(f"expected a whole number of at least {minimum}")
+        return value
+
+    return parse
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        for word in allowed:
+            if raw.lower() == word.lower():
+                return word
+        raise ValueError(f"expected one of {', '.join(allowed)}")
+
+    return parse
+
+
+def _port(raw: str) -> int:
+    value = int(raw)
+    if not 0 <= value <= 65535:
+        raise ValueError("expected a port, 0 to 65535 (0: any free one)")
+    return value
+
+
+def _secret(raw: str) -> str:
+    if raw.lower() in PLACEHOLDER_SECRETS:
+        raise ValueError("is a placeholder: remove it (one is generated and kept) or set 32 random bytes or more")
+    if len(raw.encode()) < MIN_SECRET_BYTES:
+        raise ValueError(
+            f"is shorter than {MIN_SECRET_BYTES} bytes: remove it (one is generated and kept) or set a longer one"
+        )
+    return raw
+
+
+def default_home() -> Path:
+    """`/var/lib/corral` as root, else `~/.local/share/corral`: where all data is kept."""
+    return Path("/var/lib/corral") if os.geteuid() == 0 else Path.home() / ".local/share/corral"
+
+
+def _var(name: str, parse: Callable[[str], Any], default: Any, doc: str, *, secret: bool = False) -> Any:
+    factory = attrs.Factory(default) if callable(default) else default
+    return attrs.field(
+        default=factory, repr=not secret, metadata={"name": name, "parse": parse, "doc": doc, "secret": secret}
+    )
+
+
+@frozen(kw_only=True)
+class Config:
+    """The control plane's settings, as read once at start."""
+
+    host: str = _var("HOST", _text, "127.0.0.1", "Address to listen on.")
+    port: int = _var("PORT", _port, 8000, "TCP port to listen on; 0 takes any free one.")
+    home: Path = _var("CORRAL_HOME", _path, default_home, "Folder of all data: keys, databases, instances' files.")
+    database_url: str | None = _var(
+        "DATABASE_URL", _text, None, "Postgres to use; unset: an embedded one is started.", secret=True
+    )
+    redis_url: str | None = _var(
+        "REDIS_URL", _text, None, "Redis to use; unset: an embedded Valkey is started.", secret=True
+    )
+    secret_key: str | None = _var(
+        "SECRET_KEY",
+        _secret,
+        None,
+        "Root of the encryption and JWT keys, 32 bytes or more; unset: generated and kept in CORRAL_HOME.",
+        secret=True,
+    )
+    jwt_algorithm: str = _var("JWT_ALGORITHM", _one_of(*JWT_ALGORITHMS), "HS256", "The only JWT algorithm accepted.")
+    admin_token: str | None = _var(
+        "ADMIN_TOKEN",
+        _secret,
+        None,
+        "The administrator's token; unset: generated, in CORRAL_HOME/credentials.",
+        secret=True,
+    )
+    allowed_hosts: tuple[str, ...] = _var("ALLOWED_HOSTS", _words, (), "Host names served besides the loopback ones.")
+    allowed_origins: tuple[str, ...] = _var(
+        "ALLOWED_ORIGINS", _words, (), "Browser origins served besides Corral's own."
+    )
+    trusted_proxies: tuple[str, ...] = _var(
+        "TRUSTED_PROXIES", _words, (), "Addresses or networks whose X-Forwarded-* headers count."
+    )
+    min_isolation: str = _var(
+        "MIN_ISOLATION", _one_of(*ISOLATION_LEVELS), "process", "A spec that asks for a weaker level is refused."
+    )
+    rate_limit_rps: int = _var("RATE_LIMIT_RPS", _count(), 100, "Calls per second and token; 0: no limit.")
+    deploys_per_minute: int = _var("DEPLOYS_PER_MINUTE", _count(1), 10, "Deploys per minute and owner.")
+    auth_failures_per_minute: int = _var(
+        "AUTH_FAILURES_PER_MINUTE", _count(1), 30, "Wrong tokens per minute and address before 429."
+    )
+    sample_interval_s: float = _var("SAMPLE_INTERVAL", _seconds, 1.0, "Seconds between resource samples.")
+    log_level: str = _var("LOG_LEVEL", _one_of(*LOG_LEVELS), "INFO", "Detail of the control plane's own log.")
+    log_dir: Path | None = _var(
+        "LOG_DIR", _path, None, "Folder for the control plane's log files; unset: standard error only."
+    )
+    max_instances_per_user: int = _var("MAX_INSTANCES_PER_USER", _count(1), 10, "Instances that one owner may have.")
+    max_memory_mb: int = _var("MAX_MEMORY_MB", _count(16), 1024, "Ceiling and default of an instance's memory, MiB.")
+    max_cpu_percent: int = _var(
+        "MAX_CPU_PERCENT", _count(1), 80, "Ceiling and default of an instance's CPU; 100 is one core."
+    )
+    max_disk_usage_mb: int = _var(
+        "MAX_DISK_USAGE_MB", _count(1), 2048, "Ceiling and default of an instance's disk, MiB."
+    )
+    max_processes: int = _var(
+        "MAX_PROCESSES", _count(1), 256, "Ceiling and default of an instance's processes and threads."
+    )
+    max_open_files: int = _var("MAX_OPEN_FILES", _count(64), 1024, "Ceiling and default of open files per process.")
+    max_call_timeout_s: float = _var(
+        "MAX_CALL_TIMEOUT", _seconds, 300.0, "Longest call timeout that a spec or call may ask for, seconds."
+    )
+    calls_in_flight: int = _var("CALLS_IN_FLIGHT", _count(1), 64, "Calls in flight per instance before 503 busy.")
+    start_concurrency: int = _var(
+        "START_CONCURRENCY",
+        _count(1),
+        lambda: max(2, os.cpu_count() or 2),
+        "Instances that install or start at the same time.",
+    )
+    start_timeout_s: float = _var(
+        "START_TIMEOUT", _seconds, 60.0, "Seconds an instance may take from spawn to handshake."
+    )
+    build_timeout_s: float = _var(
+        "BUILD_TIMEOUT", _seconds, 600.0, "Seconds that fetching, installing and building may take."
+    )
+    max_connections: int = _var(
+        "MAX_CONNECTIONS", _count(16), 2000, "Client connections at once; more are refused with 503."
+    )
+    buffer_max_mb: int = _var("BUFFER_MAX_MB", _count(16), 256, "All event rings and subscriber queues together, MiB.")
+    log_retention_days: int = _var("LOG_RETENTION_DAYS", _count(1), 7, "Days that instance logs are kept.")
+    log_max_mb: int = _var("LOG_MAX_MB", _count(16), 1024, "Size of all instance logs kept, MiB.")
+    metric_retention_days: int = _var("METRIC_RETENTION_DAYS", _count(1), 2, "Days that resource samples are kept.")
+    event_retention_days: int = _var("EVENT_RETENTION_DAYS", _count(1), 30, "Days that events are kept.")
+    child_env_pass: tuple[str, ...] = _var(
+        "CHILD_ENV_PASS",
+        _words,
+        (
+            "NODE_EXTRA_CA_CERTS",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "REQUESTS_CA_BUNDLE",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "NO_PROXY",
+        ),
+        "Names of the control plane's own variables that instances get too.",
+    )
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """Read a `Config` from environment variables.
+
+    Raises:
+        ConfigError: one or more variables have a value that cannot be used.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for attribute in attrs.fields(Config):
+        name = attribute.metadata["name"]
+        raw = environ.get(name, "").strip()
+        if not raw:
+            continue
+        try:
+            values[attribute.name] = attribute.metadata["parse"](raw)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise ConfigError(problems)
+    return Config(**values)

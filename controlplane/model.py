@@ -1,0 +1,209 @@
+"""The nouns that Corral keeps: users, tokens, specs, instances, incarnations, samples, events.
+
+Frozen values without behaviour; whoever holds one may pass it on. Times named
+`*_at` are aware UTC datetimes for people and the database; durations and
+deadlines are monotonic seconds (`*_s`). Sizes are bytes (`*_bytes`) or MiB (`*_mb`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from attrs import field, frozen
+
+from controlplane.core.lifecycle import Desired, State
+from controlplane.core.restart import RestartPolicy
+
+
+class Role(Enum):
+    """What a token may do; each role includes the ones before it."""
+
+    VIEWER = "viewer"
+    CALLER = "caller"
+    DEPLOYER = "deployer"
+    ADMIN = "admin"
+
+    def includes(self, other: Role) -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(other)
+
+
+class SourceType(Enum):
+    MCP_CONFIG = "mcp_config"
+    DIRECT = "direct"
+    GIT = "git"
+    ZIP = "zip"
+    TAR = "tar"
+
+
+@frozen(kw_only=True)
+class User:
+    """An owner of instances. `name` is the key."""
+
+    name: str
+    role: Role
+    disabled: bool = False
+    created_at: datetime | None = None
+
+
+@frozen(kw_only=True)
+class Token:
+    """An API token's record; the token itself is never kept, only its SHA-256."""
+
+    id: UUID
+    owner: str
+    name: str
+    role: Role
+    digest: bytes = field(repr=False)
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+@frozen(kw_only=True)
+class Principal:
+    """Who is asking: the verified owner, the role in force, and a name for rate limits and audit."""
+
+    owner: str
+    role: Role
+    token_id: str
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role is Role.ADMIN
+
+
+@frozen(kw_only=True)
+class Limits:
+    """An instance's ceilings. `cpu_percent` 100 is one core."""
+
+    memory_mb: int = 1024
+    cpu_percent: int = 80
+    disk_mb: int = 2048
+    processes: int = 256
+    open_files: int = 1024
+    call_timeout_s: float = 60.0
+
+
+@frozen(kw_only=True)
+class Command:
+    """A launch as every MCP client writes it; `env` is kept apart, in `Spec.env`."""
+
+    command: str
+    args: tuple[str, ...] = ()
+    cwd: str | None = None
+
+
+@frozen(kw_only=True)
+class Spec:
+    """What to run: one immutable revision.
+
+    `env` is `mcp_config.env` overlaid with `environment_vars`; its values are secret.
+    Exactly one of `command` (for `mcp_config`) and `source` (for `direct`) is set.
+    """
+
+    revision: int = 1
+    source_type: SourceType
+    language: str
+    command: Command | None = None
+    entry_point: str | None = None
+    source: bytes | None = field(default=None, repr=False)
+    env: Mapping[str, str] = field(factory=dict, repr=False)
+    limits: Limits = Limits()
+    restart: RestartPolicy = RestartPolicy()
+    isolation: str = "auto"
+    network: Mapping[str, Any] = field(factory=dict)
+    sessions: str = "shared"
+
+
+@frozen(kw_only=True)
+class Evidence:
+    """Why something failed, with what was seen: a post-mortem.
+
+    Kept in the deploy answer, the API, the database, the CLI and the dashboard.
+    `reason` is one sentence; `code` is a stable word (`crash_loop`, `start_timeout` …).
+    """
+
+    code: str
+    reason: str
+    phase: str
+    at: datetime
+    incarnation: int = 0
+    exit_code: int | None = None
+    signal: str | None = None
+    stderr_tail: tuple[str, ...] = ()
+    last_frames: tuple[str, ...] = ()
+    peak_memory_mb: float | None = None
+    peak_processes: int | None = None
+    ran_s: float | None = None
+    hint: str | None = None
+
+
+@frozen(kw_only=True)
+class Instance:
+    """A named, supervised server: the owner's wish and what was last seen of it."""
+
+    id: UUID
+    owner: str
+    name: str
+    spec: Spec
+    labels: Mapping[str, str] = field(factory=dict)
+    desired: Desired = Desired.RUNNING
+    state: State = State.PENDING
+    uid: int | None = None
+    """The host uid its processes run as; None while Corral itself is not root."""
+    created_at: datetime
+    updated_at: datetime
+    ever_ran: bool = False
+    """Whether this revision has completed a handshake before: decides if a failed start is retried."""
+    restarts: int = 0
+    incarnation: int = 0
+    last_error: Evidence | None = None
+
+
+@frozen(kw_only=True)
+class Incarnation:
+    """The n-th process of an instance. `exit_code` and `signal` are None while it runs."""
+
+    instance_id: UUID
+    number: int
+    pid: int
+    started_at: datetime
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    evidence: Evidence | None = None
+
+
+@frozen(kw_only=True, slots=True)
+class Sample:
+    """One look at an instance's whole process tree, and at its calls since the last look."""
+
+    at: datetime
+    cpu_percent: float
+    memory_mb: float
+    processes: int
+    open_files: int | None = None
+    calls: int = 0
+    errors: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+
+@frozen(kw_only=True, slots=True)
+class LogLine:
+    """One line that an instance printed (or that Corral says about it)."""
+
+    instance_id: UUID
+    at: datetime
+    level: str
+    stream: str
+    """`stdout`, `stderr`, `system` or `build`."""
+    incarnation: int
+    message: str
+    sanitized: bool = False
+    """Characters that Postgres refuses were replaced by visible escapes."""

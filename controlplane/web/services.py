@@ -1,0 +1,39 @@
+"""What the web layer works with: the open parts of the control plane, handed over once by `app.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+if TYPE_CHECKING:
+    from controlplane.cache import Cache
+    from controlplane.config import Config
+    from controlplane.deploy.deployer import Deployer
+    from controlplane.home import Home
+    from controlplane.hub import Hub
+    from controlplane.spawn.client import Spawner
+    from controlplane.store.base import Store
+    from controlplane.store.journal import Journal
+    from controlplane.supervise.supervisor import Supervisor
+    from controlplane.web.auth import TokenTable
+
+
+@define(kw_only=True)
+class Services:
+    """`started_at` is monotonic seconds; `stopping` turns readiness off."""
+
+    config: Config
+    home: Home
+    store: Store
+    journal: Journal
+    cache: Cache
+    hub: Hub
+    supervisor: Supervisor
+    deployer: Deployer
+    tokens: TokenTable
+    spawner: Spawner
+    version: str
+    started_at: float
+    embedded: tuple[str, ...] = ()
+    stopping: bool = False

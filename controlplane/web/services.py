@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import define
+from attrs import Factory, define
+
+from controlplane.web.guards import Guards
+from controlplane.web.meters import Meters
 
 if TYPE_CHECKING:
     from controlplane.cache import Cache
@@ -35,5 +38,7 @@ class Services:
     spawner: Spawner
     version: str
     started_at: float
+    guards: Guards = Factory(lambda self: Guards(self.config, self.tokens), takes_self=True)
+    meters: Meters = Factory(Meters)
     embedded: tuple[str, ...] = ()
     stopping: bool = False

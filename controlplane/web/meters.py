@@ -1,0 +1,40 @@
+"""What the web layer counts: requests by route and status, and connections.
+
+Plain numbers that only grow (but for `connections`), written by both doors and
+read by `/stats` and `/metrics`. Routes are a closed set of names, never paths,
+so that no client can add a label.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import define, field
+
+Route = Literal["execute", "stream", "events", "api"]
+"""`api`: everything that Quart answers."""
+
+
+@define(eq=False)
+class Meters:
+    """Totals since start."""
+
+    requests: dict[tuple[Route, int], int] = field(factory=dict)
+    """Answers by route and status."""
+    seconds: dict[Route, float] = field(factory=dict)
+    """Time from a request's head to the end of its answer, summed by route."""
+    connections: int = 0
+    """Open now."""
+    accepted: int = 0
+    refused: int = 0
+    """Turned away at MAX_CONNECTIONS, or because no file descriptor was left."""
+    cut: int = 0
+    """Ended for being too slow or idle."""
+    hot: int = 0
+    """Requests that the hot lane answered."""
+
+    def count(self, route: Route, status: int, seconds: float) -> None:
+        """Note one answer."""
+        key = (route, status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        self.seconds[route] = self.seconds.get(route, 0.0) + seconds

@@ -7,119 +7,141 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import frozen
+
+from controlplane.wire.fields import bounded, omitted_when_none
 
 Status = Literal["pending", "building", "starting", "running", "restarting", "stopping", "stopped", "failed"]
+RoleName = Literal["viewer", "caller", "deployer", "admin"]
+StreamName = Literal["stdout", "stderr", "system", "build"]
+
+TIME = {"format": "date-time"}
+USER_NAME_PATTERN = "^[a-z0-9][a-z0-9._-]{0,62}$"
+USER_NAME_EXPECTS = "1 to 63 of `a-z 0-9 . _ -`, with a letter or digit first"
+NEXT_CURSOR = "Pass it as `cursor` for the next page; null: this was the last."
 
 
 @frozen(kw_only=True)
 class EvidenceOut:
     """Why an instance failed, with what was seen (a post-mortem)."""
 
-    code: str
-    reason: str
-    phase: str
-    at: str
-    incarnation: int
-    exit_code: int | None = None
-    signal: str | None = None
-    stderr_tail: list[str] = field(factory=list)
-    last_frames: list[str] = field(factory=list)
-    peak_memory_mb: float | None = None
-    peak_processes: int | None = None
-    ran_s: float | None = None
-    hint: str | None = None
+    code: str = bounded(description="A stable word, for example `crash_loop` or `start_timeout`.")
+    reason: str = bounded(description="One sentence.")
+    phase: str = bounded(description="What the instance was doing.")
+    at: str = bounded(**TIME)
+    incarnation: int = bounded(description="The number of the process this is about.")
+    exit_code: int | None = bounded(None, description="Its exit status; null: ended by a signal, or not at all.")
+    signal: str | None = bounded(None, description="The signal that ended it, for example `SIGKILL`.")
+    stderr_tail: list[str] = bounded([], description="Its last lines on standard error.")
+    last_frames: list[str] = bounded([], description="The last messages exchanged, shortened.")
+    peak_memory_mb: float | None = bounded(None, description="Highest memory seen, MiB.")
+    peak_processes: int | None = bounded(None, description="Most processes seen.")
+    ran_s: float | None = bounded(None, description="Seconds it had been serving.")
+    hint: str | None = bounded(None, description="What to do about it.")
 
 
 @frozen(kw_only=True)
 class InstanceOut:
     """One instance: the row of a list, and the answer of deploy, start, stop and delete."""
 
-    instance_id: str
-    name: str
+    instance_id: str = bounded(format="uuid")
+    name: str = bounded(description="Unique per owner.")
     owner: str
     language: str
     source_type: str
-    status: Status
-    phase: str
-    desired: Literal["running", "stopped", "deleted"]
-    created_at: str
-    updated_at: str
-    sse_endpoint: str
-    api_endpoint: str
-    mcp_endpoint: str
-    isolation: str
-    restarts: int
-    pid: int | None = None
-    uptime_s: float | None = None
-    cpu_percent: float | None = None
-    memory_mb: float | None = None
-    processes: int | None = None
-    calls: int = 0
-    errors: int = 0
-    p50_ms: float | None = None
-    p95_ms: float | None = None
-    labels: dict[str, str] = field(factory=dict)
-    last_error: EvidenceOut | None = None
-    notes: list[str] = field(factory=list)
-    """What the caller should know: a setting that is not in force at this isolation level, a secret in `args` …"""
+    status: Status = bounded(description="What was last seen of it.")
+    phase: str = bounded(description="The step inside the status, for example `install` or `handshake`.")
+    desired: Literal["running", "stopped", "deleted"] = bounded(description="What its owner asked for.")
+    created_at: str = bounded(**TIME)
+    updated_at: str = bounded(**TIME)
+    sse_endpoint: str = bounded(description="Path of its event stream.")
+    api_endpoint: str = bounded(description="Path that calls are posted to.")
+    mcp_endpoint: str = bounded(description="Path of its standard MCP endpoint.")
+    isolation: str = bounded(description="The isolation level in force.")
+    restarts: int = bounded(description="Restarts since it was deployed or started by hand.")
+    pid: int | None = bounded(None, description="Its process; null: none now.")
+    uptime_s: float | None = bounded(None, description="Seconds since its process started.")
+    cpu_percent: float | None = bounded(None, description="CPU of its whole tree at the last sample; 100 is one core.")
+    memory_mb: float | None = bounded(None, description="Memory of its whole tree at the last sample, MiB.")
+    processes: int | None = bounded(None, description="Processes of its tree at the last sample.")
+    calls: int = bounded(0, description="Calls since the control plane started.")
+    errors: int = bounded(0, description="Calls among them that failed.")
+    p50_ms: float | None = bounded(None, description="Median latency of its calls, milliseconds.")
+    p95_ms: float | None = bounded(None, description="95th percentile of it.")
+    labels: dict[str, str] = bounded({})
+    last_error: EvidenceOut | None = bounded(None, description="Its last failure; null: none.")
+    notes: list[str] = bounded(
+        [], description="What the caller should know: a setting not in force at this level, a secret in `args` …"
+    )
 
 
 @frozen(kw_only=True)
 class InstanceDetailOut(InstanceOut):
     """All of one instance."""
 
-    revision: int
-    incarnation: int
-    mcp_config: dict[str, Any] | None = None
+    revision: int = bounded(description="Number of the spec in force.")
+    incarnation: int = bounded(description="Number of its current or last process.")
+    mcp_config: dict[str, Any] | None = bounded(
+        None, description="Its launch; what looks like a secret in `args` is redacted, `env` holds names only."
+    )
     entry_point: str | None = None
-    environment_vars: list[str] = field(factory=list)
-    """Names only; values are never given back."""
-    limits: dict[str, Any] = field(factory=dict)
-    restart: dict[str, Any] = field(factory=dict)
-    network: dict[str, Any] = field(factory=dict)
+    environment_vars: list[str] = bounded([], description="Names only; values are never given back.")
+    limits: dict[str, Any] = bounded({}, description="As in a deploy.")
+    restart: dict[str, Any] = bounded({}, description="As in a deploy.")
+    network: dict[str, Any] = bounded({}, description="As in a deploy.")
     sessions: str = "shared"
-    protocol: dict[str, Any] = field(factory=dict)
-    """`{era, version, dialect, server_info, capabilities}` as found at the last handshake."""
-    tools: list[dict[str, Any]] = field(factory=list)
-    post_mortem: EvidenceOut | None = None
+    protocol: dict[str, Any] = bounded(
+        {},
+        description="`{era, version, dialect, server_info, capabilities}` as found at the last handshake.",
+    )
+    tools: list[dict[str, Any]] = bounded([], description="Its tools as it last listed them.")
+    post_mortem: EvidenceOut | None = bounded(None, description="The last process's end, where it failed.")
 
 
 @frozen(kw_only=True)
 class InstancesOut:
+    """A page of instances, oldest first."""
+
     instances: list[InstanceOut]
-    next_cursor: str | None = None
+    next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
 
 
 @frozen(kw_only=True)
 class ToolsOut:
+    """What an instance offers, as it lists it."""
+
     tools: list[dict[str, Any]]
-    stale: bool = False
-    """The list is from before the instance stopped or restarted."""
+    stale: bool = bounded(False, description="The list is from before the instance stopped or restarted.")
 
 
 @frozen(kw_only=True)
 class LogOut:
-    timestamp: str
+    """One line that an instance printed, or that Corral says about it."""
+
+    timestamp: str = bounded(**TIME)
     log_level: str
-    stream: Literal["stdout", "stderr", "system", "build"]
+    stream: StreamName
     incarnation: int
     message: str
 
 
 @frozen(kw_only=True)
 class LogsOut:
+    """A page of log lines, oldest first."""
+
     logs: list[LogOut]
-    next_cursor: str | None = None
+    next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
 
 
 @frozen(kw_only=True)
 class MetricOut:
-    timestamp: str
-    cpu_usage: float
-    memory_usage: float
+    """One sample of an instance, or the mean of several over one `step`."""
+
+    timestamp: str = bounded(**TIME)
+    cpu_usage: float = bounded(description="Percent; 100 is one core.")
+    memory_usage: float = bounded(description="MiB.")
     processes: int
-    calls: int
+    calls: int = bounded(description="Calls since the sample before.")
     errors: int
     p50_ms: float | None = None
     p95_ms: float | None = None
@@ -127,85 +149,114 @@ class MetricOut:
 
 @frozen(kw_only=True)
 class MetricsOut:
+    """A page of samples, oldest first."""
+
     metrics: list[MetricOut]
-    next_cursor: str | None = None
+    next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
 
 
 @frozen(kw_only=True)
 class EventOut:
+    """One thing that happened."""
+
     event_id: str
-    type: str
-    timestamp: str
+    type: str = bounded(description="For example `status`, `deployed` or `post_mortem`.")
+    timestamp: str = bounded(**TIME)
     instance_id: str | None
     data: dict[str, Any]
 
 
 @frozen(kw_only=True)
 class EventsOut:
+    """A page of events, oldest first."""
+
     events: list[EventOut]
-    next_cursor: str | None = None
+    next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
 
 
 @frozen(kw_only=True)
 class TokenIn:
-    name: str = field(metadata={"schema": {"minLength": 1, "maxLength": 100}})
-    role: Literal["viewer", "caller", "deployer", "admin"]
-    expires_in: float | None = field(default=None, metadata={"schema": {"exclusiveMinimum": 0, "maximum": 315_360_000}})
-    """Seconds from now; absent: it does not expire."""
+    """A token to make. Its role is at most the maker's own."""
+
+    name: str = bounded(minLength=1, maxLength=100, description="For people: where it is used.")
+    role: RoleName
+    expires_in: float | None = bounded(
+        None, exclusiveMinimum=0, maximum=315_360_000, description="Seconds from now; absent: it does not expire."
+    )
+    owner: str | None = bounded(
+        None,
+        pattern=USER_NAME_PATTERN,
+        x_expects=USER_NAME_EXPECTS,
+        description="Whose token it is (administrators only); absent: the maker's own.",
+    )
 
 
 @frozen(kw_only=True)
 class TokenOut:
+    """A token's record; the token itself is never kept."""
+
     token_id: str
     name: str
     owner: str
     role: str
-    created_at: str
-    expires_at: str | None = None
-    last_used_at: str | None = None
-    token: str | None = None
-    """Present once, in the answer that made it."""
+    created_at: str = bounded(**TIME)
+    expires_at: str | None = bounded(None, description="Null: it does not expire.")
+    last_used_at: str | None = bounded(None, description="Null: not yet used.")
+    token: str | None = omitted_when_none(description="Present once, in the answer that made it.")
 
 
 @frozen(kw_only=True)
 class TokensOut:
+    """A page of tokens, oldest first."""
+
     tokens: list[TokenOut]
-    next_cursor: str | None = None
+    next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
 
 
 @frozen(kw_only=True)
 class UserIn:
-    name: str = field(metadata={"schema": {"pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"}})
-    role: Literal["viewer", "caller", "deployer", "admin"] = "deployer"
+    """A user to make."""
+
+    name: str = bounded(pattern=USER_NAME_PATTERN, x_expects=USER_NAME_EXPECTS)
+    role: RoleName = bounded("deployer", description="The ceiling of all the user's tokens.")
 
 
 @frozen(kw_only=True)
 class UserPatchIn:
-    role: Literal["viewer", "caller", "deployer", "admin"] | None = None
-    disabled: bool | None = None
+    """What may change on a user; absent fields stay."""
+
+    role: RoleName | None = bounded(None, description="The new ceiling of all the user's tokens.")
+    disabled: bool | None = bounded(None, description="A disabled user's tokens stop working at once.")
 
 
 @frozen(kw_only=True)
 class UserOut:
+    """An owner of instances."""
+
     name: str
     role: str
     disabled: bool
-    created_at: str
-    token: str | None = None
-    """The user's first token, present once, in the answer that made the user."""
+    created_at: str | None = bounded(None, description="Null: made with the control plane itself.")
+    token: str | None = omitted_when_none(
+        description="The user's first token, present once, in the answer that made the user."
+    )
 
 
 @frozen(kw_only=True)
 class UsersOut:
+    """A page of users, by name."""
+
     users: list[UserOut]
-    next_cursor: str | None = None
+    next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
 
 
 @frozen(kw_only=True)
 class HealthOut:
+    """Whether calls can be served, and what of the rest is away."""
+
     status: Literal["healthy", "degraded", "unhealthy"]
-    services: dict[str, str]
-    active_instances: int
+    services: dict[str, str] = bounded(description="`redis`, `postgres` and `mcp_manager`, one word each.")
+    active_instances: int = bounded(description="Instances that are running.")
     version: str
     uptime_s: float
 
@@ -214,31 +265,40 @@ class HealthOut:
 class StatsOut:
     """Totals over what the caller may see; host and control-plane facts for admins only."""
 
-    instances: dict[str, Any]
-    calls: dict[str, Any]
+    instances: dict[str, Any] = bounded(description="`{total, by_status, by_language}`.")
+    calls: dict[str, Any] = bounded(description="`{total, errors, p50_ms, p95_ms, p99_ms}` since the start.")
     restarts: int
-    fleet: dict[str, Any]
-    subscribers: int
-    orphans: int
-    dropped: dict[str, int]
-    control_plane: dict[str, Any]
-    host: dict[str, Any]
-    isolation: dict[str, Any]
+    fleet: dict[str, Any] = bounded(description="`{cpu_percent, memory_mb, processes}` of all instances.")
+    subscribers: int = bounded(description="Open event streams; for others than admins 0.")
+    orphans: int = bounded(description="Processes of Corral's that belong to nothing: always 0.")
+    dropped: dict[str, int] = bounded(description="Rows that could not be kept, by kind; admins only.")
+    control_plane: dict[str, Any] = bounded(description="The server's own process; admins only.")
+    host: dict[str, Any] = bounded(description="The machine; admins only.")
+    isolation: dict[str, Any] = bounded(description="Isolation levels in force, and the weakest allowed.")
+
+
+@frozen(kw_only=True)
+class FieldErrorOut:
+    """One wrong place of a request."""
+
+    pointer: str = bounded(description="JSON Pointer (RFC 6901); `/query/NAME` for a query parameter.")
+    message: str
 
 
 @frozen(kw_only=True)
 class ProblemOut:
     """RFC 9457 problem details, as `application/problem+json`."""
 
-    type: str
+    type: str = bounded(description="`/problems/<code>`: a page that says what it means and what to do.")
     title: str
     status: int
-    detail: str
-    code: str
-    request_id: str
-    hint: str | None = None
-    errors: list[dict[str, str]] | None = None
-    phase: str | None = None
-    exit_code: int | None = None
-    signal: str | None = None
-    stderr_tail: list[str] | None = None
+    detail: str = bounded(description="What happened.")
+    code: str = bounded(description="The stable word to program against.")
+    request_id: str = bounded(description="Also in the `X-Request-Id` header; name it in a bug report.")
+    hint: str | None = omitted_when_none(description="What to do.")
+    errors: list[FieldErrorOut] | None = omitted_when_none(description="All wrong places of the request at once.")
+    instance_id: str | None = omitted_when_none(description="The instance it is about.")
+    phase: str | None = omitted_when_none(description="What a failed instance was doing.")
+    exit_code: int | None = omitted_when_none(description="A failed instance's exit status.")
+    signal: str | None = omitted_when_none(description="The signal that ended it.")
+    stderr_tail: list[str] | None = omitted_when_none(description="Its last lines on standard error.")

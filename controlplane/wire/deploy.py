@@ -2,116 +2,170 @@
 
 Shapes and plain bounds only: what a deploy means, and what the host allows,
 is decided in `deploy/`. Unknown fields are refused by the converter.
-`metadata["schema"]` goes into the OpenAPI document as it stands, and the
-converter enforces the same keywords, so the two cannot differ.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import frozen
+
+from controlplane.wire.fields import bounded
 
 NAME_PATTERN = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 """Before folding: upper case becomes lower case, `_` and `.` become `-`."""
+NAME_EXPECTS = "1 to 63 letters, digits, `-`, `_` or `.`, with a letter or digit at both ends"
 ENV_NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]{0,127}$"
+LABEL_PATTERN = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$"
 MAX_ARGS = 256
 MAX_ARG_CHARS = 32_768
 MAX_ENV = 256
+MAX_LABELS = 32
 
-
-def bounded(default: Any = ..., /, **schema: Any) -> Any:
-    """A field whose JSON Schema keywords (`minimum`, `pattern` …) are part of the API."""
-    metadata = {"schema": schema}
-    if default is ...:
-        return field(metadata=metadata)
-    if isinstance(default, (list, dict)):
-        return field(factory=type(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+_ENV: dict[str, Any] = {
+    "maxProperties": MAX_ENV,
+    "propertyNames": {"pattern": ENV_NAME_PATTERN, "x_expects": "a letter or `_`, then letters, digits or `_`"},
+    "additionalProperties": {"maxLength": MAX_ARG_CHARS},
+}
+_LABELS: dict[str, Any] = {
+    "maxProperties": MAX_LABELS,
+    "propertyNames": {
+        "pattern": LABEL_PATTERN,
+        "x_expects": "1 to 63 letters, digits, `.`, `_`, `-` or `/`, with a letter or digit at both ends",
+    },
+    "additionalProperties": {"maxLength": 256},
+}
 
 
 @frozen(kw_only=True)
 class McpConfigIn:
     """How every MCP client writes a stdio server."""
 
-    command: str = bounded(minLength=1, maxLength=4096)
-    args: list[str] = bounded([], maxItems=MAX_ARGS)
-    env: dict[str, str] = bounded({}, maxProperties=MAX_ENV)
-    cwd: str | None = bounded(None, minLength=1, maxLength=4096)
+    command: str = bounded(minLength=1, maxLength=4096, description="The program: a name on PATH or a path.")
+    args: list[str] = bounded([], maxItems=MAX_ARGS, items={"maxLength": MAX_ARG_CHARS}, description="Its arguments.")
+    env: dict[str, str] = bounded(
+        {}, **_ENV, description="Environment variables. Values are encrypted at rest and never given back."
+    )
+    cwd: str | None = bounded(None, minLength=1, maxLength=4096, description="Working directory; absent: its own home.")
 
 
 @frozen(kw_only=True)
 class LimitsIn:
     """Each within the owner's and the operator's ceiling; absent: the ceiling itself."""
 
-    memory_mb: int | None = bounded(None, minimum=16, maximum=1_048_576)
-    cpu_percent: int | None = bounded(None, minimum=1, maximum=102_400)
-    disk_mb: int | None = bounded(None, minimum=1, maximum=16_777_216)
-    processes: int | None = bounded(None, minimum=1, maximum=65_536)
-    open_files: int | None = bounded(None, minimum=64, maximum=1_048_576)
-    call_timeout_s: float | None = bounded(None, exclusiveMinimum=0, maximum=86_400)
+    memory_mb: int | None = bounded(None, minimum=16, maximum=1_048_576, description="Memory of the tree, MiB.")
+    cpu_percent: int | None = bounded(None, minimum=1, maximum=102_400, description="CPU; 100 is one core.")
+    disk_mb: int | None = bounded(None, minimum=1, maximum=16_777_216, description="Disk, MiB.")
+    processes: int | None = bounded(None, minimum=1, maximum=65_536, description="Processes and threads.")
+    open_files: int | None = bounded(None, minimum=64, maximum=1_048_576, description="Open files per process.")
+    call_timeout_s: float | None = bounded(
+        None, exclusiveMinimum=0, maximum=86_400, description="Seconds a call may take, unless the call says less."
+    )
 
 
 @frozen(kw_only=True)
 class RestartIn:
-    mode: Literal["always", "on-failure", "never"] = "on-failure"
-    burst: int = bounded(5, minimum=1, maximum=100)
-    window_s: float = bounded(60.0, exclusiveMinimum=0, maximum=86_400)
-    max_delay_s: float = bounded(30.0, minimum=0.5, maximum=3_600)
+    """What happens when the server ends."""
+
+    mode: Literal["always", "on-failure", "never"] = bounded(
+        "on-failure", description="`on-failure`: a server that ends by itself with status 0 stays ended."
+    )
+    burst: int = bounded(5, minimum=1, maximum=100, description="Exits within the window before it counts as failed.")
+    window_s: float = bounded(60.0, exclusiveMinimum=0, maximum=86_400, description="The window, seconds.")
+    max_delay_s: float = bounded(
+        30.0, minimum=0.5, maximum=3_600, description="Ceiling of the doubling delay between starts, seconds."
+    )
 
 
 @frozen(kw_only=True)
 class NetworkIn:
-    mode: Literal["open", "allow", "none"] = "open"
-    hosts: list[str] = bounded([], maxItems=256)
+    """Where the server may connect to; in force from isolation level `namespaced` on."""
+
+    mode: Literal["open", "allow", "none"] = bounded(
+        "open", description="`open`: any public host; `allow`: only `hosts`; `none`: nothing."
+    )
+    hosts: list[str] = bounded(
+        [], maxItems=256, items={"minLength": 1, "maxLength": 261}, description="`host` or `host:port`."
+    )
 
 
 @frozen(kw_only=True)
 class MountIn:
-    source: str = bounded(minLength=1, maxLength=4096)
-    target: str = bounded(minLength=1, maxLength=4096)
-    mode: Literal["ro", "rw"] = "ro"
+    """A host directory shown to the server, only under the operator's `ALLOWED_MOUNTS`."""
+
+    source: str = bounded(minLength=1, maxLength=4096, description="Path on the host.")
+    target: str = bounded(minLength=1, maxLength=4096, description="Path that the server sees.")
+    mode: Literal["ro", "rw"] = bounded("ro", description="Read only, or read and write.")
 
 
 @frozen(kw_only=True)
 class DeployIn:
     """What to run and how."""
 
-    name: str = bounded(pattern=NAME_PATTERN)
-    source_type: Literal["mcp_config", "git", "zip", "tar", "direct"]
-    mcp_config: McpConfigIn | None = None
-    source_url: str | None = bounded(None, minLength=1, maxLength=4096)
-    source_ref: str | None = bounded(None, minLength=1, maxLength=256)
-    source_subdir: str | None = bounded(None, minLength=1, maxLength=1024)
-    source_data: str | None = bounded(None, minLength=1)
-    language: str | None = bounded(None, minLength=1, maxLength=32)
-    entry_point: str | None = bounded(None, minLength=1, maxLength=255)
-    dependencies: list[str] = bounded([], maxItems=500)
-    build_command: str | None = bounded(None, minLength=1, maxLength=4096)
-    environment_vars: dict[str, str] = bounded({}, maxProperties=MAX_ENV)
-    limits: LimitsIn = LimitsIn()
-    restart: RestartIn = RestartIn()
-    isolation: Literal["auto", "process", "confined", "namespaced"] = "auto"
-    network: NetworkIn = NetworkIn()
-    mounts: list[MountIn] = bounded([], maxItems=64)
-    sessions: Literal["shared", "per-session"] = "shared"
-    labels: dict[str, str] = bounded({}, maxProperties=32)
+    name: str = bounded(
+        pattern=NAME_PATTERN,
+        x_expects=NAME_EXPECTS,
+        description="Unique per owner. Upper case is folded to lower case, `_` and `.` to `-`.",
+    )
+    source_type: Literal["mcp_config", "git", "zip", "tar", "direct"] = bounded(
+        description="Where the server comes from: `mcp_config` is a command, `direct` one file in `source_data`."
+    )
+    mcp_config: McpConfigIn | None = bounded(None, description="The launch, for `mcp_config`.")
+    source_url: str | None = bounded(
+        None, minLength=1, maxLength=4096, description="https address of a git repository (`#ref` allowed) or archive."
+    )
+    source_ref: str | None = bounded(None, minLength=1, maxLength=256, description="Branch, tag or commit.")
+    source_subdir: str | None = bounded(None, minLength=1, maxLength=1024, description="Folder inside the source.")
+    source_data: str | None = bounded(
+        None, minLength=1, description="Base64: an archive, or for `direct` the file itself, written as `entry_point`."
+    )
+    language: str | None = bounded(
+        None, minLength=1, maxLength=32, description="`python`, `node`, `typescript`, `go`, `rust` …; absent: guessed."
+    )
+    entry_point: str | None = bounded(None, minLength=1, maxLength=255, description="The file to run.")
+    dependencies: list[str] = bounded(
+        [], maxItems=500, items={"minLength": 1, "maxLength": 512}, description="Packages to install, by name."
+    )
+    build_command: str | None = bounded(None, minLength=1, maxLength=4096, description="An own build step.")
+    environment_vars: dict[str, str] = bounded({}, **_ENV, description="Added to `mcp_config.env`, and wins over it.")
+    limits: LimitsIn = bounded(LimitsIn(), description="Resource ceilings.")
+    restart: RestartIn = bounded(RestartIn(), description="Restart policy.")
+    isolation: Literal["auto", "process", "confined", "namespaced"] = bounded(
+        "auto", description="The level to run at; what the host cannot give is refused, never weakened."
+    )
+    network: NetworkIn = bounded(NetworkIn(), description="Egress policy.")
+    mounts: list[MountIn] = bounded([], maxItems=64, description="Host directories to show.")
+    sessions: Literal["shared", "per-session"] = bounded(
+        "shared", description="Whether MCP clients with sessions share one process."
+    )
+    labels: dict[str, str] = bounded({}, **_LABELS, description="Small string map; lists can be filtered by it.")
 
 
 @frozen(kw_only=True)
 class PatchIn:
     """What may change on a deployed instance; absent fields stay."""
 
-    limits: LimitsIn | None = None
-    restart: RestartIn | None = None
-    network: NetworkIn | None = None
-    labels: dict[str, str] | None = bounded(None, maxProperties=32)
+    limits: LimitsIn | None = bounded(None, description="Resource ceilings.")
+    restart: RestartIn | None = bounded(None, description="Restart policy.")
+    network: NetworkIn | None = bounded(None, description="Egress policy.")
+    labels: dict[str, str] | None = bounded(None, **_LABELS, description="Replaces all labels.")
 
 
 @frozen(kw_only=True)
 class ExecuteIn:
     """One JSON-RPC request to the instance; the envelope is Corral's."""
 
-    method: str = bounded(minLength=1, maxLength=256)
-    params: dict[str, Any] | list[Any] | None = None
-    timeout_s: float | None = bounded(None, exclusiveMinimum=0, maximum=86_400)
+    method: str = bounded(
+        pattern="^[^\\x00-\\x1f\\x7f]+$",
+        x_expects="a method name without control characters",
+        minLength=1,
+        maxLength=256,
+        description="For example `tools/list`.",
+    )
+    params: dict[str, Any] | list[Any] | None = bounded(None, description="Passed on unchanged.")
+    timeout_s: float | None = bounded(
+        None,
+        exclusiveMinimum=0,
+        maximum=86_400,
+        description="Seconds to wait for the answer; absent: the instance's own.",
+    )

@@ -1,0 +1,135 @@
+"""JSON Schemas of the API's attrs classes, for the OpenAPI document.
+
+msgspec reads the classes; what it cannot know is added from the fields'
+metadata: the keywords that the converter enforces, and descriptions. Requests
+are closed (an unknown member is refused); answers are open, since a later
+version may say more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+import msgspec
+
+from controlplane.wire.fields import OMITTED_WHEN_NONE
+
+REF_TEMPLATE = "#/components/schemas/{name}"
+
+
+def components(requests: Iterable[type], answers: Iterable[type]) -> dict[str, dict[str, Any]]:
+    """The `components/schemas` member: every class named, and every class that these contain.
+
+    Args:
+        requests: Classes that bodies are parsed into.
+        answers: Classes that answers are made of.
+    """
+    bodies = {cls.__name__ for cls in _closure(requests)}
+    classes = list(_closure([*requests, *answers]))
+    _, schemas = msgspec.json.schema_components(classes, ref_template=REF_TEMPLATE)
+    for cls in classes:
+        _complete(schemas[cls.__name__], cls, closed=cls.__name__ in bodies)
+    return {name: schemas[name] for name in sorted(schemas)}
+
+
+def reference(cls: type) -> dict[str, str]:
+    """A `$ref` to one of the components."""
+    return {"$ref": REF_TEMPLATE.format(name=cls.__name__)}
+
+
+def property_of(attribute: attrs.Attribute[Any]) -> dict[str, Any]:
+    """The schema of one scalar field by itself, as a query parameter needs it."""
+    return _merged(_own_order(msgspec.json.schema(_not_null(attribute.type)), attribute.type), _keywords(attribute))
+
+
+def _closure(roots: Iterable[type]) -> Iterator[type]:
+    """The classes and, once each, all attrs classes that their fields mention."""
+    seen: set[type] = set()
+    waiting = list(roots)
+    while waiting:
+        cls = waiting.pop(0)
+        if cls in seen:
+            continue
+        seen.add(cls)
+        yield cls
+        attrs.resolve_types(cls)
+        waiting.extend(inner for attribute in attrs.fields(cls) for inner in _mentioned(attribute.type))
+
+
+def _mentioned(annotation: Any) -> Iterator[type]:
+    if attrs.has(annotation):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _mentioned(argument)
+
+
+def _complete(schema: dict[str, Any], cls: type, *, closed: bool) -> None:
+    """Add to one object schema what msgspec does not know."""
+    schema.pop("title", None)
+    properties = schema["properties"]
+    for attribute in attrs.fields(cls):
+        schema_of = _own_order(properties[attribute.name], attribute.type)
+        if attribute.metadata.get(OMITTED_WHEN_NONE):
+            schema_of = _never_null(schema_of)
+        properties[attribute.name] = _merged(schema_of, _keywords(attribute))
+    if closed:
+        schema["additionalProperties"] = False
+    else:
+        schema["required"] = [a.name for a in attrs.fields(cls) if not a.metadata.get(OMITTED_WHEN_NONE)]
+    if not schema["required"]:
+        del schema["required"]
+
+
+def _keywords(attribute: attrs.Attribute[Any]) -> dict[str, Any]:
+    return _public(attribute.metadata.get("schema", {}))
+
+
+def _public(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords without those that only steer messages."""
+    return {
+        key: _public(value) if isinstance(value, Mapping) else value
+        for key, value in schema.items()
+        if not key.startswith("x_")
+    }
+
+
+def _merged(schema: dict[str, Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay keywords over a property: bounds where the type is stated, the description on top."""
+    merged = dict(schema)
+    target = merged
+    if "anyOf" in merged:
+        merged["anyOf"] = [dict(branch) for branch in merged["anyOf"]]
+        target = merged["anyOf"][0]
+    for key, value in keywords.items():
+        if key == "description":
+            merged[key] = value
+        elif isinstance(value, Mapping) and isinstance(target.get(key), Mapping):
+            target[key] = {**target[key], **value}
+        else:
+            target[key] = value
+    return merged
+
+
+def _own_order(schema: dict[str, Any], annotation: Any) -> dict[str, Any]:
+    """Put a Literal's words in the order they are written in (msgspec sorts them), and name their type."""
+    for literal in (annotation, *get_args(annotation)):
+        if get_origin(literal) is Literal:
+            words = {"type": "string", "enum": list(get_args(literal))}
+            if "anyOf" in schema:
+                return {**schema, "anyOf": [words, *(b for b in schema["anyOf"] if "enum" not in b)]}
+            return {**schema, **words}
+    return schema
+
+
+def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A member that is left out instead of null."""
+    (only,) = (branch for branch in schema["anyOf"] if branch != {"type": "null"})
+    return dict(only)
+
+
+def _not_null(annotation: Any) -> Any:
+    """The `X` of `X | None`: a query parameter is absent, never null."""
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    return members[0] if len(members) == 1 and type(None) in get_args(annotation) else annotation

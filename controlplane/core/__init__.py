@@ -1,0 +1,1 @@
+"""Pure decisions: bytes, times and numbers in, values out."""

@@ -1,0 +1,1 @@
+"""The Model Context Protocol towards a child: framing, handshake, calls."""

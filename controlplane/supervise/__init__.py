@@ -1,0 +1,1 @@
+"""One nursery per instance: prepare, start, serve, restart, stop."""

@@ -1,0 +1,76 @@
+"""Cut a child's byte stream into lines, with a bound.
+
+MCP over stdio is newline-delimited JSON (spec, transports/stdio). A line that
+outgrows the bound is skipped, not buffered: memory stays flat however long it
+is, and whether a line passes depends on its length alone, never on how the
+bytes were chunked.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field, frozen
+
+
+@frozen
+class Oversized:
+    """A line that was skipped; `size_bytes` without its newline."""
+
+    size_bytes: int
+
+
+@define
+class LineSplitter:
+    """Feed it chunks, get whole lines. `max_line_bytes` excludes the newline.
+
+    A trailing carriage return is removed; empty lines are dropped.
+    """
+
+    max_line_bytes: int
+    _parts: list[bytes] = field(factory=list, init=False)
+    _size: int = field(default=0, init=False)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes held of a line that has not ended yet."""
+        return self._size if self._size <= self.max_line_bytes else 0
+
+    def feed(self, data: bytes) -> list[bytes | Oversized]:
+        """Return the lines that `data` completes, in order."""
+        first, *rest = data.split(b"\n")
+        if not rest:
+            self._extend(first)
+            return []
+        self._extend(first)
+        lines = self._end_line()
+        for segment in rest[:-1]:
+            lines += self._one(segment)
+        self._extend(rest[-1])
+        return lines
+
+    def close(self) -> list[bytes | Oversized]:
+        """Return the last, unterminated line, if there is one."""
+        return self._end_line() if self._size else []
+
+    def _extend(self, segment: bytes) -> None:
+        if not segment:
+            return
+        self._size += len(segment)
+        if self._size <= self.max_line_bytes + 1:  # one more for a carriage return
+            self._parts.append(segment)
+        else:
+            self._parts.clear()
+
+    def _end_line(self) -> list[bytes | Oversized]:
+        size, self._size = self._size, 0
+        if size > self.max_line_bytes + 1:
+            self._parts.clear()
+            return [Oversized(size)]
+        line = b"".join(self._parts) if len(self._parts) != 1 else self._parts[0]
+        self._parts.clear()
+        return self._one(line)
+
+    def _one(self, line: bytes) -> list[bytes | Oversized]:
+        line = line.removesuffix(b"\r")
+        if len(line) > self.max_line_bytes:
+            return [Oversized(len(line))]
+        return [line] if line else []

@@ -1,0 +1,198 @@
+"""Make an instance ready to launch: its folder, its user, its source, its environment.
+
+    CORRAL_HOME/instances/<id>/   Corral's own, so that no server can swap what is in it for a link
+        home/                     HOME: caches of npx and uvx; this and the next are the instance's user's alone
+        work/                     the source; default working folder
+        tmp/                      /tmp, where the host can give one of its own
+
+Everything here happens while the instance has no process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define
+
+from controlplane.deploy.plan import notes_on
+from controlplane.errors import SourceRejected
+from controlplane.supervise.launch import Launch
+from runtimes import catalog
+
+if TYPE_CHECKING:
+    from controlplane.config import Config
+    from controlplane.deploy.toolchain import Toolchain
+    from controlplane.model import Instance, Limits, Spec
+    from controlplane.spawn.uids import UidPool
+    from controlplane.supervise.launch import Report
+
+TMP = Path("/tmp")  # noqa: S108
+MIN_DATA_MB = 512
+"""Node does not start below this RLIMIT_DATA; a smaller memory limit is the watchdog's business."""
+FOLDERS = ("home", "work", "tmp")
+
+
+@define(eq=False)
+class HostPrepare:
+    """Prepares instances on this machine; `private_tmp` says whether the host can give each its own /tmp."""
+
+    config: Config
+    instances: Path
+    toolchain: Toolchain
+    uids: UidPool
+    private_tmp: bool
+    environ: Mapping[str, str]
+    """The control plane's own environment, for the names in CHILD_ENV_PASS."""
+
+    async def prepare(self, instance: Instance, report: Report) -> Launch:
+        """See `supervise.launch.Prepare`."""
+        report("prepare", "folder and user")
+        spec = instance.spec
+        self._check_tools(spec)
+        uid = self.uids.claim(instance.uid)
+        folder = self.instances / str(instance.id)
+        private = self.private_tmp and not self.instances.is_relative_to(TMP)
+        await trio.to_thread.run_sync(_make_folder, folder, spec, uid, folder / "tmp" if private else None)
+        argv, env = self._command(spec)
+        return Launch(
+            argv=argv,
+            env=self._environment(folder, private) | env | dict(spec.env),
+            cwd=_cwd(spec, folder),
+            uid=uid,
+            rlimits=_rlimits(spec.limits, own_user=uid is not None),
+            private_tmp=str(folder / "tmp") if private else None,
+            isolation="process",
+            notes=notes_on(spec),
+        )
+
+    async def discard(self, instance: Instance) -> None:
+        """See `supervise.launch.Prepare`."""
+        await trio.to_thread.run_sync(_remove, self.instances / str(instance.id))
+        if instance.uid is not None:
+            self.uids.release(instance.uid)
+
+    def _check_tools(self, spec: Spec) -> None:
+        command = (
+            spec.command.command if spec.command else catalog.recipe(spec.language, spec.entry_point or "").needs[0]
+        )
+        if self.toolchain.missing([command]) and command in self.toolchain.tools:
+            raise SourceRejected(
+                f"this host has no {command}", hint="corral doctor says what is missing and how to get it"
+            )
+
+    def _command(self, spec: Spec) -> tuple[tuple[str, ...], dict[str, str]]:
+        if spec.command is not None:
+            return (spec.command.command, *spec.command.args), {}
+        recipe = catalog.recipe(spec.language, spec.entry_point or "")
+        return recipe.argv, dict(recipe.env)
+
+    def _environment(self, folder: Path, private: bool) -> dict[str, str]:
+        """The allow-listed ground that a spec's own variables stand on."""
+        home = str(folder / "home")
+        passed = {name: self.environ[name] for name in self.config.child_env_pass if name in self.environ}
+        return passed | {
+            "PATH": self.toolchain.path,
+            "HOME": home,
+            "USER": "corral",
+            "LOGNAME": "corral",
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            "TMPDIR": "/tmp" if private else str(folder / "tmp"),  # noqa: S108
+            "PYTHONUNBUFFERED": "1",
+            "npm_config_cache": f"{home}/.npm",
+            "npm_config_update_notifier": "false",
+            "npm_config_fund": "false",
+            "npm_config_audit": "false",
+            "UV_CACHE_DIR": f"{home}/.cache/uv",
+            "UV_NO_PROGRESS": "1",
+        }
+
+
+def _rlimits(limits: Limits, *, own_user: bool) -> dict[str, int]:
+    """RLIMIT_NPROC counts per user, so it means something only where the instance has one of its own."""
+    mib = 2**20
+    rlimits = {
+        "NOFILE": limits.open_files,
+        "FSIZE": limits.disk_mb * mib,
+        "DATA": max(MIN_DATA_MB, limits.memory_mb) * mib,
+    }
+    return rlimits | ({"NPROC": limits.processes} if own_user else {})
+
+
+def _cwd(spec: Spec, folder: Path) -> str:
+    work = folder / "work"
+    cwd = spec.command.cwd if spec.command else None
+    return str(work / cwd) if cwd is not None else str(work)
+
+
+def _make_folder(folder: Path, spec: Spec, uid: int | None, private_tmp: Path | None) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o711 if uid is not None else 0o700)
+    for name in FOLDERS:
+        part = folder / name
+        part.mkdir(mode=0o700, exist_ok=True)
+        if uid is not None and (before := part.stat().st_uid) != uid:
+            _give(part, before, uid)
+    if spec.source is not None and spec.entry_point is not None:
+        _write(folder / "work" / spec.entry_point, spec.source)
+    for wanted in _wanted_tmp_folders(spec):
+        _make_below_tmp(wanted, private_tmp or TMP, uid)
+
+
+def _wanted_tmp_folders(spec: Spec) -> list[Path]:
+    """Folders below /tmp that the command names: they are made, so that the classic examples work."""
+    if spec.command is None:
+        return []
+    words = [*spec.command.args, *([spec.command.cwd] if spec.command.cwd else [])]
+    paths = [Path(word) for word in words if word.startswith(f"{TMP}/")]
+    return [path for path in paths if ".." not in path.parts and not path.suffix]
+
+
+def _make_below_tmp(wanted: Path, root: Path, uid: int | None) -> None:
+    """Make `wanted` (below /tmp) inside `root`, never following a link that somebody put there."""
+    here = root
+    for part in wanted.relative_to(TMP).parts:
+        here = here / part
+        try:
+            here.mkdir(mode=0o700)
+        except FileExistsError:
+            if here.is_symlink() or not here.is_dir():
+                return  # a file or a link: the server will say what it thinks of it
+        else:
+            if uid is not None:
+                os.chown(here, uid, uid, follow_symlinks=False)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace the file whole; what a server wrote into its own source does not outlive a start."""
+    staged = path.with_name(f".{path.name}.new")
+    staged.unlink(missing_ok=True)
+    fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        owner = path.parent.stat()
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+    staged.replace(path)
+
+
+def _give(folder: Path, before: int, uid: int) -> None:
+    """Hand a tree from one user to another. Links are changed, not followed; what belongs to neither is left alone."""
+    for at, folders, files in os.walk(folder, topdown=False):
+        for name in (*folders, *files):
+            path = os.path.join(at, name)
+            if os.lstat(path).st_uid == before:
+                os.chown(path, uid, uid, follow_symlinks=False)
+    os.chown(folder, uid, uid)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise OSError(f"{folder} could not be removed whole")

@@ -1,0 +1,315 @@
+"""Numbered events and their fan-out to SSE subscribers.
+
+The hub owns one topic per instance, one per owner and one of the whole fleet.
+Publishing never waits and never fails: a subscriber that does not keep up
+loses its own stream (after a last `lagged` event), nobody else's. An event is
+encoded once however many subscribers it has.
+
+Numbers are per topic and consecutive; the id `<epoch>-<number>` names the
+control plane's life too, so a reader from an earlier life gets an explicit
+`gap` instead of a wrong replay.
+
+Snapshot and subscription happen in one step without an await, so no event can
+slip in between.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+from uuid import UUID
+
+import trio
+from attrs import define, field, frozen
+
+from controlplane.core.jsonrpc import encode
+from controlplane.core.replay import Ring
+
+HEARTBEAT_S = 15.0
+"""A real event, so that a reader can tell a quiet stream from a dead one."""
+QUEUE_MAX_EVENTS = 256
+QUEUE_MAX_BYTES = 2 * 2**20
+"""Per subscriber; one event larger than this may pass alone."""
+PER_INSTANCE_ONLY = frozenset({"log", "notification"})
+"""Too many for the fleet's streams; they are on the instance's own."""
+
+Topic = UUID | str | None
+"""An instance's id, an owner's name, or None for the whole fleet."""
+
+
+@frozen(kw_only=True, slots=True)
+class Event:
+    """Something that happened; `data` holds JSON values."""
+
+    at: datetime
+    type: str
+    instance_id: UUID | None
+    owner: str | None
+    data: Mapping[str, Any]
+
+
+@frozen(kw_only=True)
+class HubStatistics:
+    """What the hub holds now, and what it has cut so far."""
+
+    topics: int
+    subscribers: int
+    buffered_bytes: int
+    published: int
+    lagged: int
+
+
+@define(eq=False)
+class Subscription:
+    """One subscriber's queue of encoded frames. A context manager; closing is idempotent."""
+
+    topic: Topic
+    _hub: Hub
+    _frames: list[bytes] = field(factory=list, init=False)
+    _size: int = field(default=0, init=False)
+    _task: trio.lowlevel.Task | None = field(default=None, init=False)
+    closed: bool = field(default=False, init=False)
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._size
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+        self._clear()
+
+    async def take(self) -> bytes:
+        """Wait for frames and return all that are queued, joined.
+
+        Raises:
+            trio.EndOfChannel: the subscription is closed and everything was handed out.
+        """
+        if not self._frames:
+            if self.closed:
+                raise trio.EndOfChannel
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+            if not self._frames:
+                raise trio.EndOfChannel
+        data = b"".join(self._frames)
+        self._clear()
+        return data
+
+    def close(self) -> None:
+        """End the stream; what is queued may still be taken."""
+        if not self.closed:
+            self.closed = True
+            self._hub._forget(self)
+            self._wake()
+
+    def push(self, frame: bytes) -> bool:
+        """Queue one frame; False when it does not fit and the subscriber must go."""
+        if self._frames and (len(self._frames) >= QUEUE_MAX_EVENTS or self._size + len(frame) > QUEUE_MAX_BYTES):
+            return False
+        self.force(frame)
+        return True
+
+    def force(self, frame: bytes) -> None:
+        """Queue one frame beyond the bound: replays (bounded by the ring) and last words."""
+        self._frames.append(frame)
+        self._size += len(frame)
+        self._hub._buffered += len(frame)
+        self._wake()
+
+    def _clear(self) -> None:
+        self._frames.clear()
+        self._hub._buffered -= self._size
+        self._size = 0
+
+    def _wake(self) -> None:
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    def _abort(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+@define
+class _Channel:
+    """One topic's ring and its subscribers."""
+
+    ring: Ring = field(factory=Ring)
+    subscribers: set[Subscription] = field(factory=set)
+
+
+@define(eq=False)
+class Hub:
+    """Publish and subscribe. `max_bytes` bounds all rings and queues together."""
+
+    max_bytes: int
+    epoch: str = field(factory=lambda: secrets.token_hex(4))
+    _channels: dict[Topic, _Channel] = field(factory=dict, init=False)
+    _subscribers: int = field(default=0, init=False)
+    _buffered: int = field(default=0, init=False)
+    _published: int = field(default=0, init=False)
+    _lagged: int = field(default=0, init=False)
+    _closed: bool = field(default=False, init=False)
+
+    def publish_nowait(
+        self, type_: str, *, instance_id: UUID | None, owner: str | None, data: Mapping[str, Any], ring: bool = True
+    ) -> Event:
+        """Number, keep and fan out one event. With `ring=False` only those listening now get it."""
+        event = Event(at=datetime.now(UTC), type=type_, instance_id=instance_id, owner=owner, data=data)
+        self._published += 1
+        body: bytes | None = None
+        topics: tuple[Topic, ...] = (instance_id,) if type_ in PER_INSTANCE_ONLY else (instance_id, owner, None)
+        for topic in dict.fromkeys(topics):
+            channel = self._channels.get(topic)
+            if channel is None:
+                if not ring:
+                    continue
+                channel = self._channels[topic] = _Channel()
+            if ring or channel.subscribers:
+                body = body or _body(event)
+                self._deliver(channel, body, keep=ring)
+        if self._buffered > self.max_bytes:
+            self._relieve()
+        return event
+
+    def subscribe(
+        self, *, instance_id: UUID | None = None, owner: str | None = None, last_event_id: str | None = None
+    ) -> Subscription:
+        """Open a stream: `connected`, then the replay (or a `gap`), then what happens from now on.
+
+        Args:
+            instance_id: One instance's stream; else the fleet's.
+            owner: Whose fleet; None is everybody's, for administrators.
+            last_event_id: The id of the last event that the reader saw.
+        """
+        topic: Topic = instance_id if instance_id is not None else owner
+        channel = self._channels.setdefault(topic, _Channel())
+        subscription = Subscription(topic, self)
+        if self._closed:
+            subscription.closed = True
+            return subscription
+        now = datetime.now(UTC)
+        greeting = Event(at=now, type="connected", instance_id=instance_id, owner=owner, data={})
+        subscription.force(self._frame(channel, _body(greeting)))
+        if last_event_id:
+            self._replay(subscription, channel, last_event_id, instance_id)
+        channel.subscribers.add(subscription)
+        self._subscribers += 1
+        return subscription
+
+    def has_subscribers(self, instance_id: UUID | None) -> bool:
+        channel = self._channels.get(instance_id)
+        return bool(channel and channel.subscribers)
+
+    def forget_topic(self, instance_id: UUID) -> None:
+        """An instance is gone: end its streams and drop its ring."""
+        channel = self._channels.pop(instance_id, None)
+        if channel is not None:
+            self._buffered -= channel.ring.size_bytes
+            channel.ring.clear()
+            for subscription in list(channel.subscribers):
+                subscription.close()
+
+    def heartbeat(self) -> None:
+        """Push one `heartbeat` to everybody; it is not numbered."""
+        body = _body(Event(at=datetime.now(UTC), type="heartbeat", instance_id=None, owner=None, data={}))
+        for channel in list(self._channels.values()):
+            frame = self._frame(channel, body)
+            for subscription in list(channel.subscribers):
+                if not subscription.push(frame):
+                    self._cut(subscription)
+
+    async def run_heartbeats(self) -> None:
+        """Service loop."""
+        while True:
+            await trio.sleep(HEARTBEAT_S)
+            self.heartbeat()
+
+    def close(self) -> None:
+        """Tell every subscriber `shutdown` and end its stream; later subscriptions end at once."""
+        self._closed = True
+        body = _body(Event(at=datetime.now(UTC), type="shutdown", instance_id=None, owner=None, data={}))
+        for channel in list(self._channels.values()):
+            for subscription in list(channel.subscribers):
+                subscription.force(self._frame(channel, body))
+                subscription.close()
+
+    def statistics(self) -> HubStatistics:
+        return HubStatistics(
+            topics=len(self._channels),
+            subscribers=self._subscribers,
+            buffered_bytes=self._buffered,
+            published=self._published,
+            lagged=self._lagged,
+        )
+
+    def _frame(self, channel: _Channel, body: bytes, number: int | None = None) -> bytes:
+        number = channel.ring.last if number is None else number
+        return b"id: %b-%d\ndata: %b\n\n" % (self.epoch.encode(), number, body)
+
+    def _deliver(self, channel: _Channel, body: bytes, *, keep: bool) -> None:
+        # An event outside the ring repeats the newest number: a reader that returns with it has missed nothing numbered.
+        frame = self._frame(channel, body, channel.ring.last + 1 if keep else None)
+        if keep:
+            before = channel.ring.size_bytes
+            channel.ring.append(frame)
+            self._buffered += channel.ring.size_bytes - before
+        for subscription in list(channel.subscribers):
+            if not subscription.push(frame):
+                self._cut(subscription)
+
+    def _replay(
+        self, subscription: Subscription, channel: _Channel, last_event_id: str, instance_id: UUID | None
+    ) -> None:
+        epoch, _, number = last_event_id.rpartition("-")
+        known = epoch == self.epoch and number.isascii() and number.isdigit() and int(number) <= channel.ring.last
+        replay = channel.ring.after(int(number) if known else 0)
+        missed = replay.missed if known else None
+        if missed != 0:
+            gap = Event(at=datetime.now(UTC), type="gap", instance_id=instance_id, owner=None, data={"missed": missed})
+            subscription.force(self._frame(channel, _body(gap), channel.ring.last - len(replay.frames)))
+        for frame in replay.frames:
+            subscription.force(frame)
+
+    def _cut(self, subscription: Subscription) -> None:
+        self._lagged += 1
+        channel = self._channels.get(subscription.topic)
+        if channel is not None:
+            body = _body(Event(at=datetime.now(UTC), type="lagged", instance_id=None, owner=None, data={}))
+            subscription.force(self._frame(channel, body))
+        subscription.close()
+
+    def _relieve(self) -> None:
+        """Over the bound: cut the subscriber that holds most, else halve the largest ring."""
+        queues = [s for c in self._channels.values() for s in c.subscribers if s.queued_bytes]
+        channel = max(self._channels.values(), key=lambda c: c.ring.size_bytes)
+        slowest = max(queues, key=lambda s: s.queued_bytes, default=None)
+        if slowest is not None and slowest.queued_bytes >= channel.ring.size_bytes:
+            self._cut(slowest)
+            return
+        before = channel.ring.size_bytes
+        for _ in range((len(channel.ring) + 1) // 2):
+            channel.ring.drop_oldest()
+        self._buffered -= before - channel.ring.size_bytes
+
+    def _forget(self, subscription: Subscription) -> None:
+        channel = self._channels.get(subscription.topic)
+        if channel is not None and subscription in channel.subscribers:
+            channel.subscribers.discard(subscription)
+        self._subscribers -= 1
+
+
+def _body(event: Event) -> bytes:
+    """The `data:` of a frame, as in the founding README: the type first, the event's own members flat beside it."""
+    members: dict[str, Any] = {"type": event.type}
+    if event.instance_id is not None:
+        members["instance_id"] = str(event.instance_id)
+    members["timestamp"] = event.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return encode(members | dict(event.data))

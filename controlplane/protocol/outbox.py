@@ -1,0 +1,110 @@
+"""The one writer of a child's stdin, with a bound.
+
+A line goes straight to the pipe while the pipe takes it; what is left waits
+here, in order, for the writer task. A child that does not read costs its own
+callers a 503, never the control plane's memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+
+import trio
+from attrs import define, field
+
+MAX_BYTES = 8 * 2**20
+_BATCH_BYTES = 256 * 1024
+
+
+class OutboxFull(Exception):
+    """The child does not keep up with what is sent to it."""
+
+
+@define(eq=False)
+class Outbox:
+    """Bytes on their way into `fd`, a non-blocking pipe. `broken` once the other side has closed it."""
+
+    fd: int
+    close_fd: Callable[[], None]
+    max_bytes: int = MAX_BYTES
+    broken: trio.Event = field(factory=trio.Event, init=False)
+    stuck_since: float | None = field(default=None, init=False)
+    """When the pipe last took a byte while bytes were waiting; None while nothing waits."""
+    _queue: deque[bytes] = field(factory=deque, init=False)
+    _size: int = field(default=0, init=False)
+    _closing: bool = field(default=False, init=False)
+    _kick: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._size
+
+    def send_nowait(self, line: bytes) -> None:
+        """Write or queue one whole line.
+
+        Raises:
+            OutboxFull: the bound is reached; nothing of the line was written.
+            BrokenPipeError: the child closed its stdin.
+        """
+        if self.broken.is_set() or self._closing:
+            raise BrokenPipeError
+        if self._queue:
+            if self._size + len(line) > self.max_bytes:
+                raise OutboxFull
+        else:
+            sent = self._write(line)
+            if sent == len(line):
+                return
+            line = line[sent:]
+            self.stuck_since = trio.current_time()
+        self._queue.append(line)
+        self._size += len(line)
+        self._kick.unpark_all()
+
+    async def run(self) -> None:
+        """Service loop: empty the queue as the child reads. Returns when the pipe breaks or is closed."""
+        while not self.broken.is_set() and not self._closing:
+            if not self._queue:
+                await self._kick.park()
+                continue
+            try:
+                await trio.lowlevel.wait_writable(self.fd)
+                self._flush()
+            except (OSError, trio.ClosedResourceError):
+                self.broken.set()
+
+    def close(self) -> None:
+        """Close stdin: the child's cue to leave. What is queued is dropped."""
+        if not self._closing:
+            self._closing = True
+            self._queue.clear()
+            self._size = 0
+            self.stuck_since = None
+            trio.lowlevel.notify_closing(self.fd)
+            self.close_fd()
+            self._kick.unpark_all()
+
+    def _write(self, data: bytes | memoryview) -> int:
+        try:
+            return os.write(self.fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.broken.set()
+            raise BrokenPipeError from None
+
+    def _flush(self) -> None:
+        head = self._queue.popleft()
+        if len(head) < _BATCH_BYTES and self._queue:
+            parts, size = [head], len(head)
+            while self._queue and size < _BATCH_BYTES:
+                parts.append(self._queue.popleft())
+                size += len(parts[-1])
+            head = b"".join(parts)
+        sent = self._write(head)
+        self._size -= sent
+        if sent < len(head):
+            self._queue.appendleft(head[sent:])
+        self.stuck_since = trio.current_time() if self._queue else None

@@ -1,0 +1,353 @@
+"""One JSON-RPC conversation with a child, over its stdin and stdout.
+
+One reader, one writer, one table of calls in flight. The session never judges:
+noise on stdout, over-long lines and the child's own requests are reported to
+its `Listener`; when the stream ends, every pending call fails at once with the
+error that the owner names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+import trio
+from attrs import define, field
+
+from controlplane.core import jsonrpc
+from controlplane.core.framing import LineSplitter, Oversized
+from controlplane.core.jsonrpc import Notification, Request, Response
+from controlplane.errors import BadChildMessage, Busy, CallTimeout, CorralError, InstanceCrashed
+from controlplane.protocol import dialect
+from controlplane.protocol.handshake import (
+    FIRST_CALL_ID,
+    INITIALIZE_ID,
+    PROBE_ID,
+    Era,
+    Handshake,
+    ProtocolFacts,
+    Ready,
+    Refused,
+    SendInitialize,
+    Step,
+    initialize_params,
+    modern_meta,
+)
+from controlplane.protocol.outbox import Outbox, OutboxFull
+from controlplane.protocol.pending import TICK_S, Call, Pending
+
+MAX_MESSAGE_BYTES = 16 * 2**20
+READ_BYTES = 256 * 1024
+PROBE_TIMEOUT_S = 10.0
+"""After this, `initialize` is sent as well; the probe's answer still counts if it comes first."""
+
+
+class Listener(Protocol):
+    """Who owns a session hears of everything that is not an answer."""
+
+    def on_notification(self, method: str, params: bytes | None) -> None: ...
+    def on_child_request(self, method: str) -> None: ...
+    def on_noise(self, line: bytes) -> None: ...
+    def on_oversized(self, size_bytes: int) -> None: ...
+
+
+class HandshakeRefused(Exception):
+    """The server answered the handshake with something that cannot be used."""
+
+
+@define(eq=False)
+class Session:
+    """Talk to one child. `version` is Corral's own, for the handshake.
+
+    `broken` is set when the conversation cannot go on: stdout ended, stdin
+    broke, or a bare server fell out of step.
+    """
+
+    outbox: Outbox
+    stdout_fd: int
+    listener: Listener
+    version: str
+    facts: ProtocolFacts | None = field(default=None, init=False)
+    broken: trio.Event = field(factory=trio.Event, init=False)
+    broken_reason: str = field(default="", init=False)
+    last_frames: list[bytes] = field(factory=list, init=False)
+    pending: Pending = field(init=False)
+    _next_id: int = field(default=FIRST_CALL_ID, init=False)
+    _steps: Any = field(init=False)
+    _handshake: Handshake | None = field(factory=Handshake, init=False)
+    _clock: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
+    _turn: trio.Lock = field(factory=trio.Lock, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.pending = Pending(self._on_dropped)
+        self._steps = trio.open_memory_channel[Step](16)
+
+    async def run(self) -> None:
+        """Service loop: read, write, watch time limits. Ends when the conversation is over."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write)
+            nursery.start_soon(self._watch_deadlines)
+            await self._read()
+            nursery.cancel_scope.cancel()
+
+    async def shake_hands(self) -> ProtocolFacts:
+        """Find the server's era and introduce Corral. The caller bounds the time.
+
+        Raises:
+            HandshakeRefused: the server's answer cannot be used.
+        """
+        self._send(
+            jsonrpc.request_line(PROBE_ID, "server/discover", jsonrpc.encode({"_meta": modern_meta(self.version)}))
+        )
+        with trio.move_on_after(PROBE_TIMEOUT_S) as probe:
+            step = await self._next_step()
+        if probe.cancelled_caught:
+            assert self._handshake is not None
+            step = self._handshake.on_probe_timeout()
+        while True:
+            match step:
+                case Ready(facts):
+                    return self._begin(facts)
+                case Refused(reason):
+                    raise HandshakeRefused(reason)
+                case SendInitialize():
+                    params = jsonrpc.encode(initialize_params(self.version))
+                    self._send(jsonrpc.request_line(INITIALIZE_ID, "initialize", params))
+            step = await self._next_step()
+
+    async def call(
+        self,
+        method: str,
+        params: bytes | None,
+        *,
+        timeout_s: float,
+        is_gone: Callable[[], bool] | None = None,
+        on_notification: Callable[[str, bytes | None], None] | None = None,
+    ) -> bytes:
+        """Ask the server and wait for the raw `"result":…` or `"error":…` member of its answer.
+
+        Args:
+            method: The JSON-RPC method.
+            params: Raw JSON, or None.
+            timeout_s: Seconds until the call is given up and the server told so.
+            is_gone: Asked now and then; True ends the call, because nobody waits for it.
+            on_notification: Gets progress and log notifications that belong to this call.
+
+        Raises:
+            CallTimeout, Busy, InstanceCrashed, BadChildMessage
+        """
+        facts = self.facts
+        assert facts is not None, "calls come after the handshake"
+        own = dialect.synthesized(facts, method)
+        if own is not None:
+            return own
+        if facts.era is Era.BARE:
+            return await self._call_in_turn(method, params, timeout_s, is_gone)
+        outgoing = dialect.outgoing_params(facts.era, params, self.version)
+        return await self._ask(method, outgoing, timeout_s, is_gone, on_notification)
+
+    def fail_pending(self, error: Callable[[Call], CorralError]) -> None:
+        """End every call in flight."""
+        self.pending.fail_all(error)
+
+    # -- calls
+
+    async def _ask(
+        self,
+        method: str,
+        params: bytes | None,
+        timeout_s: float,
+        is_gone: Callable[[], bool] | None,
+        on_notification: Callable[[str, bytes | None], None] | None = None,
+    ) -> bytes:
+        self._next_id = wire_id = self._next_id + 1
+        token = None
+        if on_notification is not None:
+            params, token = dialect.with_progress_token(params, f"corral-{wire_id}")
+            on_notification = _restoring(token, on_notification)
+        now = trio.current_time()
+        call = Call(wire_id, method, now, now + timeout_s, is_gone, on_notification)
+        self.pending.add(call)
+        try:
+            self._send(jsonrpc.request_line(wire_id, method, params))
+        except CorralError:
+            self.pending.pop(wire_id)
+            raise
+        if self._clock:
+            self._clock.unpark_all()
+        return await self.pending.wait(call)
+
+    async def _call_in_turn(
+        self, method: str, params: bytes | None, timeout_s: float, is_gone: Callable[[], bool] | None
+    ) -> bytes:
+        """A bare server answers in order and without ids: one call at a time."""
+        deadline = trio.current_time() + timeout_s
+        with trio.move_on_at(deadline):
+            async with self._turn:
+                if self.broken.is_set():
+                    raise InstanceCrashed(self.broken_reason)
+                left = max(0.0, deadline - trio.current_time())
+                params = dialect.outgoing_params(Era.BARE, params, self.version)
+                return dialect.mended(method, await self._ask(method, params, left + TICK_S * 2, is_gone))
+        raise CallTimeout(f"no answer to {method} within {timeout_s:g} s")
+
+    def _on_dropped(self, call: Call, why: str) -> None:
+        """A call ended unanswered: tell the server, or give a bare one up (the next answer would be the wrong one)."""
+        if self.facts is not None and self.facts.era is Era.BARE:
+            self._break(f"a call {why}, and a server without ids cannot be told")
+            return
+        params = {"requestId": call.wire_id, "reason": why}
+        # If it does not read, the answer, should one ever come, is dropped as late.
+        with suppress(OutboxFull, BrokenPipeError):
+            self.outbox.send_nowait(jsonrpc.notification_line("notifications/cancelled", params))
+
+    def _send(self, line: bytes) -> None:
+        if len(line) > MAX_MESSAGE_BYTES:
+            raise BadChildMessage(f"the message has {len(line)} bytes; a server takes at most {MAX_MESSAGE_BYTES}")
+        try:
+            self.outbox.send_nowait(line)
+        except OutboxFull:
+            raise Busy("the server does not read as fast as it is called", retry_after_s=1) from None
+        except BrokenPipeError:
+            self._break("the server closed its stdin")
+            raise InstanceCrashed("the server closed its stdin") from None
+
+    # -- service loops
+
+    async def _write(self) -> None:
+        await self.outbox.run()
+        self._break("the server closed its stdin")
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            if not self.pending:
+                await self._clock.park()
+            await trio.sleep(TICK_S)
+            self.pending.expire(trio.current_time())
+
+    async def _read(self) -> None:
+        splitter = LineSplitter(MAX_MESSAGE_BYTES)
+        while True:
+            try:
+                data = os.read(self.stdout_fd, READ_BYTES)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self.stdout_fd)
+                continue
+            except OSError:
+                data = b""
+            lines = splitter.feed(data) if data else splitter.close()
+            for line in lines:
+                self._on_line(line)
+            if not data:
+                self._break("the server closed its stdout")
+                return
+            await trio.lowlevel.checkpoint()
+
+    def _break(self, reason: str) -> None:
+        if not self.broken.is_set():
+            self.broken_reason = reason
+            self.broken.set()
+
+    # -- what the server says
+
+    def _on_line(self, line: bytes | Oversized) -> None:
+        if isinstance(line, Oversized):
+            self._on_oversized(line.size_bytes)
+            return
+        message = jsonrpc.parse(line)
+        if isinstance(message, Response):
+            self._on_response(message)
+            return
+        self._remember(line)
+        match message:
+            case None:
+                self.listener.on_noise(line)
+            case Notification(method, params):
+                self._on_notification(method, params)
+            case Request():
+                self._answer(message)
+
+    def _on_response(self, response: Response) -> None:
+        if self._handshake is not None:
+            # A server that babbles replies into the handshake loses the surplus, not the reader.
+            with suppress(trio.WouldBlock):
+                self._steps[0].send_nowait(self._handshake.on_reply(response))
+            return
+        if response.id is None:
+            call = self.pending.first() if self.facts and self.facts.era is Era.BARE else None
+            if call is not None:
+                self.pending.pop(call.wire_id)
+        else:
+            call = self.pending.pop(_wire_id(response.id))
+        if call is not None:
+            call.settle(response.member)
+
+    def _on_oversized(self, size_bytes: int) -> None:
+        """Whose answer it was is unknown: every caller is told rather than left waiting."""
+        self.listener.on_oversized(size_bytes)
+        detail = f"the server wrote a message of {size_bytes} bytes; the limit is {MAX_MESSAGE_BYTES}"
+        self.pending.fail_all(lambda _call: BadChildMessage(detail))
+
+    def _on_notification(self, method: str, params: bytes | None) -> None:
+        call = self._owner_of(method, params)
+        if call is not None and call.on_notification is not None:
+            call.on_notification(method, params)
+        self.listener.on_notification(method, params)
+
+    def _owner_of(self, method: str, params: bytes | None) -> Call | None:
+        """Progress names its call; a log line on stdio does not, so it belongs to one only when there is only one."""
+        if method == "notifications/progress" and params is not None:
+            value = jsonrpc.decode_or_none(params)
+            token = value.get("progressToken") if isinstance(value, dict) else None
+            if isinstance(token, str) and token.startswith("corral-") and token[7:].isdigit():
+                return self.pending.get(int(token[7:]))
+        elif method == "notifications/message" and len(self.pending) == 1:
+            return self.pending.first()
+        return None
+
+    def _answer(self, request: Request) -> None:
+        """The server asks: `ping` is answered; Corral declared no capability for anything else."""
+        if request.method == "ping":
+            line = jsonrpc.result_line(request.id, {})
+        else:
+            self.listener.on_child_request(request.method)
+            line = jsonrpc.error_line(request.id, jsonrpc.METHOD_NOT_FOUND, f"{request.method} is not offered here")
+        with suppress(OutboxFull, BrokenPipeError):  # it does not read; the writer notices a broken pipe
+            self.outbox.send_nowait(line)
+
+    def _remember(self, line: bytes) -> None:
+        self.last_frames.append(line[:500])
+        del self.last_frames[:-5]
+
+    # -- handshake
+
+    async def _next_step(self) -> Step:
+        step: Step = await self._steps[1].receive()
+        return step
+
+    def _begin(self, facts: ProtocolFacts) -> ProtocolFacts:
+        self.facts = facts
+        self._handshake = None
+        if facts.era is Era.LEGACY and facts.version is not None:
+            self._send(jsonrpc.notification_line("notifications/initialized"))
+        return facts
+
+
+def _wire_id(raw: bytes) -> int:
+    """Our own id back; -1 (nobody's) for anything that is not one. Some servers echo it as a string."""
+    digits = raw.strip(b'"')
+    return int(digits) if digits.isdigit() and len(digits) < 19 else -1
+
+
+def _restoring(token: Any, deliver: Callable[[str, bytes | None], None]) -> Callable[[str, bytes | None], None]:
+    """Give progress back under the caller's own token."""
+
+    def restored(method: str, params: bytes | None) -> None:
+        if method == "notifications/progress" and params is not None and token is not None:
+            value = jsonrpc.decode_or_none(params)
+            params = jsonrpc.encode((value if isinstance(value, dict) else {}) | {"progressToken": token})
+        deliver(method, params)
+
+    return restored

@@ -1,0 +1,155 @@
+"""A call to an instance: may it be made, to which process, and what it counts as.
+
+On the path of every request, so it costs no task, channel or cancel scope
+unless the instance has to be waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from controlplane.core.jsonrpc import encode, member_value
+from controlplane.core.lifecycle import PUBLIC_STATUS, Desired, State
+from controlplane.errors import (
+    Busy,
+    CallTimeout,
+    CorralError,
+    FieldError,
+    InstanceCrashed,
+    InstanceUnavailable,
+    InvalidRequest,
+    NotRunning,
+)
+
+if TYPE_CHECKING:
+    from controlplane.model import Evidence
+    from controlplane.protocol.session import Session
+    from controlplane.supervise.runner import Runner
+
+MAX_TOOL_PAGES = 50
+
+
+async def place(
+    runner: Runner,
+    method: str,
+    params: bytes | None,
+    *,
+    timeout_s: float | None = None,
+    is_gone: Callable[[], bool] | None = None,
+    on_notification: Callable[[str, bytes | None], None] | None = None,
+) -> bytes:
+    """Make one call and return the raw `"result":…` or `"error":…` member.
+
+    Args:
+        timeout_s: Seconds for waiting and answering together; None: the instance's own limit.
+        is_gone: True once nobody waits for the answer any more.
+        on_notification: Gets the progress and log notifications of this call.
+
+    Raises:
+        NotRunning, InstanceUnavailable, InstanceCrashed, BadChildMessage, CallTimeout, Busy, InvalidRequest
+    """
+    if method.startswith("notifications/"):
+        raise InvalidRequest(
+            "a notification has no answer to wait for",
+            errors=(FieldError("/method", "expected a request, got a notification"),),
+        )
+    config = runner.around.config
+    limit = min(timeout_s or runner.instance.spec.limits.call_timeout_s, config.max_call_timeout_s)
+    if not runner.serving:
+        limit = await _wait_until_serving(runner, limit)
+    session = _session(runner)
+    if len(session.pending) >= config.calls_in_flight:
+        raise Busy(f"{config.calls_in_flight} calls are in flight already", retry_after_s=1)
+    began = perf_counter()
+    failed = True
+    try:
+        member = await session.call(method, params, timeout_s=limit, is_gone=is_gone, on_notification=on_notification)
+        failed = member.startswith(b'"error"')
+    finally:
+        took = perf_counter() - began
+        if runner.meter.count(took, failed=failed):
+            _announce(runner, method, took, failed=failed)
+    return member
+
+
+async def list_tools(runner: Runner) -> list[dict[str, Any]]:
+    """Every tool the server offers now, all pages together.
+
+    Raises:
+        CorralError: the call could not be made, or the server answered with an error.
+    """
+    tools: list[dict[str, Any]] = []
+    cursor: str | None = None
+    for _ in range(MAX_TOOL_PAGES):
+        params = encode({"cursor": cursor} if cursor is not None else {})
+        member = await place(runner, "tools/list", params)
+        value = member_value(member)
+        if member.startswith(b'"error"') or not isinstance(value, dict):
+            return tools
+        tools += [tool for tool in value.get("tools") or [] if isinstance(tool, dict)]
+        cursor = value.get("nextCursor")
+        if not isinstance(cursor, str):
+            break
+    runner.tools = tools
+    return tools
+
+
+def crash(failure: Evidence | None) -> CorralError:
+    """What a caller is told whose call was in flight when the process ended."""
+    if failure is None:
+        return InstanceUnavailable("the instance was stopped during the call", retry_after_s=1)
+    return InstanceCrashed(failure.reason, hint=failure.hint, evidence=facts(failure))
+
+
+def facts(failure: Evidence) -> dict[str, Any]:
+    """The members of a post-mortem that go into a problem document."""
+    members = {
+        "phase": failure.phase,
+        "exit_code": failure.exit_code,
+        "signal": failure.signal,
+        "stderr_tail": list(failure.stderr_tail),
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+async def _wait_until_serving(runner: Runner, limit: float) -> float:
+    """Wait for a start under way; returns the seconds left."""
+    began = trio.current_time()
+    if await runner.wait_serving(limit):
+        return max(0.001, limit - (trio.current_time() - began))
+    if trio.current_time() - began >= limit:
+        raise CallTimeout(f"the instance did not come up within {limit:g} s", evidence={"phase": runner.phase})
+    raise refusal(runner)
+
+
+def refusal(runner: Runner) -> CorralError:
+    """Why this instance takes no call now."""
+    instance = runner.instance
+    status = PUBLIC_STATUS[instance.state]
+    if instance.desired is not Desired.RUNNING or (instance.state is State.STOPPED and instance.last_error is None):
+        return NotRunning(f"the instance is {status}", hint=f"start it: corral start {instance.name}")
+    last = instance.last_error
+    evidence: dict[str, Any] = {"instance_status": status} | (facts(last) if last is not None else {})
+    detail = f"the instance is {status}" + (f": {last.reason}" if last is not None else "")
+    if instance.state is State.FAILED:
+        hint = (last.hint if last else None) or f"see its log, mend it, then: corral start {instance.name}"
+        return InstanceUnavailable(detail, hint=hint, retry_after_s=30, evidence=evidence)
+    return InstanceUnavailable(detail, retry_after_s=1, evidence=evidence)
+
+
+def _session(runner: Runner) -> Session:
+    child = runner.child
+    if child is None or not runner.serving:
+        raise refusal(runner)
+    return child.session
+
+
+def _announce(runner: Runner, method: str, took_s: float, *, failed: bool) -> None:
+    hub, instance = runner.around.hub, runner.instance
+    if hub.has_subscribers(instance.id) or hub.has_subscribers(None) or hub.has_subscribers(instance.owner):
+        data = {"method": method, "ok": not failed, "ms": round(took_s * 1000, 3)}
+        hub.publish_nowait("call", instance_id=instance.id, owner=instance.owner, data=data, ring=False)

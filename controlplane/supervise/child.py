@@ -1,0 +1,117 @@
+"""One process of an instance: its pipes, its session, and the ladder by which it is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define, field
+
+from controlplane.core.framing import LineSplitter, Oversized
+from controlplane.protocol.outbox import Outbox
+from controlplane.protocol.session import READ_BYTES, Listener, Session
+from controlplane.spawn.client import LeftOvers
+from controlplane.supervise.logbook import MAX_LINE_CHARS, Logbook
+
+if TYPE_CHECKING:
+    from controlplane.spawn.client import Exit, Job
+
+STDIN_GRACE_S = 2.0
+"""After its stdin is closed, a server may finish what it does (MCP, stdio shutdown)."""
+TERM_GRACE_S = 2.0
+LAST_WORDS_S = 0.2
+"""After the process ended: what it wrote is still in the pipes, unless a grandchild holds them open."""
+STDERR_LINE_BYTES = MAX_LINE_CHARS * 4
+
+
+@define(eq=False)
+class Child:
+    """A running process and the conversation with it.
+
+    `over` is set when it cannot serve any more: it ended, or the conversation broke.
+    """
+
+    job: Job
+    session: Session
+    logbook: Logbook
+    started: float = field(factory=trio.current_time, init=False)
+    over: trio.Event = field(factory=trio.Event, init=False)
+    exit: Exit | None = field(default=None, init=False)
+    condemned: str | None = field(default=None, init=False)
+    """Why Corral itself decided to end it."""
+    _silent: trio.Event = field(factory=trio.Event, init=False)
+
+    @classmethod
+    def of(cls, job: Job, listener: Listener, logbook: Logbook, version: str) -> Child:
+        """Take a spawned job and its pipes."""
+        outbox = Outbox(job.stdin_fd, job.close_stdin)
+        return cls(job, Session(outbox, job.stdout_fd, listener, version), logbook)
+
+    async def run(self) -> None:
+        """Service loop: converse, collect stderr, notice the end."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._converse)
+            nursery.start_soon(self._collect_stderr)
+            nursery.start_soon(self._watch_session)
+            self.exit = await self.job.wait()
+            with trio.move_on_after(LAST_WORDS_S):
+                await self._silent.wait()
+            self.over.set()
+            nursery.cancel_scope.cancel()
+
+    def condemn(self, reason: str) -> None:
+        """Decide that this process must go."""
+        if self.condemned is None:
+            self.condemned = reason
+        self.over.set()
+
+    async def stop(self) -> None:
+        """The stop ladder: stdin, SIGTERM, SIGKILL to everything it ever had. About 4 s at most, never cancelled half-way."""
+        with trio.CancelScope(shield=True):
+            self.session.outbox.close()
+            if self.condemned is None and not await self._ended_within(STDIN_GRACE_S):
+                self.job.signal_nowait(signal.SIGTERM)
+                await self._ended_within(TERM_GRACE_S)
+            try:
+                await self.job.kill_all()
+            except LeftOvers as left:
+                self.logbook.system("error", f"could not end every process: {left}")
+            await self._ended_within(TERM_GRACE_S)
+
+    async def _ended_within(self, seconds: float) -> bool:
+        if self.exit is not None:
+            return True
+        with trio.move_on_after(seconds):
+            self.exit = await self.job.wait()
+        return self.exit is not None
+
+    async def _converse(self) -> None:
+        await self.session.run()
+        self._silent.set()
+
+    async def _watch_session(self) -> None:
+        await self.session.broken.wait()
+        # Most servers close stdout by ending; give the exit a moment, so that its status is the reason told.
+        await trio.sleep(LAST_WORDS_S)
+        self.condemn(self.session.broken_reason)
+
+    async def _collect_stderr(self) -> None:
+        splitter = LineSplitter(STDERR_LINE_BYTES)
+        while True:
+            try:
+                data = os.read(self.job.stderr_fd, READ_BYTES)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self.job.stderr_fd)
+                continue
+            except OSError:
+                data = b""
+            for line in splitter.feed(data) if data else splitter.close():
+                if isinstance(line, Oversized):
+                    self.logbook.system("warning", f"skipped a line of {line.size_bytes} bytes on stderr")
+                else:
+                    self.logbook.printed("stderr", line)
+            if not data:
+                return
+            await trio.lowlevel.checkpoint()

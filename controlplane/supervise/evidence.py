@@ -1,0 +1,138 @@
+"""Write a post-mortem: why a process is gone, in one sentence, with what was seen. Pure."""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+
+from controlplane.model import Evidence
+
+if TYPE_CHECKING:
+    from controlplane.spawn.client import SpawnFailed
+
+_HINTS = (
+    (
+        "please provide a database url",
+        "this server takes the database URL as its last argument, not from the environment",
+    ),
+    ("gdrive", "this server wants GDRIVE_CREDENTIALS_PATH and GDRIVE_OAUTH_PATH in its environment"),
+    (
+        "none of the specified directories are accessible",
+        "name a directory that exists, or one below /tmp, which Corral makes",
+    ),
+    ("enotfound", "the host name could not be resolved: check the network and the proxy settings (CHILD_ENV_PASS)"),
+    ("e404", "the package registry does not know this package: check its name"),
+    ("npm error code", "npm could not install the package; its own words are in stderr_tail"),
+    ("cannot find module", "a module is missing: is every dependency installed with the server?"),
+    ("no module named", "a module is missing: is every dependency installed with the server?"),
+    ("syntaxerror", "the source does not parse; the place is in stderr_tail"),
+    ("heap out of memory", "the server needs more memory: raise limits.memory_mb"),
+    ("memoryerror", "the server needs more memory: raise limits.memory_mb"),
+)
+
+
+@frozen(kw_only=True)
+class Seen:
+    """What there is to tell about one process."""
+
+    phase: str
+    at: datetime
+    incarnation: int
+    stderr_tail: tuple[str, ...] = ()
+    last_frames: tuple[str, ...] = ()
+    peak_memory_mb: float | None = None
+    peak_processes: int | None = None
+    ran_s: float | None = None
+
+
+def signal_name(code: int) -> str:
+    """`SIGKILL` for 9; the bare number where it has no name."""
+    try:
+        return signals.Signals(code).name
+    except ValueError:
+        return str(code)
+
+
+def of_exit(seen: Seen, exit_code: int | None, condemned: str | None, *, lost: bool = False) -> Evidence:
+    """A process ended, by itself or because Corral condemned it.
+
+    Args:
+        exit_code: Its status; negative is minus the signal; None if it still ran when it was given up.
+        condemned: Why Corral ended it, if it did.
+        lost: The spawner died and took it along.
+    """
+    before = "before its handshake was done" if seen.ran_s is None else f"after {seen.ran_s:.1f} s"
+    signal = signal_name(-exit_code) if exit_code is not None and exit_code < 0 else None
+    if lost:
+        code, reason = "spawner_lost", "the process ended with Corral's spawner"
+    elif condemned is not None:
+        code, reason = "condemned", condemned
+    elif signal is not None:
+        code, reason = "signalled", f"the process was killed by {signal} {before}"
+    else:
+        code, reason = "exited", f"the process exited with status {exit_code} {before}"
+    status = exit_code if exit_code is not None and exit_code >= 0 else None
+    return _evidence(seen, code, reason, exit_code=status, signal=signal)
+
+
+def of_start_timeout(seen: Seen, limit_s: float) -> Evidence:
+    """The process lives but did not complete the handshake in time."""
+    return _evidence(seen, "start_timeout", f"no handshake within {limit_s:g} s")
+
+
+def of_refusal(seen: Seen, reason: str) -> Evidence:
+    """The server answered the handshake with something that cannot be used."""
+    return _evidence(seen, "handshake_refused", reason)
+
+
+def of_spawn_failure(seen: Seen, failure: SpawnFailed, command: str) -> Evidence:
+    """The process could not be started at all."""
+    reason = f"{command!r} could not be started: {failure.message} ({failure.stage})"
+    hint = "commands are looked up on the instance's PATH; `corral doctor` shows which runtimes this host has"
+    return _evidence(seen, "spawn_failed", reason, hint=hint if failure.stage == "exec" else None)
+
+
+def of_crash_loop(last: Evidence, why: str) -> Evidence:
+    """The restart budget is used up: the last post-mortem, under the reason that no restart follows."""
+    return evolve(last, code="crash_loop", reason=f"gave up after {why}; last: {last.reason}")
+
+
+def plain(seen: Seen, code: str, reason: str, *, hint: str | None = None) -> Evidence:
+    """A failure without a process: preparing went wrong, or a bug."""
+    return _evidence(seen, code, reason, hint=hint)
+
+
+def guess_hint(lines: Iterable[str]) -> str | None:
+    """What a person can do about well-known last words."""
+    text = "\n".join(lines).lower()
+    return next((hint for words, hint in _HINTS if words in text), None)
+
+
+def _evidence(
+    seen: Seen,
+    code: str,
+    reason: str,
+    *,
+    exit_code: int | None = None,
+    signal: str | None = None,
+    hint: str | None = None,
+) -> Evidence:
+    return Evidence(
+        code=code,
+        reason=reason,
+        phase=seen.phase,
+        at=seen.at,
+        incarnation=seen.incarnation,
+        exit_code=exit_code,
+        signal=signal,
+        stderr_tail=seen.stderr_tail,
+        last_frames=seen.last_frames,
+        peak_memory_mb=seen.peak_memory_mb,
+        peak_processes=seen.peak_processes,
+        ran_s=seen.ran_s,
+        hint=hint or guess_hint(seen.stderr_tail),
+    )

@@ -1,0 +1,57 @@
+"""Counts of one instance's calls, and its resource peaks. No I/O."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from controlplane.core.latency import Histogram
+
+CALL_EVENTS_PER_SAMPLE = 50
+"""`call` events beyond this many between two samples are only counted: a busy instance must not flood the streams."""
+
+
+@define(eq=False)
+class Meter:
+    """Totals since the instance was adopted, and what came since the last sample."""
+
+    calls: int = 0
+    errors: int = 0
+    latency: Histogram = field(factory=Histogram)
+    peak_memory_mb: float = 0.0
+    peak_processes: int = 0
+    _since: Histogram = field(factory=Histogram, init=False)
+    _errors_since: int = field(default=0, init=False)
+    _event_budget: int = field(default=CALL_EVENTS_PER_SAMPLE, init=False)
+
+    def count(self, seconds: float, *, failed: bool) -> bool:
+        """Fold one call in; True when it may have an event of its own."""
+        self.calls += 1
+        self.latency.add(seconds)
+        self._since.add(seconds)
+        if failed:
+            self.errors += 1
+            self._errors_since += 1
+        self._event_budget -= 1
+        return self._event_budget >= 0
+
+    def peak(self, memory_mb: float, processes: int) -> None:
+        """Keep the highest values of this process."""
+        self.peak_memory_mb = max(self.peak_memory_mb, memory_mb)
+        self.peak_processes = max(self.peak_processes, processes)
+
+    def forget_peaks(self) -> None:
+        """A new process starts."""
+        self.peak_memory_mb, self.peak_processes = 0.0, 0
+
+    def interval(self) -> tuple[int, int, float | None, float | None]:
+        """Calls, errors, p50 and p95 in milliseconds since the last time, and begin anew."""
+        since, errors = self._since, self._errors_since
+        if since.count:
+            self._since = Histogram()
+        self._errors_since = 0
+        self._event_budget = CALL_EVENTS_PER_SAMPLE
+        return since.count, errors, _ms(since.quantile(0.5)), _ms(since.quantile(0.95))
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)

@@ -1,0 +1,170 @@
+"""Every instance of this control plane: who they are, and the commands that write before they do.
+
+The desired state is in Postgres before anything is done about it, so whatever
+dies in between, the next life does what was promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import trio
+from attrs import define, evolve, field, frozen
+
+from controlplane.core.lifecycle import PUBLIC_STATUS, Desired, State
+from controlplane.errors import Conflict, NotFound, ShuttingDown
+from controlplane.supervise.runner import Runner, Surroundings
+
+if TYPE_CHECKING:
+    from controlplane.model import Instance, Principal
+    from controlplane.store.base import Store
+
+STOP_ALL_S = 9.0
+"""All instances stop in parallel; a stop ladder takes 8 s at most."""
+
+
+@frozen(kw_only=True)
+class SupervisorStatistics:
+    """The fleet in numbers."""
+
+    instances: int
+    by_status: dict[str, int]
+    restarts: int
+    waiting_to_start: int
+
+
+@define(eq=False)
+class Supervisor:
+    """Owns the nursery in which every Runner lives."""
+
+    around: Surroundings
+    store: Store
+    _nursery: trio.Nursery
+    _runners: dict[UUID, Runner] = field(factory=dict, init=False)
+    _names: dict[tuple[str, str], UUID] = field(factory=dict, init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    # -- who
+
+    def runners(self) -> Collection[Runner]:
+        return self._runners.values()
+
+    def get(self, instance_id: UUID) -> Runner:
+        """Raises `NotFound`."""
+        try:
+            return self._runners[instance_id]
+        except KeyError:
+            raise NotFound("there is no such instance", hint="corral ls shows what there is") from None
+
+    def find(self, principal: Principal, ref: str) -> Runner:
+        """The instance that `ref` (UUID, name, or an admin's `owner/name`) means to this caller.
+
+        Raises:
+            NotFound: there is none, or it belongs to somebody else, which looks the same.
+        """
+        runner = self.get(self._resolve(principal, ref))
+        if runner.instance.owner != principal.owner and not principal.is_admin:
+            raise NotFound("there is no such instance", hint="corral ls shows what there is")
+        return runner
+
+    def of_owner(self, owner: str) -> list[Runner]:
+        return [r for r in self._runners.values() if r.instance.owner == owner]
+
+    def statistics(self) -> SupervisorStatistics:
+        by_status: dict[str, int] = {}
+        for runner in self._runners.values():
+            status = PUBLIC_STATUS[runner.state]
+            by_status[status] = by_status.get(status, 0) + 1
+        return SupervisorStatistics(
+            instances=len(self._runners),
+            by_status=by_status,
+            restarts=sum(r.instance.restarts for r in self._runners.values()),
+            waiting_to_start=self.around.scheduler.waiting,
+        )
+
+    # -- commands
+
+    def adopt(self, instance: Instance) -> Runner:
+        """Take an instance that the database knows; it starts if that is desired."""
+        if self._stopping:
+            raise ShuttingDown("the control plane is stopping", retry_after_s=5)
+        runner = Runner(evolve(instance, state=State.STOPPED), self.around)
+        self._runners[instance.id] = runner
+        self._names[instance.owner, instance.name] = instance.id
+        self._nursery.start_soon(self._run, runner, name=f"instance {instance.name}")
+        return runner
+
+    async def start(self, runner: Runner) -> None:
+        """Raises `Conflict` when it is running or on its way; `StorageUnavailable` when the wish cannot be written."""
+        if runner.instance.desired is Desired.RUNNING and runner.state not in (State.FAILED, State.STOPPED):
+            raise Conflict(f"the instance is {PUBLIC_STATUS[runner.state]} already")
+        await self._wish(runner, Desired.RUNNING)
+        runner.want_running()
+
+    async def stop(self, runner: Runner) -> None:
+        """Raises `Conflict` when it is stopped already; `StorageUnavailable` when the wish cannot be written."""
+        if runner.instance.desired is Desired.STOPPED:
+            raise Conflict(f"the instance is {PUBLIC_STATUS[runner.state]} already")
+        await self._wish(runner, Desired.STOPPED)
+        runner.want_stopped()
+
+    async def restart(self, runner: Runner) -> None:
+        """Raises `Conflict` when it was stopped on purpose; `StorageUnavailable` when the wish cannot be written."""
+        if runner.instance.desired is Desired.STOPPED:
+            raise Conflict("the instance is stopped", hint=f"corral start {runner.instance.name}")
+        await self._wish(runner, Desired.RUNNING)
+        runner.want_running()
+
+    async def remove(self, runner: Runner) -> None:
+        """Forget the instance for good; its name is free at once, its logs stay.
+
+        Raises:
+            StorageUnavailable: the wish cannot be written; nothing was done.
+        """
+        if runner.instance.desired is Desired.DELETED:
+            raise NotFound("there is no such instance")
+        await self.store.delete_instance(runner.instance.id)
+        self._names.pop((runner.instance.owner, runner.instance.name), None)
+        runner.want_removed()
+
+    async def stop_all(self) -> None:
+        """End every process for the control plane's own stop; desired states stay. Bounded."""
+        self._stopping = True
+        for runner in self._runners.values():
+            runner.leave()
+        with trio.CancelScope(shield=True), trio.move_on_after(STOP_ALL_S):
+            for runner in list(self._runners.values()):
+                await runner.gone.wait()
+
+    # -- parts
+
+    async def _wish(self, runner: Runner, desired: Desired) -> None:
+        if self._stopping:
+            raise ShuttingDown("the control plane is stopping", retry_after_s=5)
+        if runner.instance.desired is Desired.DELETED:
+            raise NotFound("there is no such instance")
+        await self.store.set_desired(runner.instance.id, desired)
+
+    async def _run(self, runner: Runner) -> None:
+        await runner.run()
+        if runner.instance.desired is Desired.DELETED:
+            instance = runner.instance
+            del self._runners[instance.id]
+            hub = self.around.hub
+            hub.publish_nowait("deleted", instance_id=instance.id, owner=instance.owner, data={"name": instance.name})
+            hub.forget_topic(instance.id)
+
+    def _resolve(self, principal: Principal, ref: str) -> UUID:
+        if len(ref) == 36:
+            try:
+                return UUID(ref)
+            except ValueError:
+                pass
+        owner, slash, name = ref.rpartition("/")
+        key = (owner, name) if slash and principal.is_admin else (principal.owner, ref.lower())
+        try:
+            return self._names[key]
+        except KeyError:
+            raise NotFound("there is no such instance", hint="corral ls shows what there is") from None

@@ -19,7 +19,7 @@ import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import trio
@@ -77,7 +77,7 @@ class Subscription:
     def queued_bytes(self) -> int:
         return self._size
 
-    def __enter__(self) -> Subscription:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -204,8 +204,9 @@ class Hub:
         self._subscribers += 1
         return subscription
 
-    def has_subscribers(self, instance_id: UUID | None) -> bool:
-        channel = self._channels.get(instance_id)
+    def has_subscribers(self, topic: Topic) -> bool:
+        """Whether anybody listens: worth asking before an event that is not kept."""
+        channel = self._channels.get(topic)
         return bool(channel and channel.subscribers)
 
     def forget_topic(self, instance_id: UUID) -> None:

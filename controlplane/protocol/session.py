@@ -78,6 +78,7 @@ class Session:
     _steps: Any = field(init=False)
     _handshake: Handshake | None = field(factory=Handshake, init=False)
     _clock: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
+    _epitaph: Callable[[], CorralError] | None = field(default=None, init=False)
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -148,9 +149,10 @@ class Session:
         outgoing = dialect.outgoing_params(facts.era, params, self.version)
         return await self._ask(method, outgoing, timeout_s, is_gone, on_notification)
 
-    def fail_pending(self, error: Callable[[Call], CorralError]) -> None:
-        """End every call in flight."""
-        self.pending.fail_all(error)
+    def fail_pending(self, error: Callable[[], CorralError]) -> None:
+        """End every call in flight, and every one that comes later."""
+        self._epitaph = error
+        self.pending.fail_all(lambda _call: error())
 
     # -- calls
 
@@ -162,6 +164,8 @@ class Session:
         is_gone: Callable[[], bool] | None,
         on_notification: Callable[[str, bytes | None], None] | None = None,
     ) -> bytes:
+        if self._epitaph is not None:
+            raise self._epitaph()
         self._next_id = wire_id = self._next_id + 1
         token = None
         if on_notification is not None:

@@ -129,8 +129,9 @@ async def _wait_until_serving(runner: Runner, limit: float) -> float:
 def refusal(runner: Runner) -> CorralError:
     """Why this instance takes no call now."""
     instance = runner.instance
-    status = PUBLIC_STATUS[instance.state]
-    if instance.desired is not Desired.RUNNING or (instance.state is State.STOPPED and instance.last_error is None):
+    # A process that is over but not buried yet: the state still says RUNNING.
+    status = PUBLIC_STATUS[State.BACKOFF if instance.state is State.RUNNING else instance.state]
+    if instance.desired is not Desired.RUNNING or instance.state is State.STOPPED:
         return NotRunning(f"the instance is {status}", hint=f"start it: corral start {instance.name}")
     last = instance.last_error
     evidence: dict[str, Any] = {"instance_status": status} | (facts(last) if last is not None else {})

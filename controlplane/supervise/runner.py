@@ -26,13 +26,12 @@ from controlplane.core.jsonrpc import decode_or_none
 from controlplane.core.lifecycle import PUBLIC_STATUS, SETTLED, Desired, State, advance
 from controlplane.core.redact import redactor
 from controlplane.core.restart import RestartAfter, RestartState, Stop
-from controlplane.errors import CorralError
-from controlplane.model import Evidence, Incarnation, Instance, Sample
-from controlplane.protocol.session import HandshakeRefused
-from controlplane.spawn.client import JobSpec, SpawnFailed
+from controlplane.errors import BuildFailed, CorralError
+from controlplane.model import Evidence, Instance, Sample
+from controlplane.protocol.handshake import Era
 from controlplane.supervise import calls
 from controlplane.supervise import evidence as post_mortem
-from controlplane.supervise.child import Child
+from controlplane.supervise.incarnation import Ending, Incarnation, Owner
 from controlplane.supervise.logbook import Logbook
 from controlplane.supervise.meter import Meter
 
@@ -42,11 +41,12 @@ if TYPE_CHECKING:
     from controlplane.protocol.handshake import ProtocolFacts
     from controlplane.spawn.client import Spawner
     from controlplane.store.journal import Journal
+    from controlplane.supervise.child import Child
     from controlplane.supervise.launch import Launch, Prepare
     from controlplane.supervise.scheduler import StartScheduler, StartSlot
 
-DRAIN_S = 4.0
-"""Calls in flight get this long to finish when their instance is asked to stop."""
+RESPAWN_DELAY_S = 0.1
+"""After the spawner was lost: the next one is there by then."""
 _LEVELS = {"debug": "debug", "info": "info", "notice": "info", "warning": "warning"}
 log = logging.getLogger("corral.supervise")
 
@@ -80,11 +80,12 @@ class Runner:
     logbook: Logbook = field(init=False)
     gone: trio.Event = field(factory=trio.Event, init=False)
     """Set when the instance has left: removed, or handed to the next life by a shutdown."""
-    serving: bool = field(default=False, init=False)
     protocol: ProtocolFacts | None = field(default=None, init=False)
     """As found at the last handshake."""
     _leaving: bool = field(default=False, init=False)
     _order: int = field(default=0, init=False)
+    _obeyed: int = field(default=-1, init=False)
+    """Number of the last command whose work has begun; -1 before the first."""
     _scope: trio.CancelScope | None = field(default=None, init=False)
     _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _restarts: RestartState = field(init=False)
@@ -99,6 +100,11 @@ class Runner:
     @property
     def state(self) -> State:
         return self.instance.state
+
+    @property
+    def serving(self) -> bool:
+        """Whether calls are taken now."""
+        return self.instance.state is State.RUNNING and self.child is not None
 
     @property
     def pid(self) -> int | None:
@@ -203,9 +209,6 @@ class Runner:
             return False
         return self._obeyed != self._order or self.state in (State.PENDING, State.PREPARING, State.STARTING)
 
-    _obeyed: int = field(default=-1, init=False)
-    """Number of the last command whose work has begun; -1 before the first."""
-
     # -- the one task
 
     async def run(self) -> None:
@@ -246,11 +249,10 @@ class Runner:
                 self.launch = await self._prepare()
             while self._order == order and not self._leaving:
                 assert self.launch is not None
-                failure, code, ran_s, lost = await self._incarnate(self.launch, slot, order)
-                slot.release()
+                ending = await self._incarnate(self.launch, slot, order)
                 if self._order != order or self._leaving:
                     break
-                if not await self._may_go_on(failure, code, ran_s, lost, slot, order):
+                if not await self._goes_on(ending, slot, order):
                     return
             self._come_to_rest()
         finally:
@@ -260,143 +262,81 @@ class Runner:
         limit = self.around.config.build_timeout_s
         with trio.move_on_after(limit):
             return await self.around.prepare.prepare(self.instance, self._report)
-        raise CorralError(f"preparing took longer than {limit:g} s")
+        raise BuildFailed(f"preparing took longer than {limit:g} s")
 
-    async def _may_go_on(
-        self, failure: Evidence | None, code: int, ran_s: float, lost: bool, slot: StartSlot, order: int
-    ) -> bool:
-        """Ask the restart policy; wait out its delay. False when the instance has come to rest."""
-        if failure is not None and not self.instance.ever_ran:
+    async def _goes_on(self, ending: Ending, slot: StartSlot, order: int) -> bool:
+        """Ask the restart policy and wait out its delay. False when the instance has come to rest."""
+        self._keep(ending.failure)
+        if ending.failure is not None and not self.instance.ever_ran and not ending.lost:
             # It never served: a wrong command does not mend itself, and its owner is waiting for the answer.
-            self._fail(failure)
+            self._fail(ending.failure)
             return False
-        if lost:  # not the server's fault, so it does not count
-            decision: RestartAfter | Stop = RestartAfter(0.1, 0, "Corral's spawner was restarted")
-        else:
-            now, jitter = trio.current_time(), random()
-            self._restarts, decision = self._restarts.on_exit(code, ran_s=ran_s, now=now, jitter=jitter)
-        match decision:
+        match self._decide(ending):
             case Stop(reason, failed, crash_loop):
-                self._give_up(failure, reason, failed=failed, crash_loop=crash_loop)
+                self._give_up(ending.failure, reason, failed=failed, crash_loop=crash_loop)
                 return False
             case RestartAfter(delay_s, _, reason):
-                self._keep(failure)
                 self._move(State.BACKOFF, f"restarting in {delay_s:.2f} s: {reason}")
                 with self._interruptible(order):
                     await trio.sleep(delay_s)
                     await slot.acquire()
-                if self._order == order and not self._leaving:
                     self.instance = evolve(self.instance, restarts=self.instance.restarts + 1)
         return True
 
-    async def _incarnate(self, launch: Launch, slot: StartSlot, order: int) -> tuple[Evidence | None, int, float, bool]:
-        """Run one process to its end.
+    def _decide(self, ending: Ending) -> RestartAfter | Stop:
+        if ending.lost:  # not the server's fault, so it does not count
+            return RestartAfter(RESPAWN_DELAY_S, 0, "Corral's spawner was restarted")
+        now, jitter = trio.current_time(), random()
+        self._restarts, decision = self._restarts.on_exit(ending.code, ran_s=ending.ran_s, now=now, jitter=jitter)
+        return decision
 
-        Returns:
-            The post-mortem (None for a wanted end), the exit code, how long it served in seconds, and
-            whether it was lost with the spawner.
-        """
+    async def _incarnate(self, launch: Launch, slot: StartSlot, order: int) -> Ending:
+        """Run one process to its end."""
         self.instance = evolve(self.instance, incarnation=self.instance.incarnation + 1, uid=launch.uid)
-        self.logbook.begin(self.instance.incarnation)
-        self.meter.forget_peaks()
         self._move(State.STARTING, "spawning")
-        try:
-            job = await self.around.spawner.spawn(_job_spec(launch))
-        except SpawnFailed as failure:
-            return post_mortem.of_spawn_failure(self._seen(None), failure, launch.argv[0]), 127, 0.0, False
-        self.child = child = Child.of(job, self, self.logbook, self.around.version)
-        started = Incarnation(
-            instance_id=self.instance.id, number=self.instance.incarnation, pid=job.pid, started_at=_now()
+        incarnation = Incarnation(
+            instance_id=self.instance.id,
+            number=self.instance.incarnation,
+            launch=launch,
+            listener=self,
+            logbook=self.logbook,
+            meter=self.meter,
+            journal=self.around.journal,
+            version=self.around.version,
+            start_timeout_s=self.around.config.start_timeout_s,
         )
-        self.around.journal.incarnation(started)
-        serving_since, failure_seen = None, None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(child.run)
-            with self._interruptible(order):
-                failure_seen = await self._shake_hands(child)
-                if failure_seen is None and not child.over.is_set():
-                    slot.release()
-                    serving_since = trio.current_time()
-                    self._open()
-                    await child.over.wait()
-            wanted = self._order != order or self._leaving
-            if wanted:
-                await self._drain(child)
-            self.serving = False
-            failure = None if wanted else failure_seen or self._autopsy(child, serving_since)
-            child.session.fail_pending(lambda _call: calls.crash(failure))
-            await child.stop()
-            nursery.cancel_scope.cancel()
-        return self._bury(child, started, failure, serving_since)
 
-    async def _shake_hands(self, child: Child) -> Evidence | None:
-        """Complete the handshake. Returns why it did not come to be; None also when the process ended meanwhile."""
-        self._move_phase("handshake")
-        limit = self.around.config.start_timeout_s
-        outcome: list[Evidence] = []
+        def opened(child: Child, facts: ProtocolFacts) -> None:
+            slot.release()
+            self._open(child, facts)
 
-        async def converse(done: trio.CancelScope) -> None:
-            try:
-                self.protocol = await child.session.shake_hands()
-            except HandshakeRefused as refusal:
-                outcome.append(post_mortem.of_refusal(self._seen(None), str(refusal)))
-            except CorralError:
-                await child.over.wait()  # it closed its stdin; how it ended is the better reason
-            done.cancel()
+        owner = Owner(
+            opened=opened,
+            closed=self._close,
+            progress=self._move_phase,
+            interruptible=lambda: self._interruptible(order),
+            has_changed_its_mind=lambda: self._order != order or self._leaving,
+        )
+        try:
+            return await incarnation.run(self.around.spawner, owner)
+        finally:
+            self.child = None
+            slot.release()
 
-        with trio.move_on_after(limit) as in_time:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(converse, nursery.cancel_scope)
-                await child.over.wait()
-                nursery.cancel_scope.cancel()
-        if in_time.cancelled_caught:
-            child.condemn(f"no handshake within {limit:g} s")
-            return post_mortem.of_start_timeout(self._seen(None), limit)
-        return outcome[0] if outcome else None
-
-    def _open(self) -> None:
+    def _open(self, child: Child, facts: ProtocolFacts) -> None:
         """The handshake is done: serve."""
-        self.serving = True
-        self.instance = evolve(self.instance, ever_ran=True, last_error=None)
+        self.child, self.protocol = child, facts
+        self.instance = evolve(self.instance, ever_ran=True)
         self._move(State.RUNNING, "running")
-        if self.protocol is not None and self.protocol.era.value == "bare":
+        if facts.era is Era.BARE:
             self.logbook.system("warning", "the server answers without ids (bare dialect): calls run one at a time")
 
-    async def _drain(self, child: Child) -> None:
-        """A wanted end: no new calls, and those in flight get their answers within the drain time."""
-        self._move(State.DRAINING, "draining")
-        self.serving = False
-        with trio.CancelScope(shield=True), trio.move_on_after(DRAIN_S):
-            while child.session.pending and not child.over.is_set():
-                await trio.sleep(0.02)
-
-    def _autopsy(self, child: Child, serving_since: float | None) -> Evidence | None:
-        exit_code = child.exit.code if child.exit is not None else None
-        if exit_code == 0 and child.condemned is None and serving_since is not None:
-            return None
-        lost = child.exit is not None and child.exit.lost
-        return post_mortem.of_exit(self._seen(serving_since), exit_code, child.condemned, lost=lost)
-
-    def _bury(
-        self, child: Child, started: Incarnation, failure: Evidence | None, serving_since: float | None
-    ) -> tuple[Evidence | None, int, float, bool]:
-        child.job.close_fds()
-        ended = child.exit
-        code = ended.code if ended is not None else -9
-        ran_s = 0.0 if serving_since is None else trio.current_time() - serving_since
-        self.around.journal.incarnation(
-            evolve(
-                started,
-                ended_at=_now(),
-                exit_code=code if code >= 0 else None,
-                signal=post_mortem.signal_name(-code) if code < 0 else None,
-                evidence=failure,
-            )
-        )
-        self.child = None
-        # A process that Corral gave up did not end well, whatever status it left with.
-        code = code if failure is None or code != 0 else 1
-        return failure, code, ran_s, ended is not None and ended.lost
+    def _close(self, *, wanted: bool) -> None:
+        """The process serves no longer: no new calls."""
+        if wanted:
+            self._move(State.DRAINING, "draining")
+        else:
+            self.child = None
 
     async def _depart(self) -> None:
         if self._leaving:
@@ -450,6 +390,8 @@ class Runner:
 
     def _fail(self, failure: Evidence) -> None:
         self._keep(failure)
+        if self.state is State.DRAINING:
+            self._move(State.STOPPED, "stopped")
         if self.state is State.STOPPED:
             self._move(State.PENDING, "failing")
         if self.state is not State.FAILED:
@@ -457,9 +399,8 @@ class Runner:
 
     def _keep(self, failure: Evidence | None) -> None:
         """Remember a post-mortem and tell everybody."""
-        if failure is None:
+        if failure is None or failure is self.instance.last_error:
             return
-        failure = self._redacted(failure)
         self.instance = evolve(self.instance, last_error=failure)
         self.logbook.system("error", failure.reason)
         self._publish("post_mortem", {"code": failure.code, "reason": failure.reason, "phase": failure.phase})
@@ -470,12 +411,6 @@ class Runner:
             return
         last = failure or self._plain("exited", reason)
         self._fail(post_mortem.of_crash_loop(last, reason) if crash_loop else last)
-
-    def _redacted(self, failure: Evidence) -> Evidence:
-        redact = self.logbook.redact
-        return evolve(
-            failure, reason=redact(failure.reason), last_frames=tuple(redact(frame) for frame in failure.last_frames)
-        )
 
     # -- what the child says (protocol.session.Listener)
 
@@ -534,32 +469,8 @@ class Runner:
         self.around.hub.publish_nowait(type_, instance_id=self.instance.id, owner=self.instance.owner, data=data)
 
     def _plain(self, code: str, reason: str, *, hint: str | None = None) -> Evidence:
-        return post_mortem.plain(self._seen(None), code, reason, hint=hint)
-
-    def _seen(self, serving_since: float | None) -> post_mortem.Seen:
-        frames = self.child.session.last_frames if self.child is not None else []
-        return post_mortem.Seen(
-            phase=self.phase,
-            at=_now(),
-            incarnation=self.instance.incarnation,
-            stderr_tail=tuple(self.logbook.tail),
-            last_frames=tuple(frame.decode("utf-8", "backslashreplace") for frame in frames),
-            peak_memory_mb=self.meter.peak_memory_mb or None,
-            peak_processes=self.meter.peak_processes or None,
-            ran_s=None if serving_since is None else round(trio.current_time() - serving_since, 3),
-        )
-
-
-def _job_spec(launch: Launch) -> JobSpec:
-    return JobSpec(
-        argv=launch.argv,
-        env=launch.env,
-        cwd=launch.cwd,
-        kind="instance",
-        uid=launch.uid,
-        rlimits=launch.rlimits,
-        private_tmp=launch.private_tmp,
-    )
+        seen = post_mortem.Seen(phase=self.phase, at=_now(), incarnation=self.instance.incarnation)
+        return post_mortem.plain(seen, code, reason, hint=hint)
 
 
 def _now() -> datetime:

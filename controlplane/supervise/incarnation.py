@@ -1,0 +1,218 @@
+"""One process of an instance, from spawn to burial.
+
+An `Incarnation` here is the running thing; `model.Incarnation` is its record.
+It reports to its owner through three callbacks and ends in an `Ending`; what
+follows from that is the owner's decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+from attrs import define, evolve, field, frozen
+
+from controlplane import model
+from controlplane.errors import CorralError
+from controlplane.protocol.session import HandshakeRefused
+from controlplane.spawn.client import JobSpec, SpawnFailed
+from controlplane.supervise import calls
+from controlplane.supervise import evidence as post_mortem
+from controlplane.supervise.child import Child
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from controlplane.protocol.handshake import ProtocolFacts
+    from controlplane.protocol.session import Listener
+    from controlplane.spawn.client import Spawner
+    from controlplane.store.journal import Journal
+    from controlplane.supervise.launch import Launch
+    from controlplane.supervise.logbook import Logbook
+    from controlplane.supervise.meter import Meter
+
+DRAIN_S = 4.0
+"""Calls in flight get this long to finish when their instance is asked to stop."""
+DRAIN_POLL_S = 0.02
+
+
+@frozen(kw_only=True)
+class Ending:
+    """How a process ended. `failure` is None for an end that was wanted, or a clean one.
+
+    `code` is the exit status (negative: signal); `ran_s` how long it served, in seconds, 0 if
+    never; `lost` says that it went down with the spawner.
+    """
+
+    failure: model.Evidence | None
+    code: int
+    ran_s: float = 0.0
+    lost: bool = False
+
+
+class Closed(Protocol):
+    """See `Owner.closed`."""
+
+    def __call__(self, *, wanted: bool) -> None: ...
+
+
+@frozen(kw_only=True)
+class Owner:
+    """What an incarnation needs of the Runner it belongs to."""
+
+    opened: Callable[[Child, ProtocolFacts], None]
+    """The handshake is done: serve."""
+    closed: Closed
+    """No new calls: the wish has changed (`wanted`), or the process is over."""
+    progress: Callable[[str], None]
+    """A phase begins."""
+    interruptible: Callable[[], AbstractContextManager[None]]
+    """Leave the block early when the wish changes."""
+    has_changed_its_mind: Callable[[], bool]
+
+
+@define(eq=False)
+class Incarnation:
+    """Runs once. `child` is set while there is a process."""
+
+    instance_id: UUID
+    number: int
+    launch: Launch
+    listener: Listener
+    logbook: Logbook
+    meter: Meter
+    journal: Journal
+    version: str
+    start_timeout_s: float
+    child: Child | None = field(default=None, init=False)
+    _phase: str = field(default="spawn", init=False)
+    _serving_since: float | None = field(default=None, init=False)
+
+    async def run(self, spawner: Spawner, owner: Owner) -> Ending:
+        """Spawn, shake hands, serve until the end, and leave nothing behind."""
+        self.logbook.begin(self.number)
+        self.meter.forget_peaks()
+        try:
+            job = await spawner.spawn(_job_spec(self.launch))
+        except SpawnFailed as failed:
+            return Ending(failure=post_mortem.of_spawn_failure(self._seen(), failed, self.launch.argv[0]), code=127)
+        self.child = child = Child.of(job, self.listener, self.logbook, self.version)
+        record = model.Incarnation(instance_id=self.instance_id, number=self.number, pid=job.pid, started_at=_now())
+        self.journal.incarnation(record)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child.run)
+            failure = await self._serve(child, owner)
+            child.session.fail_pending(lambda: calls.crash(failure))
+            await child.stop()
+            nursery.cancel_scope.cancel()
+        child.job.close_fds()
+        return self._bury(child, record, failure)
+
+    async def _serve(self, child: Child, owner: Owner) -> model.Evidence | None:
+        """Stay with the process to its end; returns why it failed, None for a wanted or clean end."""
+        refusal = None
+        with owner.interruptible():
+            refusal = await self._shake_hands(child, owner)
+            if refusal is None and not child.over.is_set() and child.session.facts is not None:
+                self._phase, self._serving_since = "running", trio.current_time()
+                owner.opened(child, child.session.facts)
+                await child.over.wait()
+        if owner.has_changed_its_mind():
+            owner.closed(wanted=True)
+            await _drain(child)
+            return None
+        owner.closed(wanted=False)
+        return refusal or self._autopsy(child)
+
+    async def _shake_hands(self, child: Child, owner: Owner) -> model.Evidence | None:
+        """Returns why the handshake did not come to be; None also when the process ended meanwhile."""
+        self._phase = "handshake"
+        owner.progress(self._phase)
+        refusal: model.Evidence | None = None
+
+        async def converse() -> None:
+            nonlocal refusal
+            try:
+                await child.session.shake_hands()
+            except HandshakeRefused as refused:
+                refusal = post_mortem.of_refusal(self._seen(), str(refused))
+            except CorralError:
+                return  # it closed its stdin; how it ends is the better reason
+            nursery.cancel_scope.cancel()
+
+        with trio.move_on_after(self.start_timeout_s) as in_time:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(converse)
+                await child.over.wait()
+                nursery.cancel_scope.cancel()
+        if in_time.cancelled_caught:
+            child.condemn("no handshake in time")
+            return post_mortem.of_start_timeout(self._seen(), self.start_timeout_s)
+        return refusal
+
+    def _autopsy(self, child: Child) -> model.Evidence | None:
+        ended = child.exit
+        if ended is not None and ended.code == 0 and child.condemned is None and self._serving_since is not None:
+            return None
+        code = None if ended is None else ended.code
+        lost = ended is not None and ended.lost
+        return post_mortem.of_exit(self._seen(), code, child.condemned, lost=lost)
+
+    def _bury(self, child: Child, record: model.Incarnation, failure: model.Evidence | None) -> Ending:
+        code = child.exit.code if child.exit is not None else -9
+        self.journal.incarnation(
+            evolve(
+                record,
+                ended_at=_now(),
+                exit_code=code if code >= 0 else None,
+                signal=post_mortem.signal_name(-code) if code < 0 else None,
+                evidence=failure,
+            )
+        )
+        return Ending(
+            failure=failure,
+            # A process that Corral gave up did not end well, whatever status it left with.
+            code=1 if failure is not None and code == 0 else code,
+            ran_s=0.0 if self._serving_since is None else trio.current_time() - self._serving_since,
+            lost=child.exit is not None and child.exit.lost,
+        )
+
+    def _seen(self) -> post_mortem.Seen:
+        frames = self.child.session.last_frames if self.child is not None else []
+        redact = self.logbook.redact
+        since = self._serving_since
+        return post_mortem.Seen(
+            phase=self._phase,
+            at=_now(),
+            incarnation=self.number,
+            stderr_tail=tuple(self.logbook.tail),
+            last_frames=tuple(redact(frame.decode("utf-8", "backslashreplace")) for frame in frames),
+            peak_memory_mb=self.meter.peak_memory_mb or None,
+            peak_processes=self.meter.peak_processes or None,
+            ran_s=None if since is None else round(trio.current_time() - since, 3),
+        )
+
+
+async def _drain(child: Child) -> None:
+    with trio.CancelScope(shield=True), trio.move_on_after(DRAIN_S):
+        while child.session.pending and not child.over.is_set():  # noqa: ASYNC110  (calls end one by one, a poll is simplest)
+            await trio.sleep(DRAIN_POLL_S)
+
+
+def _job_spec(launch: Launch) -> JobSpec:
+    return JobSpec(
+        argv=launch.argv,
+        env=launch.env,
+        cwd=launch.cwd,
+        kind="instance",
+        uid=launch.uid,
+        rlimits=launch.rlimits,
+        private_tmp=launch.private_tmp,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,108 @@
+"""Encryption of secrets at rest, and the JWT key: both derived from the one `SECRET_KEY`.
+
+Each use has its own HKDF label, so no key tells anything of another. A box is
+`version(1) | key id(8) | nonce(12) | AES-256-GCM ciphertext and tag`; the key
+id is derived as well, so it is no fingerprint of the secret that could be searched
+for. Owns no key file: `home.py` keeps it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from attrs import define, field, frozen
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+VERSION = 1
+KEY_BYTES = 32
+KEY_ID_BYTES = 8
+NONCE_BYTES = 12
+"""What AES-GCM wants (NIST SP 800-38D, 8.2); random, safe for 2**32 boxes per key."""
+HEADER_BYTES = 1 + KEY_ID_BYTES + NONCE_BYTES
+ENV_LABEL = b"corral/v1/env-encryption"
+KEY_ID_LABEL = b"corral/v1/env-encryption/key-id"
+JWT_LABEL = b"corral/v1/jwt"
+
+
+class SecretUnreadable(Exception):
+    """A box cannot be opened: another key closed it, or it was changed. Names key ids, never keys."""
+
+
+def _derive(secret: bytes, label: bytes, length: int = KEY_BYTES) -> bytes:
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=label).derive(secret)
+
+
+@frozen
+class _Key:
+    id: bytes
+    cipher: AESGCM = field(repr=False)
+
+    @classmethod
+    def derived_from(cls, secret: bytes) -> _Key:
+        return cls(_derive(secret, KEY_ID_LABEL, KEY_ID_BYTES), AESGCM(_derive(secret, ENV_LABEL)))
+
+
+def _bytes(secret: str | bytes) -> bytes:
+    return secret.encode() if isinstance(secret, str) else secret
+
+
+@define(init=False, eq=False)
+class SecretBox:
+    """Closes boxes with the current key; opens those of earlier keys as well."""
+
+    _keys: dict[bytes, _Key] = field(repr=False)
+    _current: _Key = field(repr=False)
+    jwt_key: bytes = field(repr=False)
+    """For signing and verifying JWTs, 32 bytes."""
+
+    def __init__(self, secret_key: str | bytes, previous: Sequence[str | bytes] = ()) -> None:
+        """Derive the keys.
+
+        Args:
+            secret_key: The root secret, 32 bytes or more.
+            previous: Earlier root secrets, whose boxes can still be opened.
+        """
+        self._current = _Key.derived_from(_bytes(secret_key))
+        older = [_Key.derived_from(_bytes(secret)) for secret in previous]
+        self._keys = {key.id: key for key in (*older, self._current)}
+        self.jwt_key = _derive(_bytes(secret_key), JWT_LABEL)
+
+    @property
+    def key_id(self) -> str:
+        """The current key's id, in hex; no secret."""
+        return self._current.id.hex()
+
+    def encrypt(self, plaintext: bytes, aad: bytes) -> bytes:
+        """Close a box that opens only with the same `aad`."""
+        header = bytes([VERSION]) + self._current.id + secrets.token_bytes(NONCE_BYTES)
+        nonce = header[-NONCE_BYTES:]
+        return header + self._current.cipher.encrypt(nonce, plaintext, header + aad)
+
+    def decrypt(self, box: bytes, aad: bytes) -> bytes:
+        """Open a box.
+
+        Raises:
+            SecretUnreadable: another key closed it, it belongs elsewhere, or it was changed.
+        """
+        header, ciphertext = box[:HEADER_BYTES], box[HEADER_BYTES:]
+        if len(header) < HEADER_BYTES or header[0] != VERSION:
+            raise SecretUnreadable(
+                "an encrypted value has an unknown format: it was damaged, or a later version wrote it"
+            )
+        key = self._keys.get(header[1 : 1 + KEY_ID_BYTES])
+        if key is None:
+            box_id = header[1 : 1 + KEY_ID_BYTES].hex()
+            raise SecretUnreadable(
+                f"an encrypted value was written with key {box_id}, and the key in use is {self.key_id}: "
+                "restore the SECRET_KEY (or the key file in CORRAL_HOME) that this database was used with"
+            )
+        try:
+            return key.cipher.decrypt(header[-NONCE_BYTES:], ciphertext, header + aad)
+        except InvalidTag:
+            raise SecretUnreadable(
+                f"an encrypted value of key {key.id.hex()} does not fit its place: the row was changed outside Corral"
+            ) from None

@@ -1,0 +1,314 @@
+"""What a store offers, and the values that go in and out besides the nouns of `model`.
+
+Callers depend on `Store` alone. Every method raises `StorageUnavailable`
+within 8 seconds when the database is away, slow or refuses to write; none
+hangs. Owners are checked by the caller: the store answers for any instance id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from attrs import define, frozen
+
+from controlplane.errors import Conflict, Internal
+
+if TYPE_CHECKING:
+    from controlplane.config import Config
+    from controlplane.core.lifecycle import Desired, State
+    from controlplane.model import Evidence, Incarnation, Instance, LogLine, Role, Sample, Token, User
+
+PAGE_DEFAULT = 100
+"""Rows of a page when the caller names no limit."""
+PAGE_MAX = 10_000
+"""Rows of the largest page: bounds memory whatever a caller passes."""
+IDEMPOTENCY_VALID_S = 24 * 3600.0
+"""How long a repeated Idempotency-Key answers the first result again."""
+
+T = TypeVar("T")
+
+
+@frozen(kw_only=True)
+class Idempotency:
+    """A deploy that may be asked for again: `body_digest` is SHA-256 of the request's body."""
+
+    owner: str
+    key: str
+    body_digest: bytes
+    instance_id: UUID
+    created_at: datetime
+
+
+@define(kw_only=True)
+class IdempotencyKeyUsed(Conflict):
+    """Another request with this key was first; `first` says what it made."""
+
+    first: Idempotency
+
+
+class DataRefused(Internal):
+    """The database is there and refuses a value or a statement: a bug of ours, or a row that cannot be written."""
+
+
+@frozen(kw_only=True)
+class LogFilter:
+    """Which log lines, oldest first.
+
+    With `tail`: the newest `tail` of those that match. Without: at most `limit`,
+    from `since` (or the oldest kept, or `cursor`) on. `since` is inclusive and
+    `until` exclusive; `levels` and `stream` match exactly; `q` is a substring, in any case.
+    """
+
+    tail: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    levels: tuple[str, ...] = ()
+    stream: str | None = None
+    incarnation: int | None = None
+    q: str | None = None
+    limit: int = PAGE_DEFAULT
+    cursor: str | None = None
+
+
+@frozen(kw_only=True)
+class MetricFilter:
+    """Which samples, oldest first; `tail` as for logs.
+
+    `step_s` folds samples into steps of so many seconds: mean CPU, highest memory,
+    processes and open files, sums of calls and errors, highest latencies.
+    """
+
+    tail: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    step_s: float | None = None
+    limit: int = PAGE_DEFAULT
+    cursor: str | None = None
+
+
+@frozen(kw_only=True)
+class EventFilter:
+    """Which events, oldest first; `tail` as for logs."""
+
+    tail: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    types: tuple[str, ...] = ()
+    limit: int = PAGE_DEFAULT
+    cursor: str | None = None
+
+
+@frozen
+class Page(Generic[T]):
+    """Rows, and where to go on; `next_cursor` is None when nothing more matched."""
+
+    rows: tuple[T, ...]
+    next_cursor: str | None = None
+
+
+class EventLike(Protocol):
+    """What the journal needs of the hub's events."""
+
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def instance_id(self) -> UUID | None: ...
+    @property
+    def owner(self) -> str | None: ...
+    @property
+    def data(self) -> Mapping[str, Any]: ...
+
+
+@frozen(kw_only=True)
+class StoredEvent:
+    """An event as it was kept; `id` is unique and grows."""
+
+    id: int
+    at: datetime
+    type: str
+    instance_id: UUID | None
+    owner: str | None
+    data: Mapping[str, Any]
+
+
+@frozen(kw_only=True, slots=True)
+class EventRow:
+    """An event on its way into the database: `data` is JSON text that Postgres takes."""
+
+    at: datetime
+    type: str
+    instance_id: UUID | None
+    owner: str | None
+    data: str
+
+
+@frozen(kw_only=True, slots=True)
+class Observation:
+    """What was last seen of an instance: the part of its row that the journal writes."""
+
+    instance_id: UUID
+    at: datetime
+    revision: int
+    """`ever_ran` is about this revision; it is not written over a later one's."""
+    state: State
+    phase: str
+    restarts: int
+    incarnation: int
+    ever_ran: bool
+    uid: int | None
+    last_error: Evidence | None
+
+
+@frozen(kw_only=True)
+class Batch:
+    """Rows to be written in one transaction."""
+
+    logs: tuple[LogLine, ...] = ()
+    samples: tuple[tuple[UUID, Sample], ...] = ()
+    events: tuple[EventRow, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    incarnations: tuple[Incarnation, ...] = ()
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in (self.logs, self.samples, self.events, self.observations, self.incarnations))
+
+
+class Subject(Enum):
+    """What a change is about."""
+
+    USERS = "users"
+    TOKENS = "tokens"
+    INSTANCES = "instances"
+    EVERYTHING = "everything"
+    """Changes may have been missed: read all of it again."""
+
+
+@frozen
+class Change:
+    """Something changed in the database; `key` is the user's name or the row's id."""
+
+    subject: Subject
+    key: str = ""
+
+
+@frozen(kw_only=True)
+class Retention:
+    """How much history is kept: days, and bytes for all logs together."""
+
+    log_days: int = 7
+    log_max_bytes: int = 2**30
+    metric_days: int = 2
+    event_days: int = 30
+
+    @classmethod
+    def from_config(cls, config: Config) -> Retention:
+        return cls(
+            log_days=config.log_retention_days,
+            log_max_bytes=config.log_max_mb * 2**20,
+            metric_days=config.metric_retention_days,
+            event_days=config.event_retention_days,
+        )
+
+
+@frozen(kw_only=True)
+class RetentionReport:
+    """What one round of forgetting did."""
+
+    created: tuple[str, ...] = ()
+    """Partitions made for the days ahead."""
+    dropped: tuple[str, ...] = ()
+    """Partitions dropped, for age or size."""
+    logs_deleted: int = 0
+    """Rows deleted from today's logs because they alone exceed the cap."""
+    instances_purged: int = 0
+    """Deleted instances whose history is gone."""
+
+
+@frozen(kw_only=True)
+class StoreStatistics:
+    """How the database does; times are monotonic seconds."""
+
+    available: bool
+    """Whether calls are sent to Postgres at all (False: they fail at once, and a probe runs)."""
+    writable: bool
+    """False: it answers, but refuses to write (read-only, disk full)."""
+    problem: str | None
+    """Why it is not available or not writable, for an operator."""
+    away_since: float | None
+    calls: int
+    failures: int
+    """Calls that ended in StorageUnavailable, those refused at once included."""
+    busy: int
+    """Calls under way now."""
+    listening: bool
+
+
+class Store(Protocol):
+    """All that Corral keeps."""
+
+    async def users(self) -> list[User]: ...
+    async def add_user(self, user: User) -> None:
+        """Raises Conflict: the name is taken."""
+
+    async def update_user(self, name: str, *, role: Role | None = None, disabled: bool | None = None) -> User:
+        """Raises NotFound: there is no such user."""
+        ...
+
+    async def tokens(self) -> list[Token]: ...
+    async def add_token(self, token: Token) -> None:
+        """Raises NotFound: there is no such owner."""
+
+    async def delete_token(self, token_id: UUID) -> Token | None: ...
+    async def touch_tokens(self, used: Mapping[UUID, datetime]) -> None: ...
+
+    async def instances(self) -> list[Instance]: ...
+    async def instance_of_deleted(self, instance_id: UUID) -> tuple[str, str] | None: ...
+    async def add_instance(self, instance: Instance, *, quota: int, idempotency: Idempotency | None = None) -> None:
+        """Raises Conflict, IdempotencyKeyUsed, QuotaExceeded, NotFound (the owner)."""
+
+    async def idempotent(self, owner: str, key: str) -> Idempotency | None: ...
+    async def update_instance(self, instance: Instance) -> None:
+        """Raises NotFound: it was deleted."""
+
+    async def set_desired(self, instance_id: UUID, desired: Desired) -> None:
+        """Raises NotFound: it was deleted."""
+
+    async def delete_instance(self, instance_id: UUID) -> None: ...
+
+    async def logs(self, instance_id: UUID, which: LogFilter) -> Page[LogLine]: ...
+    async def metrics(self, instance_id: UUID, which: MetricFilter) -> Page[Sample]: ...
+    async def events(self, instance_id: UUID, which: EventFilter) -> Page[StoredEvent]: ...
+    async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]: ...
+
+    async def write(self, batch: Batch) -> None:
+        """Raises DataRefused: a row of the batch cannot be written; none was."""
+
+    async def retain(self, retention: Retention) -> RetentionReport: ...
+    async def ping(self) -> None: ...
+    def statistics(self) -> StoreStatistics: ...
+    def open_listen(
+        self, on_change: Callable[[Change], None], on_lost: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[None]: ...
+
+
+def observation(instance: Instance, *, phase: str) -> Observation:
+    """The journal's part of an instance's row."""
+    return Observation(
+        instance_id=instance.id,
+        at=instance.updated_at,
+        revision=instance.spec.revision,
+        state=instance.state,
+        phase=phase,
+        restarts=instance.restarts,
+        incarnation=instance.incarnation,
+        ever_ran=instance.ever_ran,
+        uid=instance.uid,
+        last_error=instance.last_error,
+    )

@@ -1,0 +1,160 @@
+"""Instances and their specs: units of work over one asyncpg connection (asyncio)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from controlplane.errors import Conflict, NotFound, QuotaExceeded
+from controlplane.store import queries_tenants
+from controlplane.store.base import Idempotency, IdempotencyKeyUsed
+from controlplane.store.rows import INSTANCE_COLUMNS, SPEC_COLUMNS, instance_of, instance_row, spec_row
+
+if TYPE_CHECKING:
+    from controlplane.core.lifecycle import Desired
+    from controlplane.model import Instance
+    from controlplane.secretbox import SecretBox
+
+OWNER_LOCK = 0x636F_7272
+"""First key of the advisory lock that serialises one owner's deploys; the second is the owner's hash."""
+
+
+def _parameters(columns: str) -> str:
+    return ", ".join(f"${number}" for number, _ in enumerate(columns.split(","), start=1))
+
+
+_INSTANCE = ", ".join(f"instance.{name.strip()}" for name in INSTANCE_COLUMNS.split(","))
+_SPEC = ", ".join(f"spec.{name.strip()} AS spec_{name.strip()}" for name in SPEC_COLUMNS.split(","))
+SELECT_INSTANCES = f"""
+    SELECT {_INSTANCE}, {_SPEC}
+      FROM mcp_instances AS instance
+      JOIN mcp_specs AS spec ON spec.instance_id = instance.id AND spec.revision = instance.revision
+     WHERE instance.deleted_at IS NULL
+     ORDER BY instance.created_at, instance.id
+"""  # noqa: S608 -- made of constants
+INSERT_INSTANCE = f"INSERT INTO mcp_instances ({INSTANCE_COLUMNS}) VALUES ({_parameters(INSTANCE_COLUMNS)})"  # noqa: S608
+INSERT_SPEC = f"""
+    INSERT INTO mcp_specs ({SPEC_COLUMNS}) VALUES ({_parameters(SPEC_COLUMNS)})
+    ON CONFLICT (instance_id, revision) DO NOTHING
+"""  # noqa: S608
+
+
+async def instances(connection: Any, box: SecretBox) -> list[Instance]:
+    """All instances that are not deleted, oldest first."""
+    return [instance_of(row, box) for row in await connection.fetch(SELECT_INSTANCES)]
+
+
+async def instance_of_deleted(connection: Any, instance_id: UUID) -> tuple[str, str] | None:
+    """Owner and name of a deleted instance; None if it exists or never did."""
+    row = await connection.fetchrow(
+        "SELECT owner, name FROM mcp_instances WHERE id = $1 AND deleted_at IS NOT NULL", instance_id
+    )
+    return None if row is None else (row["owner"], row["name"])
+
+
+async def add_instance(
+    connection: Any, box: SecretBox, instance: Instance, quota: int, idempotency: Idempotency | None
+) -> None:
+    """Insert an instance and its first spec; one deploy per owner at a time, so that the count holds."""
+    values, spec_values = instance_row(instance), spec_row(instance, box)
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", OWNER_LOCK, instance.owner)
+        if idempotency is not None:
+            await _refuse_used_key(connection, idempotency)
+        await _refuse_taken_name(connection, instance)
+        await _refuse_over_quota(connection, instance.owner, quota)
+        await connection.execute(INSERT_INSTANCE, *values)
+        await connection.execute(INSERT_SPEC, *spec_values)
+        if idempotency is not None:
+            await queries_tenants.keep_idempotency(connection, idempotency)
+
+
+async def _refuse_used_key(connection: Any, idempotency: Idempotency) -> None:
+    first = await queries_tenants.idempotent(connection, idempotency.owner, idempotency.key)
+    if first is not None:
+        raise IdempotencyKeyUsed("the Idempotency-Key was used by another request", first=first)
+
+
+async def _refuse_taken_name(connection: Any, instance: Instance) -> None:
+    taken = await connection.fetchval(
+        "SELECT true FROM mcp_instances WHERE owner = $1 AND name = $2 AND deleted_at IS NULL",
+        instance.owner,
+        instance.name,
+    )
+    if taken:
+        raise Conflict(
+            f"there is an instance named {instance.name!r} already", hint="delete it first, or choose another name"
+        )
+
+
+async def _refuse_over_quota(connection: Any, owner: str, quota: int) -> None:
+    count = await connection.fetchval(
+        "SELECT count(*) FROM mcp_instances WHERE owner = $1 AND deleted_at IS NULL", owner
+    )
+    if count >= quota:
+        raise QuotaExceeded(
+            f"the quota of {quota} instances is used up",
+            hint="delete an instance, or ask the operator for a higher MAX_INSTANCES_PER_USER",
+            evidence={"quota": "instances", "limit": quota, "used": count},
+        )
+
+
+async def update_instance(connection: Any, box: SecretBox, instance: Instance) -> None:
+    """Write a changed spec (as a new revision) and labels."""
+    spec_values = spec_row(instance, box)
+    labels = instance_row(instance)[INSTANCE_COLUMNS.split(", ").index("labels")]
+    async with connection.transaction():
+        updated = await connection.fetchval(
+            """
+            UPDATE mcp_instances
+               SET language = $2, revision = $3, labels = $4, ever_ran = $5, uid = $6, updated_at = $7
+             WHERE id = $1 AND deleted_at IS NULL
+            RETURNING true
+            """,
+            instance.id,
+            instance.spec.language,
+            instance.spec.revision,
+            labels,
+            instance.ever_ran,
+            instance.uid,
+            instance.updated_at,
+        )
+        if not updated:
+            raise _gone()
+        await connection.execute(INSERT_SPEC, *spec_values)
+
+
+async def set_desired(connection: Any, instance_id: UUID, desired: Desired) -> None:
+    """Write the owner's wish."""
+    updated = await connection.fetchval(
+        """
+        UPDATE mcp_instances SET desired = $2, updated_at = now() WHERE id = $1 AND deleted_at IS NULL RETURNING true
+        """,
+        instance_id,
+        desired.value,
+    )
+    if not updated:
+        raise _gone()
+
+
+async def delete_instance(connection: Any, instance_id: UUID) -> None:
+    """Mark it deleted and erase its specs, secrets included; once more is harmless."""
+    async with connection.transaction():
+        await connection.execute(
+            """
+            UPDATE mcp_instances SET desired = 'deleted', deleted_at = now(), updated_at = now()
+             WHERE id = $1 AND deleted_at IS NULL
+            """,
+            instance_id,
+        )
+        await connection.execute(
+            """
+            DELETE FROM mcp_specs USING mcp_instances
+             WHERE mcp_specs.instance_id = $1 AND mcp_instances.id = $1 AND mcp_instances.deleted_at IS NOT NULL
+            """,
+            instance_id,
+        )
+
+
+def _gone() -> NotFound:
+    return NotFound("the instance was deleted")

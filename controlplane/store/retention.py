@@ -1,0 +1,144 @@
+"""Forgetting: partitions past their days, logs past their size, records of what is gone (asyncio).
+
+Runs on a connection of its own, in small transactions: cut at any point it leaves
+nothing half done, and it never holds a lock that writers wait for longer than a moment.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from controlplane.store import partitions
+from controlplane.store.base import IDEMPOTENCY_VALID_S, Retention, RetentionReport
+from controlplane.store.partitions import EVENTS, LOGS, METRICS, Partition
+
+log = logging.getLogger(__name__)
+
+RETAIN_LOCK = 0x636F_7275
+"""Advisory lock: of several control planes, one forgets."""
+RETAIN_S = 60.0
+"""One round, at most; what is left is done in the next."""
+DELETE_BLOCKS = 512
+"""Blocks (8 KiB) of one DELETE: 4 MiB, milliseconds."""
+LOG_ROW_OVERHEAD_BYTES = 130
+"""A log row beside its message: header, other columns, index entry."""
+SLACK = 0.9
+"""Logs over their cap are cut to this part of it, so that the next row does not exceed it again."""
+
+
+async def retain(connection: Any, retention: Retention, now: datetime | None = None) -> RetentionReport:
+    """One round of forgetting; does nothing while another control plane is at it."""
+    now = now or datetime.now(UTC)
+    if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", RETAIN_LOCK):
+        return RetentionReport()
+    present = await partitions.existing(connection)
+    missing = [partition for partition in partitions.ahead(now) if partition not in present]
+    if missing:
+        await partitions.create(connection, missing)
+    days = {LOGS: retention.log_days, METRICS: retention.metric_days, EVENTS: retention.event_days}
+    dropped = await _drop(connection, partitions.outdated(present, days, now))
+    oversize, deleted = await _cap_logs(connection, present - set(dropped), retention.log_max_bytes, now)
+    return RetentionReport(
+        created=tuple(partition.name for partition in missing),
+        dropped=tuple(partition.name for partition in (*dropped, *oversize)),
+        logs_deleted=deleted,
+        instances_purged=await _purge(connection, retention, now),
+    )
+
+
+async def _drop(connection: Any, candidates: Sequence[Partition]) -> list[Partition]:
+    """Drop partitions; one that is being read stays for the next round."""
+    dropped = []
+    for partition in candidates:
+        try:
+            await partitions.drop(connection, partition)
+        except asyncpg.LockNotAvailableError:
+            log.info("database: %s is in use and is dropped later", partition.name)
+        else:
+            dropped.append(partition)
+    return dropped
+
+
+async def _cap_logs(
+    connection: Any, present: set[Partition], cap_bytes: int, now: datetime
+) -> tuple[list[Partition], int]:
+    today = Partition.of(LOGS, now)
+    logs = sorted(p for p in present if p.table == LOGS and p.day <= today.day)
+    sizes = [(p, await _size(connection, p)) for p in logs]
+    dropped = await _drop(connection, partitions.over_size(sizes, cap_bytes))
+    if not sizes or sizes[-1][1] <= cap_bytes:
+        return dropped, 0
+    return dropped, await _cut_partition(connection, sizes[-1][0], cap_bytes)
+
+
+async def _size(connection: Any, partition: Partition) -> int:
+    size: int = await connection.fetchval("SELECT coalesce(pg_total_relation_size(to_regclass($1)), 0)", partition.name)
+    return size
+
+
+async def _cut_partition(connection: Any, partition: Partition, cap_bytes: int) -> int:
+    """Delete a partition's oldest rows until the rest fits, block range by block range; returns how many.
+
+    A file does not shrink when rows are deleted, so what counts is the size of live rows.
+    """
+    until = await _cut_point(connection, partition, cap_bytes)
+    if until is None:
+        return 0
+    blocks = await connection.fetchval(
+        "SELECT pg_relation_size($1::text::regclass) / current_setting('block_size')::int", partition.name
+    )
+    deleted = 0
+    for block in range(0, blocks + 1, DELETE_BLOCKS):
+        status = await connection.execute(
+            f"DELETE FROM {partition.name} WHERE ctid >= $1::tid AND ctid < $2::tid AND timestamp < $3",  # noqa: S608
+            (block, 0),
+            (block + DELETE_BLOCKS, 0),
+            until,
+        )
+        deleted += int(status.rpartition(" ")[2])
+    await connection.execute(f"VACUUM {partition.name}")  # lets new rows take the space
+    return deleted
+
+
+async def _cut_point(connection: Any, partition: Partition, cap_bytes: int) -> datetime | None:
+    """The time before which rows must go; None if the live rows fit."""
+    row = await connection.fetchrow(
+        f"""
+        WITH second AS (
+            SELECT date_trunc('second', timestamp) AS at, sum(pg_column_size(message) + $1::int) AS bytes
+              FROM {partition.name} GROUP BY 1
+        ), newer AS (
+            SELECT at, sum(bytes) OVER (ORDER BY at DESC) AS bytes FROM second
+        )
+        SELECT max(bytes) AS total, max(at) FILTER (WHERE bytes > $2::bigint) AS last FROM newer
+        """,  # noqa: S608 -- the name is made of a constant and a date
+        LOG_ROW_OVERHEAD_BYTES,
+        int(cap_bytes * SLACK),
+    )
+    if row["total"] is None or row["total"] <= cap_bytes:
+        return None
+    last: datetime = row["last"]
+    return last + timedelta(seconds=1)
+
+
+async def _purge(connection: Any, retention: Retention, now: datetime) -> int:
+    """Forget expired idempotency keys, old incarnations, and deleted instances without history."""
+    history = timedelta(days=max(retention.log_days, retention.event_days))
+    await connection.execute(
+        "DELETE FROM mcp_idempotency WHERE created_at < $1", now - timedelta(seconds=IDEMPOTENCY_VALID_S)
+    )
+    await connection.execute(
+        """
+        DELETE FROM mcp_incarnations USING mcp_instances
+         WHERE mcp_instances.id = instance_id AND number < mcp_instances.incarnation
+           AND coalesce(ended_at, started_at) < $1
+        """,
+        now - history,
+    )
+    status = await connection.execute("DELETE FROM mcp_instances WHERE deleted_at < $1", now - history)
+    return int(status.rpartition(" ")[2])

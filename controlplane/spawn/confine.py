@@ -1,0 +1,246 @@
+"""What a child goes through between fork and exec: it is confined, then becomes the program.
+
+Each step has a name. When one fails, nothing runs: the step's name, the errno
+and a sentence go back over `report_fd`, which closes by itself at exec. No step
+is ever skipped because it failed.
+
+Refuses to run an instance or a build as uid 0. Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from controlplane.spawn import linux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from controlplane.spawn.messages import Order
+
+UMASK = 0o077
+UNPRIVILEGED_ID = 65534
+"""`nobody`: what a service that refuses to run as root sees itself as, inside a user namespace of its own."""
+REPORT_BYTES = 4096
+"""At most PIPE_BUF, so that a report is written whole or not at all."""
+FAILED_EXIT = 127
+
+
+class Child(NamedTuple):
+    """What the steps work on."""
+
+    order: Order
+    stdio: Sequence[int]
+    report_fd: int
+    spawner: int
+    was_root: bool
+
+
+class Refused(OSError):
+    """Not an error of the system: a rule of ours forbids it."""
+
+
+def refusal(order: Order) -> str | None:
+    """Why an order is never carried out, whatever the system would allow; None if it may be."""
+    root = os.geteuid() == 0
+    if order.kind not in ("instance", "build", "service"):
+        return f"there is no kind of job {order.kind!r}"
+    if order.kind != "service" and root and not order.uid:
+        return "an instance or a build never runs as root: it needs a user id of its own"
+    if not root and order.uid not in (None, os.geteuid()):
+        return "only root can run a job as another user"
+    if not order.argv:
+        return "there is no command"
+    return None
+
+
+def _stdio(child: Child) -> None:
+    for target, fd in enumerate(child.stdio):
+        os.dup2(fd, target, inheritable=True)
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd != child.report_fd:
+            try:
+                os.close(fd)
+            except OSError as error:
+                if error.errno != errno.EBADF:  # the listing's own descriptor
+                    raise
+
+
+def _rlimits(child: Child) -> None:
+    for name, value in {**child.order.rlimits, "CORE": 0}.items():
+        kind = getattr(resource, f"RLIMIT_{name}", None)
+        if kind is None:
+            raise Refused(errno.EINVAL, f"there is no resource limit {name}")
+        _soft, hard = resource.getrlimit(kind)
+        ceiling = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (ceiling, ceiling))
+
+
+def _umask(_child: Child) -> None:
+    os.umask(UMASK)
+
+
+def _namespaces(child: Child) -> None:
+    order = child.order
+    uid, gid = os.getuid(), os.getgid()
+    if order.userns_root and child.was_root:
+        linux.unshare(linux.CLONE_NEWUSER)
+        linux.map_own_user(UNPRIVILEGED_ID, UNPRIVILEGED_ID, uid, gid)
+    if order.private_tmp is None:
+        return
+    if child.was_root:
+        linux.unshare(linux.CLONE_NEWNS)
+    else:
+        linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+        linux.map_own_user(uid, gid, uid, gid)
+    linux.bind_over_tmp(order.private_tmp)
+
+
+def _bounding_set(child: Child) -> None:
+    if child.was_root or child.order.private_tmp is not None:  # a user namespace of one's own gives the right to
+        linux.drop_bounding_set()
+
+
+def _user(child: Child) -> None:
+    uid = child.order.uid
+    if uid is None or uid == os.getuid():
+        return
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def _capabilities(_child: Child) -> None:
+    linux.drop_capabilities()
+
+
+def _no_new_privs(_child: Child) -> None:
+    linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _signals(_child: Child) -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _die_with_spawner(child: Child) -> None:
+    """After the change of user, which clears it; the spawner may have ended just before."""
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != child.spawner:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _cwd(child: Child) -> None:
+    os.chdir(child.order.cwd)
+
+
+def _candidates(command: str, path: str) -> Iterator[str]:
+    """Where a command may be; an empty PATH entry (the current folder) does not count."""
+    if "/" in command:
+        yield command
+    else:
+        yield from (os.path.join(folder, command) for folder in path.split(":") if folder)
+
+
+def _exec(child: Child) -> None:
+    """As execvpe(3): the first candidate that runs; a forbidden one is told about if none does."""
+    order = child.order
+    if order.kind != "service" and 0 in os.getresuid():
+        raise Refused(errno.EPERM, "an instance or a build never runs as root")
+    refused: OSError | None = None
+    for program in _candidates(order.argv[0], order.env.get("PATH", os.defpath)):
+        try:
+            os.execve(program, order.argv, order.env)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.lexists(program):
+                raise Refused(errno.ENOENT, f"{program} cannot run: the interpreter it names is missing") from None
+        except PermissionError:
+            # not Path.is_dir, which raises where the folder above may not be entered
+            why = "is a folder" if os.path.isdir(program) else "may not be executed"  # noqa: PTH112
+            refused = Refused(errno.EACCES, f"{program} {why} (as uid {os.getuid()})")
+        except ValueError:
+            raise Refused(errno.EINVAL, "an argument or a variable holds a NUL character") from None
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:
+                raise Refused(error.errno, f"{program} is no program for this machine") from None
+            raise
+    where = "" if "/" in order.argv[0] else " on PATH"
+    raise refused or Refused(errno.ENOENT, f"command not found{where}: {order.argv[0]}")
+
+
+STEPS: tuple[tuple[str, Callable[[Child], None]], ...] = (
+    ("signals", _signals),
+    ("session", lambda _child: os.setsid()),
+    ("stdio", _stdio),
+    ("rlimits", _rlimits),
+    ("umask", _umask),
+    ("namespaces", _namespaces),
+    ("bounding_set", _bounding_set),
+    ("user", _user),
+    ("capabilities", _capabilities),
+    ("no_new_privs", _no_new_privs),
+    ("pdeathsig", _die_with_spawner),
+    ("cwd", _cwd),
+    ("exec", _exec),
+)
+"""In this order. Limits come before the user changes, who could not raise them; the death signal after, which clears it."""
+
+
+def _report(child: Child, stage: str, error: BaseException) -> None:
+    number = error.errno or 0 if isinstance(error, OSError) else 0
+    text = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+    if stage == "cwd":
+        text = f"the working directory {child.order.cwd} cannot be entered: {text}"
+    document = {"stage": stage, "errno": number, "message": text[: REPORT_BYTES // 8]}
+    os.write(child.report_fd, json.dumps(document).encode())
+
+
+def become(child: Child) -> NoReturn:
+    """Go through the steps and exec. Never returns: a child that fails reports why and ends."""
+    stage = ""
+    try:
+        for stage, step in STEPS:  # noqa: B007 - read after the loop has failed
+            step(child)
+    except BaseException as error:  # whatever it is, this process must not go on as a second spawner
+        _report(child, stage, error)
+    finally:
+        os._exit(FAILED_EXIT)
+
+
+def works(attempt: Callable[[], None]) -> bool:
+    """Try something in a process of its own, which ends with the attempt."""
+    pid = os.fork()
+    if pid == 0:
+        status = FAILED_EXIT
+        try:
+            attempt()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def try_private_tmp() -> None:
+    """What a private /tmp takes, over itself, where nobody sees it; raises OSError where the host forbids it."""
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0:
+        linux.unshare(linux.CLONE_NEWNS)
+    else:
+        linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+        linux.map_own_user(uid, gid, uid, gid)
+    linux.bind_over_tmp("/tmp")  # noqa: S108
+
+
+def try_userns_root() -> None:
+    """What a service needs that must not see itself as root; raises OSError where the host forbids it."""
+    uid, gid = os.getuid(), os.getgid()
+    linux.unshare(linux.CLONE_NEWUSER)
+    linux.map_own_user(UNPRIVILEGED_ID, UNPRIVILEGED_ID, uid, gid)

@@ -1,0 +1,138 @@
+"""The few Linux calls that the standard library lacks, each raising `OSError` when it fails.
+
+Standard library only: the spawner runs without site-packages.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
+PR_SET_NO_NEW_PRIVS = 38
+
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWUSER = 0x1000_0000
+
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x4_0000
+
+CAPABILITY_LIMIT = 64
+"""Capability numbers end before this in every kernel; the first one that is unknown ends the loop."""
+CAPABILITY_VERSION_3 = 0x2008_0522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, call: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}")
+    return result
+
+
+def prctl(option: int, argument: int = 0) -> int:
+    """prctl(2) with one integer argument."""
+    word = ctypes.c_ulong
+    return _check(_libc.prctl(option, word(argument), word(0), word(0), word(0)), f"prctl({option})")
+
+
+def set_subreaper(on: bool) -> None:
+    """Whether orphaned descendants become this process's children, rather than pid 1's."""
+    prctl(PR_SET_CHILD_SUBREAPER, int(on))
+
+
+def is_subreaper() -> bool:
+    """Whether `set_subreaper(True)` is in force for this process."""
+    flag = ctypes.c_int(0)
+    _check(_libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(flag), 0, 0, 0), "prctl(PR_GET_CHILD_SUBREAPER)")
+    return bool(flag.value)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2); `os.unshare` exists from Python 3.12 only."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, flags: int) -> None:
+    """mount(2) for the cases that need neither a file system type nor data."""
+    _check(_libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None), f"mount {target}")
+
+
+def bind_over_tmp(folder: str) -> None:
+    """Put `folder` over /tmp in a mount namespace that nobody else sees; `unshare` comes first."""
+    mount("none", "/", MS_REC | MS_PRIVATE)
+    mount(folder, "/tmp", MS_BIND)  # noqa: S108 - this is what makes /tmp private
+
+
+def map_own_user(inside_uid: int, inside_gid: int, outside_uid: int, outside_gid: int) -> None:
+    """Map one user and one group into the user namespace just entered.
+
+    A process that is not dumpable may not write its own maps, so it is dumpable
+    for as long as that takes.
+    """
+    prctl(PR_SET_DUMPABLE, 1)
+    try:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{inside_uid} {outside_uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{inside_gid} {outside_gid} 1")
+    finally:
+        prctl(PR_SET_DUMPABLE, 0)
+
+
+def drop_bounding_set() -> None:
+    """Take every capability out of the bounding set: nothing run from here on can ever gain one."""
+    for capability in range(CAPABILITY_LIMIT):
+        try:
+            held = prctl(PR_CAPBSET_READ, capability)
+        except OSError:
+            return  # past the last one this kernel knows
+        if held:
+            prctl(PR_CAPBSET_DROP, capability)
+
+
+def drop_capabilities() -> None:
+    """Empty the effective, permitted and inheritable sets (and with them the ambient one)."""
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    _check(_libc.capset(header, sets), "capset")
+
+
+def hurry() -> None:
+    """Run before all ordinary threads, where the host allows it: a fork storm must not starve who ends it.
+
+    For the calling thread only; what it forks or starts has ordinary priority again.
+    """
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
+@contextmanager
+def hurrying() -> Iterator[None]:
+    """`hurry` for the length of a block."""
+    before = os.sched_getscheduler(0)
+    hurry()
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != before:
+            os.sched_setscheduler(0, before, os.sched_param(0))
+
+
+def set_filesystem_ids(uid: int, gid: int) -> None:
+    """setfsuid(2), setfsgid(2): whose rights this thread's file and /proc accesses are checked against."""
+    if uid:
+        _libc.setfsgid(gid)
+        _libc.setfsuid(uid)
+    else:
+        _libc.setfsuid(uid)
+        _libc.setfsgid(gid)

@@ -31,6 +31,7 @@ from controlplane.errors import (
     UnsupportedMediaType,
 )
 from controlplane.web.auth import Grant, TokenTable, bearer_token
+from controlplane.web.budget import Budget
 from controlplane.web.rate import RateLimiter
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ CALL_BODY_MAX_BYTES = 6 * 2**20
 """Calls and MCP messages; also every other small JSON body."""
 UPLOAD_BODY_MAX_BYTES = 100 * 2**20
 """Deploys, which may carry an archive."""
+BODIES_MAX_BYTES = 128 * 2**20
+"""All large bodies of calls that are held at the same time."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 FAILURE_LOG_EVERY_S = 60.0
 """A flood of wrong tokens is one line per minute and address."""
@@ -73,6 +76,7 @@ class Guards:
     clock: Callable[[], float] = monotonic
     failures: RateLimiter = field(init=False)
     calls: RateLimiter = field(init=False)
+    bodies: Budget = field(factory=lambda: Budget(BODIES_MAX_BYTES, CALL_BODY_MAX_BYTES), init=False)
     _hosts: frozenset[str] = field(init=False)
     _origins: frozenset[str] = field(init=False)
     _proxies: tuple[Network, ...] = field(init=False)

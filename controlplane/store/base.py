@@ -111,6 +111,31 @@ class Page(Generic[T]):
     next_cursor: str | None = None
 
 
+@frozen(kw_only=True)
+class JournalStatistics:
+    """What the journal holds and has done; rows since it was made."""
+
+    rows: int
+    """Waiting now, those under way included."""
+    size_bytes: int
+    written: int
+    shed: Mapping[str, int]
+    """Given up because too many waited, by kind: samples, logs, events, incarnations."""
+    refused: int
+    """Given up because Postgres does not take them."""
+    cut: int
+    """Lines longer than is kept."""
+    failures: int
+    """Batches that could not be written and are tried again."""
+    oldest_s: float
+    """How long the batch under way has been waiting, in seconds; 0 when the last one was written."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """All rows that were not kept, by kind."""
+        return {**self.shed, "refused": self.refused}
+
+
 class EventLike(Protocol):
     """What the journal needs of the hub's events."""
 
@@ -178,6 +203,17 @@ class Batch:
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in (self.logs, self.samples, self.events, self.observations, self.incarnations))
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """Two batches with half of the rows each, in the same order."""
+        room = len(self) // 2
+        first: dict[str, Any] = {}
+        second: dict[str, Any] = {}
+        for kind in ("logs", "samples", "events", "observations", "incarnations"):
+            rows = getattr(self, kind)
+            first[kind], second[kind] = rows[:room], rows[room:]
+            room -= len(first[kind])
+        return Batch(**first), Batch(**second)
 
 
 class Subject(Enum):

@@ -43,6 +43,7 @@ SERVER_SETTINGS = {
     "timezone": "UTC",
     "statement_timeout": str(int(STATEMENT_S * 1000)),
     "idle_in_transaction_session_timeout": "10000",  # a frozen control plane must not hold locks
+    "client_connection_check_interval": "500",  # nor work for a caller who has gone
 }
 
 
@@ -61,9 +62,9 @@ class Pool:
             DeadlinePassed: the work took longer than `seconds`.
         """
         connection = await self._acquire()
-        with _cut_after(connection, seconds):
+        with _cut_after(connection, seconds) as cut:
             try:
-                return await work(connection, *args)
+                return await _abandonable(cut, work, connection, *args)
             finally:
                 await self._pool.release(connection)
 
@@ -77,8 +78,8 @@ class Pool:
         """Run long work on a connection of its own, outside the pool, within `seconds`."""
         connection = await connect(self._url)
         try:
-            with _cut_after(connection, seconds):
-                return await work(connection, *args)
+            with _cut_after(connection, seconds) as cut:
+                return await _abandonable(cut, work, connection, *args)
         finally:
             connection.terminate()
 
@@ -90,25 +91,41 @@ class Pool:
 
 
 @contextmanager
-def _cut_after(connection: Any, seconds: float) -> Iterator[None]:
-    """Cut the connection when the time is up, which ends whatever waits on it."""
-    cut = False
+def _cut_after(connection: Any, seconds: float) -> Iterator[Callable[[], None]]:
+    """Cut the connection when the time is up, which ends whatever waits on it; yields the means to do so earlier."""
+    late = False
 
-    def cut_connection() -> None:
-        nonlocal cut
-        cut = True
+    def cut() -> None:
         with suppress(asyncpg.InterfaceError):  # it is back in the pool already
             connection.terminate()
 
-    timer = asyncio.get_running_loop().call_later(seconds, cut_connection)
+    def time_is_up() -> None:
+        nonlocal late
+        late = True
+        cut()
+
+    timer = asyncio.get_running_loop().call_later(seconds, time_is_up)
     try:
-        yield
+        yield cut
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        if cut:
+        if late:
             raise DeadlinePassed from error
         raise
     finally:
         timer.cancel()
+
+
+async def _abandonable(cut: Callable[[], None], work: Work[T], *args: Any) -> T:
+    """Run work that ends at once when it is cancelled, whatever the server does."""
+    task = asyncio.ensure_future(work(*args))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        cut()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # of no interest any more; asyncio wants it looked at
+        raise
 
 
 async def open_pool(url: str) -> Pool:

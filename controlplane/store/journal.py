@@ -1,0 +1,177 @@
+"""The writer of history: takes rows without waiting, writes them in batches, keeps them while Postgres is away.
+
+What waits is bounded (`backlog`); what is lost is counted, and a gap in an instance's
+log says so in the log itself. A batch is tried until it is written. One row that Postgres
+refuses does not take the others with it: the batch is halved until the row is alone.
+
+A row is written at least once: when the connection breaks under a commit nobody can
+tell whether it happened, and the batch is written again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+from attrs import define, field
+
+from controlplane.errors import StorageUnavailable
+from controlplane.model import Incarnation, Instance, LogLine, Sample
+from controlplane.store.backlog import BATCH_ROWS, Backlog
+from controlplane.store.base import Batch, DataRefused, EventLike, EventRow, JournalStatistics, Store, observation
+from controlplane.store.text import cut_line, json_text
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 0.5
+"""A row waits this long at most while Postgres is there."""
+RETRY_S = 0.5
+"""After a batch could not be written; the store answers at once while Postgres is away."""
+
+
+@define(eq=False)
+class Journal:
+    """Takes rows from anywhere in the Trio thread; `run` writes them."""
+
+    store: Store
+    backlog: Backlog = field(factory=Backlog)
+    _under_way: deque[Batch] = field(factory=deque, init=False)
+    """Taken from the backlog and not yet written, in order."""
+    _taken_at: float = field(default=0.0, init=False)
+    _full: trio.Event = field(factory=trio.Event, init=False)
+    _turn: trio.Lock = field(factory=trio.Lock, init=False)
+    _written: int = field(default=0, init=False)
+    _refused: int = field(default=0, init=False)
+    _cut: int = field(default=0, init=False)
+    _failures: int = field(default=0, init=False)
+
+    def log(self, line: LogLine) -> None:
+        """Keep a line; one that is too long is cut, visibly."""
+        message = cut_line(line.message)
+        if message is not line.message:
+            self._cut += 1
+            line = attrs.evolve(line, message=message)
+        self.backlog.push_log(line)
+        self._wake()
+
+    def sample(self, instance_id: UUID, sample: Sample) -> None:
+        """Keep a sample of one instance."""
+        self.backlog.push_sample(instance_id, sample)
+        self._wake()
+
+    def event(self, event: EventLike) -> None:
+        """Keep an event; its data is turned into JSON here and may change afterwards."""
+        row = EventRow(
+            at=event.at,
+            type=event.type,
+            instance_id=event.instance_id,
+            owner=event.owner,
+            data=json_text(event.data),
+        )
+        self.backlog.push_event(row)
+        self._wake()
+
+    def observe(self, instance: Instance, *, phase: str = "") -> None:
+        """Keep what was last seen of an instance; only the latest is written."""
+        self.backlog.push_observation(observation(instance, phase=phase))
+
+    def incarnation(self, incarnation: Incarnation) -> None:
+        """Keep a process of an instance: once when it starts, once when it has ended."""
+        self.backlog.push_incarnation(incarnation)
+
+    def statistics(self) -> JournalStatistics:
+        """What waits, and what was lost."""
+        return JournalStatistics(
+            rows=len(self),
+            size_bytes=self.backlog.size_bytes,
+            written=self._written,
+            shed=dict(self.backlog.shed),
+            refused=self._refused,
+            cut=self._cut,
+            failures=self._failures,
+            oldest_s=trio.current_time() - self._taken_at if self._under_way else 0.0,
+        )
+
+    def __len__(self) -> int:
+        return len(self.backlog) + sum(len(batch) for batch in self._under_way)
+
+    def _wake(self) -> None:
+        if self.backlog.rows >= BATCH_ROWS:
+            self._full.set()
+
+    async def run(self) -> None:
+        """Write what comes in, for ever; cancelled, it leaves the rest to `flush`."""
+        while True:
+            with trio.move_on_after(FLUSH_S):
+                await self._full.wait()
+            self._full = trio.Event()
+            more = len(self) > 0
+            while more:
+                if not await self._write_next():
+                    await trio.sleep(RETRY_S)
+                more = len(self._under_way) > 0 or self.backlog.rows >= BATCH_ROWS
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Write all that waits, within `timeout_s`; tells whether nothing is left."""
+        with trio.move_on_after(timeout_s):
+            while len(self):
+                if not await self._write_next():
+                    await trio.sleep(RETRY_S)
+        return not len(self)
+
+    async def _write_next(self) -> bool:
+        """Write one batch, or a part of one; False if that is to be tried again later."""
+        async with self._turn:
+            if not self._under_way:
+                self._take()
+            batch = self._under_way[0]
+            try:
+                await self.store.write(batch)
+            except StorageUnavailable:
+                self._failures += 1
+                return False
+            except DataRefused:
+                self._split(batch)
+            else:
+                self._under_way.popleft()
+                self._written += len(batch)
+            return True
+
+    def _take(self) -> None:
+        lost = self.backlog.take_shed_lines()
+        batch = self.backlog.take()
+        if lost:
+            gaps = tuple(_gap(instance_id, count) for instance_id, count in lost.items())
+            batch = attrs.evolve(batch, logs=(*gaps, *batch.logs))
+        self._under_way.append(batch)
+        self._taken_at = trio.current_time()
+
+    def _split(self, batch: Batch) -> None:
+        """A row of it is refused: go on with its halves, and give up a row that stands alone."""
+        self._under_way.popleft()
+        if len(batch) > 1:
+            self._under_way.extendleft(reversed(batch.halves()))
+            return
+        self._refused += 1
+        kind = next(
+            kind for kind in ("logs", "samples", "events", "observations", "incarnations") if getattr(batch, kind)
+        )
+        log.error("journal: Postgres refuses a row of %s; it is given up", kind)
+
+
+def _gap(instance_id: UUID, count: int) -> LogLine:
+    return LogLine(
+        instance_id=instance_id,
+        at=datetime.now(UTC),
+        level="warning",
+        stream="system",
+        incarnation=0,
+        message=f"{count} lines are missing here: the database was away or too slow to keep them",
+    )

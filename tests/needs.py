@@ -42,7 +42,7 @@ def _on_path(*programs: str) -> Callable[[], bool]:
 def _runs(*argv: str) -> Callable[[], bool]:
     def probe() -> bool:
         try:
-            return subprocess.run(argv, capture_output=True, timeout=PROBE_TIMEOUT_S).returncode == 0
+            return subprocess.run(argv, check=False, capture_output=True, timeout=PROBE_TIMEOUT_S).returncode == 0
         except (OSError, subprocess.TimeoutExpired):
             return False
 

@@ -1,0 +1,5 @@
+"""`python -m controlplane.cli`: the same as `corral`."""
+
+from controlplane.cli import main
+
+main()

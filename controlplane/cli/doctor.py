@@ -1,0 +1,134 @@
+"""`corral doctor`: what this host and the control plane on it lack, each with the way to mend it.
+
+Each check is a function that returns `Finding`s; the host's are in `hostchecks.py`. A check never raises and never
+takes longer than its own bound. Only a `✗` fails the command: a `!` works, but worse than it could.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controlplane.cli import hostchecks
+from controlplane.cli.client import Api
+from controlplane.cli.exits import CommandFailed, Exit, program
+from controlplane.cli.hostchecks import BAD, GOOD, POOR, Finding
+from controlplane.cli.session import Session, json_option, pass_session
+from controlplane.cli.target import find_target
+from controlplane.cli.units import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SIGNS = {GOOD: ("✓", "green"), POOR: ("!", "bold yellow"), BAD: ("✗", "bold red")}
+SLOW_HEALTH_S = 2.0
+"""`/health` promises an answer within this, whatever is down."""
+
+
+@click.command(short_help="Check this host and the control plane, and how to mend them.")
+@json_option
+@pass_session
+def doctor(session: Session, /) -> None:
+    """Check this host, then the control plane: what is wrong, and how to mend it. Exits with 1 for any ✗."""
+    sections: dict[str, list[Finding]] = {"Host": [], "Control plane": []}
+    with session.screen.busy("looking"):
+        sections["Host"] = hostchecks.all_of_host(os.environ)
+        sections["Control plane"] = _control_plane()
+    findings = [finding for section in sections.values() for finding in section]
+    if session.json:
+        checks = [{"name": f.name, "verdict": f.verdict, "found": f.found, "fix": f.fix} for f in findings]
+        session.screen.json_bytes(json.dumps({"checks": checks}).encode())
+    else:
+        _show(session, sections)
+    if any(finding.verdict == BAD for finding in findings):
+        raise click.exceptions.Exit(Exit.FAILED)
+
+
+def _show(session: Session, sections: Mapping[str, Iterable[Finding]]) -> None:
+    for title, findings in sections.items():
+        session.screen.line((title, "bold"))
+        for finding in findings:
+            sign, style = SIGNS[finding.verdict]
+            session.screen.line("  ", (sign, style), f" {finding.name:<16}", finding.found)
+            if finding.fix:
+                session.screen.line("    ", f"{'':<16}", ("→ ", "bold"), finding.fix)
+
+
+def _control_plane() -> list[Finding]:
+    """Ask the control plane how it is; one that does not run is no fault of the host."""
+    try:
+        api = Api(find_target(os.environ))
+    except CommandFailed as failure:
+        return [Finding("credentials", BAD, str(failure), failure.problem.hint)]
+    found = hostchecks.credentials(os.environ)
+    try:
+        began = time.monotonic()
+        health = api.get("/health").document
+        found += _health(api, health, time.monotonic() - began)
+        found += _stats(api.get("/stats").document)
+    except CommandFailed as failure:
+        found += _unreachable(api, failure)
+    finally:
+        api.close()
+    return found
+
+
+def _unreachable(api: Api, failure: CommandFailed) -> list[Finding]:
+    if failure.exit_code is Exit.NO_CONNECTION:
+        found = f"none at {api.target.url}"
+        return [
+            Finding("running", POOR, found, f"{program()} up"),
+            *hostchecks.services(os.environ),
+            hostchecks.leftovers(),
+        ]
+    if failure.document is not None:
+        document = json.loads(failure.document)
+        if isinstance(document, dict) and "services" in document:  # /health answers 503 with its own document
+            return _health(api, document, 0.0)
+    return [Finding("answer", BAD, f"{failure.problem.title}: {failure}", failure.problem.hint)]
+
+
+def _health(api: Api, health: Mapping[str, Any], took_s: float) -> list[Finding]:
+    status = str(health.get("status"))
+    verdict = {"healthy": GOOD, "degraded": POOR}.get(status, BAD)
+    about = f"{status} at {api.target.url}, version {health.get('version')}, up {duration(health.get('uptime_s'))}"
+    findings = [
+        Finding("running", verdict, about, "" if verdict == GOOD else "See below, and the control plane's log.")
+    ]
+    if took_s > SLOW_HEALTH_S:
+        findings.append(Finding("speed", POOR, f"/health took {duration(took_s)}", "Is the host overloaded?"))
+    names = {"postgres": "Postgres", "redis": "Redis", "mcp_manager": "supervisor"}
+    for key, state in (health.get("services") or {}).items():
+        findings.append(_service(names.get(key, str(key)), str(state)))
+    return findings
+
+
+def _service(name: str, state: str) -> Finding:
+    if state in ("connected", "healthy"):
+        return Finding(name, GOOD, state)
+    fix = {
+        "Postgres": "Calls go on, changes wait. Is DATABASE_URL right, and the server up? An embedded one restarts by itself.",
+        "Redis": "Only caches are cold. Is REDIS_URL right, and the server up? An embedded one restarts by itself.",
+    }
+    return Finding(name, POOR if name == "Redis" else BAD, state, fix.get(name, f"{program()} up, and its log."))
+
+
+def _stats(stats: Mapping[str, Any]) -> list[Finding]:
+    orphans = stats.get("orphans") or 0
+    fix = "This is a bug of Corral's: please report it with the control plane's log. Restarting it ends them."
+    findings = [Finding("orphans", BAD if orphans else GOOD, f"{orphans}", fix if orphans else "")]
+    dropped = {key: number for key, number in (stats.get("dropped") or {}).items() if number}
+    if dropped:
+        found = ", ".join(f"{number} {key}" for key, number in dropped.items())
+        findings.append(
+            Finding("dropped rows", POOR, found, "Postgres was away or too slow to keep all logs and samples.")
+        )
+    by_status = (stats.get("instances") or {}).get("by_status") or {}
+    failed = by_status.get("failed") or 0
+    if failed:
+        findings.append(Finding("instances", POOR, f"{failed} failed", f"{program()} ls --status failed"))
+    return findings

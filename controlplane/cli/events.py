@@ -1,0 +1,125 @@
+"""`corral events`: what happens in the fleet, live, or what happened to one instance."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controlplane.cli.client import path_of
+from controlplane.cli.logs import moment_option
+from controlplane.cli.screen import clean, clean_lines
+from controlplane.cli.session import Session, complete_instances, examples, json_option, pass_session
+from controlplane.cli.units import local_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from controlplane.cli.client import Answer
+    from controlplane.cli.screen import Screen
+
+FREQUENT = frozenset({"heartbeat", "connected", "sample", "call", "log"})
+"""Shown only when asked for by type: a glance at the fleet is for what changes."""
+ENVELOPE = frozenset({"type", "instance_id", "timestamp", "name", "status", "owner", "event_id"})
+TYPE_STYLE = {"post_mortem": "red", "gap": "yellow", "lagged": "yellow", "shutdown": "yellow", "deployed": "green"}
+
+EPILOG = examples(
+    "{corral} events",
+    "{corral} events memory --since 1h",
+    "{corral} events -f memory --type status --type call",
+    "{corral} events --json | jq -c 'select(.type == \"post_mortem\")'",
+    note="Samples, calls, log lines and heartbeats are frequent: they are shown when their --type is asked for, and "
+    "always in --json, which prints one event a line when it follows.",
+)
+
+
+@click.command(short_help="Follow what happens in the fleet, or show one instance's past.", epilog=EPILOG)
+@click.argument("name", required=False, shell_complete=complete_instances)
+@click.option("-f", "--follow", is_flag=True, help="With NAME: go on with new events, until Ctrl-C.")
+@click.option("--since", metavar="15m|TIME", help="With NAME: only events after this.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="With NAME: at most so many."
+)
+@click.option("-t", "--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; repeatable.")
+@json_option
+@pass_session
+def events(
+    session: Session, /, *, name: str | None, follow: bool, since: str | None, limit: int, types: tuple[str, ...]
+) -> None:
+    """Follow what happens in the whole fleet; with NAME, show what happened to one instance, or follow it with -f."""
+    if name is None:
+        _follow(session, "/events", types, None)
+    elif follow:
+        _follow(session, path_of("mcp", name, "stream"), types, name)
+    else:
+        answer = session.api.get(path_of("instances", name, "events"), since=moment_option(since), limit=limit)
+        _show_past(session, answer, name, types)
+
+
+def _show_past(session: Session, answer: Answer, name: str, types: tuple[str, ...]) -> None:
+    if session.shown_as_json(answer):
+        return
+    kept = [event for event in answer.document.get("events") or () if not types or event.get("type") in types]
+    for event in kept:
+        show_event(session.screen, {"name": name, **(event.get("data") or {}), **event})
+    if not kept:
+        session.screen.note("No events.")
+
+
+def _follow(session: Session, path: str, types: tuple[str, ...], name: str | None) -> None:
+    def on_break(reason: str) -> None:
+        session.screen.note((f"-- {reason}", "yellow"))
+
+    if not session.json and session.screen.is_terminal:
+        session.screen.note(("Following; Ctrl-C ends.", "dim"))
+    names: dict[str, str] = {}
+    for frame in session.api.follow(path, on_break=on_break):
+        event = json.loads(frame.data)
+        wanted = event.get("type") in types if types else session.json or event.get("type") not in FREQUENT
+        if not wanted:
+            continue
+        if session.json:
+            session.screen.json_bytes(frame.data.encode("utf-8", "backslashreplace"))
+        else:
+            show_event(session.screen, {"name": _name_of(session, event, names, name), **event})
+
+
+def _name_of(session: Session, event: Mapping[str, Any], names: dict[str, str], name: str | None) -> str:
+    """Return the name of the instance that an event is about; asked for once where the event does not say it."""
+    key = event.get("instance_id")
+    if not key or name:
+        return name or ""
+    if event.get("name"):
+        names[key] = str(event["name"])
+    elif key not in names:
+        for instance in session.api.get("/instances", limit=500).document.get("instances") or ():
+            names[str(instance.get("instance_id"))] = str(instance.get("name"))
+        names.setdefault(key, str(key)[:8])
+    return names[key]
+
+
+def show_event(screen: Screen, event: Mapping[str, Any]) -> None:
+    """Print one event on one line."""
+    kind = str(event.get("type"))
+    detail = " ".join(
+        _detail(key, value) for key, value in event.items() if key not in {*ENVELOPE, "data"} and value is not None
+    )
+    when = local_time(event.get("timestamp"), datetime.now(UTC))
+    status = f"{event['status']}  " if event.get("status") else ""
+    screen.line(
+        (when, "dim"),
+        "  ",
+        (f"{clean(kind):<12}", TYPE_STYLE.get(kind, "cyan")),
+        (f"{clean(event.get('name') or '-'):<20}", "bold"),
+        status,
+        detail,
+    )
+    screen.out.file.flush()
+
+
+def _detail(key: str, value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = clean_lines(text)[0]
+    return text if key in ("phase", "reason", "message", "detail") else f"{key}={text}"

@@ -1,0 +1,194 @@
+"""`corral ls` and `corral inspect`: the fleet in a table, and all of one instance."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+from attrs import evolve
+from rich.text import Text
+
+from controlplane.cli.client import path_of
+from controlplane.cli.exits import program
+from controlplane.cli.screen import Column, clean, clean_lines, status_text
+from controlplane.cli.session import Session, json_option, name_argument, pass_session
+from controlplane.cli.units import count, duration, local_date, mebibytes, millis, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from controlplane.cli.client import Answer
+    from controlplane.cli.screen import Screen
+
+PAGE = 500
+"""The most that the API gives at once."""
+STATUSES = ("pending", "building", "starting", "running", "restarting", "stopping", "stopped", "failed")
+
+COLUMNS = (
+    Column("NAME", style="bold"),
+    Column("STATUS"),
+    Column("LANG"),
+    Column("UP", right=True),
+    Column("CPU", right=True),
+    Column("MEM", right=True),
+    Column("CALLS", right=True),
+    Column("ERR", right=True),
+    Column("P95", right=True),
+)
+OWNER = Column("OWNER")
+
+
+def all_pages(session: Session, path: str, noun: str, **query: str | float | None) -> Answer:
+    """Fetch a whole list: one page as it came, or several as one document of the same shape."""
+    answer = page = session.api.get(path, limit=PAGE, **query)
+    rows: list[Any] = []
+    while page.document.get("next_cursor"):
+        rows += page.document[noun]
+        page = session.api.get(path, limit=PAGE, cursor=page.document["next_cursor"], **query)
+        document = {**page.document, noun: [*rows, *page.document[noun]]}
+        body = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        answer = evolve(page, document=document, body=body)
+    return answer
+
+
+@click.command(short_help="List instances, with what they use and how they answer.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only those in this state.")
+@click.option("--name", help="Only the one of this name.")
+@click.option("--language", help="Only those in this language.")
+@click.option("-l", "--label", metavar="KEY=VALUE", help="Only those with this label.")
+@click.option("--owner", help="Only this owner's (administrators).")
+@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@json_option
+@pass_session
+def ls(session: Session, /, *, quiet: bool, **filters: str | None) -> None:
+    """List instances, with what they use and how they answer."""
+    answer = all_pages(session, "/instances", "instances", **filters)
+    instances = answer.document["instances"]
+    if session.shown_as_json(answer):
+        return
+    if quiet:
+        for instance in instances:
+            session.screen.raw(clean(instance.get("name")))
+    elif instances:
+        _show_fleet(session.screen, instances)
+    elif any(filters.values()):
+        session.screen.note("No instance matches.")
+    else:
+        example = f"{program()} deploy memory -- npx -y @modelcontextprotocol/server-memory"
+        session.screen.note("Nothing is deployed yet. Try: ", (example, "bold"))
+
+
+def _show_fleet(screen: Screen, instances: list[Mapping[str, Any]]) -> None:
+    several = len({instance.get("owner") for instance in instances}) > 1
+    rows = [_row(instance) for instance in instances]
+    if several:
+        rows = [[str(instance.get("owner")), *row] for instance, row in zip(instances, rows, strict=True)]
+    screen.table((OWNER, *COLUMNS) if several else COLUMNS, rows)
+    if not screen.is_terminal:
+        return
+    for instance in instances:
+        evidence = instance.get("last_error")
+        if instance.get("status") in ("failed", "restarting") and evidence:
+            screen.line(("✗ ", "red"), (str(instance.get("name")), "bold"), f": {evidence.get('reason')}")
+
+
+def _row(instance: Mapping[str, Any]) -> list[str | Text]:
+    restarts = instance.get("restarts") or 0
+    status = status_text(str(instance.get("status")))
+    return [
+        str(instance.get("name")),
+        status.append(f" ({restarts}×)", "dim") if restarts else status,
+        str(instance.get("language") or "-"),
+        duration(instance.get("uptime_s")),
+        percent(instance.get("cpu_percent")),
+        mebibytes(instance.get("memory_mb")),
+        count(instance.get("calls")),
+        Text(count(instance.get("errors")), "red" if instance.get("errors") else ""),
+        millis(instance.get("p95_ms")),
+    ]
+
+
+@click.command(short_help="Show all of one instance, with why it failed.")
+@name_argument
+@json_option
+@pass_session
+def inspect(session: Session, /, *, name: str) -> None:
+    """Show all of one instance: what runs, its limits and use, its tools, and why it last failed."""
+    answer = session.api.get(path_of("instances", name))
+    if session.shown_as_json(answer):
+        return
+    instance, screen = answer.document, session.screen
+    screen.line(
+        (str(instance.get("name")), "bold"),
+        "  ",
+        status_text(str(instance.get("status"))),
+        f"  {instance.get('phase')}",
+    )
+    for title, value in _facts(instance):
+        if value:
+            screen.line("  ", (f"{title:<12}", "dim"), value)
+    _show_evidence(screen, instance.get("last_error") or instance.get("post_mortem"))
+
+
+def _facts(instance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    config = instance.get("mcp_config") or {}
+    server = (instance.get("protocol") or {}).get("server_info") or {}
+    return [
+        ("id", str(instance.get("instance_id"))),
+        ("owner", str(instance.get("owner"))),
+        ("command", " ".join([str(config.get("command", "")), *map(str, config.get("args") or ())]).strip()),
+        ("folder", str(config.get("cwd") or "")),
+        ("source", f"{instance.get('source_type')}, {instance.get('language')}, revision {instance.get('revision')}"),
+        ("variables", ", ".join(map(str, instance.get("environment_vars") or ()))),
+        ("server", " ".join(str(server[key]) for key in ("name", "version") if server.get(key))),
+        ("protocol", _pairs({key: (instance.get("protocol") or {}).get(key) for key in ("era", "version", "dialect")})),
+        ("process", _process(instance)),
+        ("use", _use(instance)),
+        ("calls", _calls(instance)),
+        ("limits", _pairs(instance.get("limits"))),
+        ("restart", _pairs(instance.get("restart"))),
+        ("network", _pairs(instance.get("network"))),
+        ("labels", _pairs(instance.get("labels"))),
+        ("tools", ", ".join(str(tool.get("name")) for tool in instance.get("tools") or ())),
+        ("created", local_date(instance.get("created_at"))),
+        ("endpoint", str(instance.get("mcp_endpoint"))),
+        *(("note", line) for note in instance.get("notes") or () for line in clean_lines(note)),
+    ]
+
+
+def _pairs(value: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{key} {item}" for key, item in (value or {}).items() if item not in (None, [], {}))
+
+
+def _process(instance: Mapping[str, Any]) -> str:
+    if not instance.get("pid"):
+        return f"none, {instance.get('restarts')} restarts"
+    uptime = duration(instance.get("uptime_s"))
+    return f"pid {instance['pid']}, up {uptime}, {instance.get('restarts')} restarts, isolation {instance.get('isolation')}"
+
+
+def _use(instance: Mapping[str, Any]) -> str:
+    if instance.get("memory_mb") is None:
+        return ""
+    cpu, memory = percent(instance.get("cpu_percent")), mebibytes(instance.get("memory_mb"))
+    return f"{cpu} CPU, {memory} memory, {count(instance.get('processes'))} processes"
+
+
+def _calls(instance: Mapping[str, Any]) -> str:
+    numbers = f"{count(instance.get('calls'))}, {count(instance.get('errors'))} errors"
+    if instance.get("p50_ms") is None:
+        return numbers
+    return f"{numbers}, p50 {millis(instance.get('p50_ms'))}, p95 {millis(instance.get('p95_ms'))}"
+
+
+def _show_evidence(screen: Screen, evidence: Mapping[str, Any] | None) -> None:
+    if not evidence:
+        return
+    screen.line(("  ✗ ", "red"), f"{local_date(evidence.get('at'))}  {evidence.get('reason')}")
+    facts = {key.replace("_", " "): evidence.get(key) for key in ("code", "phase", "exit_code", "signal")}
+    screen.line("    ", (_pairs(facts), "dim"))
+    for line in (line for entry in evidence.get("stderr_tail") or () for line in clean_lines(entry)):
+        screen.line("    ", ("│ ", "dim"), line)
+    if evidence.get("hint"):
+        screen.line("    ", ("Hint: ", "bold yellow"), str(evidence["hint"]))

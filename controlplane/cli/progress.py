@@ -1,0 +1,134 @@
+"""Progress of work that the server does: the phases of a deploy or a start, live, from the event stream.
+
+The request itself waits on the main thread; a second thread follows `GET /events` only to show what happens. When
+that stream fails, the command goes on without a picture. Owns no decision: what came out is `outcome.py`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from controlplane.cli.exits import CommandFailed
+from controlplane.cli.screen import clean
+from controlplane.cli.units import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from controlplane.cli.client import Api
+    from controlplane.cli.screen import Screen
+    from controlplane.cli.session import Session
+
+LISTEN_WITHIN_S = 2.0
+"""The request is sent after this at the latest, whether the event stream is open or not."""
+FRAMES_PER_S = 8
+PHASE_CHARS = 60
+"""Of a phase's words, in a line that also holds its time."""
+
+
+def folded(name: str) -> str:
+    """Return an instance name as the server keeps it: lower case, `_` and `.` become `-`."""
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+@define
+class Phases:
+    """The phases of one instance, shown as they come; `done` ends the showing for good."""
+
+    screen: Screen
+    name: str
+    instance_id: str | None = None
+    _phase: str = field(default="", init=False)
+    _since: float = field(factory=time.monotonic, init=False)
+    _spinner: Spinner = field(factory=lambda: Spinner("dots"), init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+    done: bool = field(default=False, init=False)
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Show one event of the fleet's stream, if it is about our instance."""
+        if event.get("name") != self.name or event.get("type") not in ("deployed", "status"):
+            return
+        if self.instance_id is None and event["type"] == "deployed":
+            self.instance_id = str(event.get("instance_id"))
+        if self.instance_id not in (None, event.get("instance_id")):
+            return
+        if event.get("phase"):
+            self._enter(clean(event["phase"])[:PHASE_CHARS])
+
+    def _enter(self, phase: str) -> None:
+        with self._lock:
+            if self.done or phase == self._phase:
+                return
+            self.leave()
+            self._phase, self._since = phase, time.monotonic()
+            if not self.screen.err.is_terminal:
+                self.screen.note(f"{self.name}: {phase}")
+
+    def leave(self) -> None:
+        """Put the phase that ended, with its time, above the moving line."""
+        if self._phase and self.screen.err.is_terminal:
+            took = duration(time.monotonic() - self._since)
+            self.screen.note("  ", ("✓ ", "green"), self._phase, (f"  {took}", "dim"))
+
+    def moving_line(self) -> Text:
+        """Return the line that a terminal shows for the phase under way."""
+        frame = self._spinner.render(time.monotonic())
+        line = Text("  ") + (frame if isinstance(frame, Text) else Text("…"))
+        return line.append(f" {self._phase or 'asking'}").append(f"  {duration(time.monotonic() - self._since)}", "dim")
+
+
+def _follow(api: Api, phases: Phases, listening: threading.Event) -> None:
+    try:
+        for event in api.stream("/events"):
+            listening.set()
+            document = json.loads(event.data)
+            if isinstance(document, dict):
+                phases.take(document)
+            if phases.done:
+                return
+    except (CommandFailed, ValueError):
+        pass  # no picture, then
+    finally:
+        listening.set()
+        api.close()
+
+
+@contextmanager
+def phases_shown(session: Session, name: str, instance_id: str | None = None) -> Iterator[None]:
+    """Show the phases of one instance while the body waits for the server; nothing under `--json`.
+
+    Args:
+        session: The running command's.
+        name: The instance's own name, without its owner.
+        instance_id: Its id, where it exists already: another owner's namesake is told apart by it.
+    """
+    if session.json:
+        yield
+        return
+    phases = Phases(session.screen, folded(name), instance_id)
+    listening = threading.Event()
+    threading.Thread(target=_follow, args=(session.new_api(), phases, listening), daemon=True).start()
+    listening.wait(LISTEN_WITHIN_S)
+    try:
+        if session.screen.err.is_terminal:
+            live = Live(
+                console=session.screen.err,
+                get_renderable=phases.moving_line,
+                transient=True,
+                refresh_per_second=FRAMES_PER_S,
+            )
+            with live:
+                yield
+        else:
+            yield
+    finally:
+        phases.done = True

@@ -1,0 +1,204 @@
+"""What the operator sees: two consoles, plain where nobody looks, and every foreign word made harmless first.
+
+Server-supplied text is never markup, and its control characters are shown, not obeyed (`clean`). Colour never carries
+meaning alone. On a pipe, tables are plain columns without any cut, and `--json` prints the API's JSON and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+from rich.console import Console
+from rich.highlighter import JSONHighlighter
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.status import Status
+
+    from controlplane.cli.exits import Problem
+
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+"""C0 and C1 controls, invisible and direction-changing characters, lone surrogates."""
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""Of these, the ones that may stand raw in a JSON document: escaped there, they mean the same."""
+_COLOUR_SEQUENCE = re.compile("\x1b\\[[0-9;:]{0,64}m")
+
+STATUS_STYLE = {
+    "running": ("●", "green"),
+    "failed": ("✗", "bold red"),
+    "stopped": ("○", "dim"),
+    "stopping": ("◌", "yellow"),
+    "restarting": ("↻", "yellow"),
+}
+"""Sign and colour of an instance's status; the word always stands beside them."""
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def clean(value: object) -> str:
+    """Return one line of foreign text with every character that a terminal would obey made visible."""
+    return _UNSAFE.sub(_escape, str(value).replace("\t", "    "))
+
+
+def clean_lines(value: object) -> list[str]:
+    """Return the lines of foreign text, each clean; a program's colours are dropped."""
+    text = _COLOUR_SEQUENCE.sub("", str(value))
+    return [clean(line) for line in re.split(r"\r\n|\n|\r", text.rstrip("\r\n"))]
+
+
+def clean_json(body: bytes) -> str:
+    """Return a JSON document as it came, but for characters a terminal would obey, which become JSON escapes."""
+    text = body.decode("utf-8", "replace").strip()
+    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+@frozen
+class Column:
+    """A column of a table; `stretch` takes what is left of the width and is cut there on a terminal."""
+
+    title: str
+    right: bool = False
+    stretch: bool = False
+    style: str = ""
+
+
+class _PipeConsole(Console):
+    """A console that leaves a reader's early end (`| head`) to `main`."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+@define
+class Screen:
+    """Standard output for what was asked for, standard error for all else."""
+
+    out: Console = field(factory=lambda: _console(sys.stdout))
+    err: Console = field(factory=lambda: _console(sys.stderr))
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.out.is_terminal
+
+    def line(self, *parts: str | tuple[str, str] | Text) -> None:
+        """Print one line on standard output; a tuple is text with a style."""
+        self.out.print(_line(parts), soft_wrap=True)
+
+    def note(self, *parts: str | tuple[str, str] | Text) -> None:
+        """Print one line on standard error."""
+        self.err.print(_line(parts), soft_wrap=True)
+
+    def raw(self, text: str) -> None:
+        """Print text as it is, and flush, so that a reader of a stream is never behind."""
+        self.out.file.write(text + "\n")
+        self.out.file.flush()
+
+    def json_bytes(self, body: bytes) -> None:
+        """Print the API's JSON: one document on one line."""
+        self.raw(clean_json(body).replace("\n", " "))
+
+    def pretty(self, document: Any) -> None:
+        """Print JSON for people: indented, in colours on a terminal."""
+        text = clean_json(json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+        if self.is_terminal:
+            self.out.print(JSONHighlighter()(text), soft_wrap=True)
+        else:
+            self.raw(text)
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> None:
+        """Print a table: fitted to a terminal, or whole and in plain columns on a pipe."""
+        cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
+        if self.is_terminal:
+            self.out.print(_fitted(columns, cells))
+            return
+        for text in _plain([[column.title for column in columns], *([cell.plain for cell in row] for row in cells)]):
+            self.raw(text)
+
+    @contextmanager
+    def busy(self, text: str) -> Iterator[Status | None]:
+        """Show on a terminal that something is under way."""
+        if not self.err.is_terminal:
+            yield None
+            return
+        with self.err.status(Text(text)) as status:
+            yield status
+
+
+def _console(file: IO[str]) -> Console:
+    reconfigure = getattr(file, "reconfigure", None)
+    if reconfigure:  # a terminal without UTF-8 shows escapes rather than a traceback
+        reconfigure(errors="backslashreplace")
+    return _PipeConsole(file=file, highlight=False, markup=False, emoji=False)
+
+
+def _line(parts: Iterable[str | tuple[str, str] | Text]) -> Text:
+    line = Text()
+    for part in parts:
+        if isinstance(part, tuple):
+            line.append(clean(part[0]), part[1])
+        else:
+            line.append(clean(part) if isinstance(part, str) else part)
+    return line
+
+
+def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=False)
+    for column in columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            style=column.style,
+            no_wrap=not column.stretch,
+            overflow="fold" if column.stretch else "ellipsis",
+        )
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _plain(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def status_text(status: str) -> Text:
+    """Return an instance's status with its sign and colour."""
+    sign, style = STATUS_STYLE.get(status, ("…", "cyan"))
+    return Text(f"{sign} {clean(status)}", style)
+
+
+def show_problem(screen: Screen, problem: Problem, more: str = "") -> None:
+    """Print a problem's block: what, why, the evidence, what to do, and how to find it in the log."""
+    screen.note(("Error: ", "bold red"), (problem.title, "bold"))
+    if problem.detail and problem.detail != problem.title:
+        for line in clean_lines(problem.detail):
+            screen.note("  ", line)
+    width = max((len(name) for name, _ in problem.facts), default=0)
+    for name, value in problem.facts:
+        screen.note("  ", (name.ljust(width), "dim"), "  ", value)
+    for line in (clean_line for entry in problem.stderr_tail for clean_line in clean_lines(entry)):
+        screen.note("  ", ("│ ", "dim"), line)
+    hints = [hint for hint in (problem.hint, more) if hint]
+    if problem.retry_after:
+        hints.append(f"Try again in {problem.retry_after} s.")
+    for hint in hints:
+        screen.note("  ", ("Hint: ", "bold yellow"), hint)
+    reference = " ".join(str(part) for part in (problem.status, problem.code) if part)
+    if problem.request_id:
+        reference += f"  request {problem.request_id}"
+    if reference:
+        screen.note("  ", (reference.strip(), "dim"))

@@ -1,0 +1,120 @@
+"""`corral token create · ls · rm`: API tokens."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import click
+
+from controlplane.cli.client import path_of
+from controlplane.cli.exits import CommandFailed, Exit, Problem, program
+from controlplane.cli.listing import all_pages
+from controlplane.cli.screen import Column
+from controlplane.cli.session import Session, examples, json_option, pass_session
+from controlplane.cli.units import local_date, parse_duration
+
+ROLES = ("viewer", "caller", "deployer", "admin")
+COLUMNS = (
+    Column("NAME", style="bold"),
+    Column("ROLE"),
+    Column("OWNER"),
+    Column("LAST USED"),
+    Column("EXPIRES"),
+    Column("ID", style="dim"),
+)
+
+
+@click.group(short_help="Create, list and remove API tokens.")
+def token() -> None:
+    """Create, list and remove API tokens."""
+
+
+EPILOG = examples(
+    "{corral} token create ci --role deployer --expires 30d",
+    "export CORRAL_TOKEN=$({corral} token create me --role caller)",
+    note="Roles, each including the ones before it: viewer reads, caller also calls, deployer also deploys and removes "
+    "its own, admin may do everything.",
+)
+
+
+def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    try:
+        return parse_duration(value) if value else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@token.command(short_help="Create a token; it is shown once.", epilog=EPILOG)
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="What it may do.")
+@click.option(
+    "--expires", "expires_in", metavar="30d", callback=_seconds, help="Its lifetime; without: it stays valid."
+)
+@json_option
+@pass_session
+def create(session: Session, /, *, name: str, role: str, expires_in: float | None) -> None:
+    """Create a token. It goes to standard output, alone, and is never shown again."""
+    wish = {"name": name, "role": role, **({} if expires_in is None else {"expires_in": expires_in})}
+    answer = session.api.post("/tokens", wish)
+    if session.shown_as_json(answer):
+        return
+    session.screen.raw(str(answer.document.get("token")))
+    until = answer.document.get("expires_at")
+    valid = f"valid until {local_date(until)}" if until else "does not expire"
+    session.screen.note(("Keep it now: it is not shown again. ", "bold"), f"{name}, role {role}, {valid}.")
+
+
+@token.command(name="ls", short_help="List tokens.")
+@json_option
+@pass_session
+def list_(session: Session, /) -> None:
+    """List tokens; none of them shows its secret."""
+    answer = all_pages(session, "/tokens", "tokens")
+    if session.shown_as_json(answer):
+        return
+    rows = [
+        [
+            str(row.get("name")),
+            str(row.get("role")),
+            str(row.get("owner")),
+            local_date(row.get("last_used_at")) or "never",
+            local_date(row.get("expires_at")) or "never",
+            str(row.get("token_id")),
+        ]
+        for row in answer.document["tokens"]
+    ]
+    session.screen.table(COLUMNS, rows)
+
+
+@token.command(short_help="Remove tokens, by id or name.")
+@click.argument("tokens", metavar="TOKEN...", nargs=-1, required=True)
+@json_option
+@pass_session
+def rm(session: Session, /, *, tokens: tuple[str, ...]) -> None:
+    """Remove tokens, by id or name; they stop working at once."""
+    for token_ref in tokens:
+        answer = session.api.delete(path_of("tokens", _id_of(session, token_ref)))
+        if not session.shown_as_json(answer):
+            session.screen.line((token_ref, "bold"), " is removed")
+
+
+def _id_of(session: Session, reference: str) -> str:
+    """Return the id of a token that is named by id or by name.
+
+    Raises:
+        CommandFailed: no token has this name, or several have.
+    """
+    try:
+        return str(UUID(reference))
+    except ValueError:
+        rows = all_pages(session, "/tokens", "tokens").document["tokens"]
+    found = [str(row.get("token_id")) for row in rows if row.get("name") == reference]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        problem = Problem(
+            title=f"{len(found)} tokens are named {reference!r}", hint="Name one by its id: " + ", ".join(found)
+        )
+        raise CommandFailed(problem, Exit.FAILED)
+    problem = Problem(title=f"There is no token {reference!r}", hint=f"`{program()} token ls` lists them.")
+    raise CommandFailed(problem, Exit.NOT_FOUND)

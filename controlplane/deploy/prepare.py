@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from controlplane.deploy.plan import notes_on
-from controlplane.errors import SourceRejected
+from controlplane.errors import Overloaded, SourceRejected
+from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.launch import Launch
 from runtimes import catalog
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from controlplane.config import Config
     from controlplane.deploy.toolchain import Toolchain
     from controlplane.model import Instance, Limits, Spec
@@ -48,13 +51,15 @@ class HostPrepare:
     private_tmp: bool
     environ: Mapping[str, str]
     """The control plane's own environment, for the names in CHILD_ENV_PASS."""
+    _users: dict[UUID, int | None] = field(factory=dict, init=False)
+    _claiming: trio.Lock = field(factory=trio.Lock, init=False)
 
     async def prepare(self, instance: Instance, report: Report) -> Launch:
         """See `supervise.launch.Prepare`."""
         report("prepare", "folder and user")
         spec = instance.spec
         self._check_tools(spec)
-        uid = self.uids.claim(instance.uid)
+        uid = await self._user_of(instance)
         folder = self.instances / str(instance.id)
         private = self.private_tmp and not self.instances.is_relative_to(TMP)
         await trio.to_thread.run_sync(_make_folder, folder, spec, uid, folder / "tmp" if private else None)
@@ -73,8 +78,18 @@ class HostPrepare:
     async def discard(self, instance: Instance) -> None:
         """See `supervise.launch.Prepare`."""
         await trio.to_thread.run_sync(_remove, self.instances / str(instance.id))
-        if instance.uid is not None:
-            self.uids.release(instance.uid)
+        self.uids.release(self._users.pop(instance.id, None))
+
+    async def _user_of(self, instance: Instance) -> int | None:
+        """The instance's own user: claimed at its first start, kept for as long as it exists."""
+        async with self._claiming:
+            if instance.id not in self._users:
+                try:
+                    # It looks at every process of the host.
+                    self._users[instance.id] = await trio.to_thread.run_sync(self.uids.claim, instance.uid)
+                except UidsExhausted as exhausted:
+                    raise Overloaded(str(exhausted)) from None
+            return self._users[instance.id]
 
     def _check_tools(self, spec: Spec) -> None:
         command = (

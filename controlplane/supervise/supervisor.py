@@ -87,7 +87,10 @@ class Supervisor:
     # -- commands
 
     def adopt(self, instance: Instance) -> Runner:
-        """Take an instance that the database knows; it starts if that is desired."""
+        """Take an instance that the database knows, once; it starts if that is desired."""
+        known = self._runners.get(instance.id)
+        if known is not None:
+            return known
         if self._stopping:
             raise ShuttingDown("the control plane is stopping", retry_after_s=5)
         runner = Runner(evolve(instance, state=State.STOPPED), self.around)

@@ -1,0 +1,93 @@
+"""`python -m controlplane`: the server itself.
+
+Reads the environment and `.env`, then serves until it is told to stop. Exit
+status: 0 stopped, 70 an internal error, 78 a configuration that cannot be used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from controlplane.config import Config
+
+EX_SOFTWARE = 70
+EX_CONFIG = 78
+
+
+def main() -> int:
+    """Run the control plane; returns the exit status."""
+    from controlplane.spawn.linux import PR_SET_DUMPABLE, prctl  # noqa: PLC0415
+
+    prctl(PR_SET_DUMPABLE, 0)  # first of all: no child of the same user may read our memory or environment
+    from dotenv import dotenv_values  # noqa: PLC0415
+
+    from controlplane.config import ConfigError, load  # noqa: PLC0415
+
+    from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    try:
+        config = load(from_file | dict(os.environ))
+    except ConfigError as error:
+        return _refuse(error.problems)
+    return _run(config)
+
+
+def _run(config: Config) -> int:
+    import trio  # noqa: PLC0415
+
+    from controlplane.app import run  # noqa: PLC0415
+    from controlplane.banner import open_log  # noqa: PLC0415
+    from controlplane.config import ConfigError  # noqa: PLC0415
+    from controlplane.errors import StorageUnavailable  # noqa: PLC0415
+    from controlplane.home import HomeBusy  # noqa: PLC0415
+    from controlplane.store.migrate import SchemaRefused  # noqa: PLC0415
+
+    open_log(config.log_level, config.log_dir)
+    _raise_descriptor_limit()
+    problems: list[str] = []
+    status = 0
+    try:
+        trio.run(run, config, strict_exception_groups=True)
+    except* ConfigError as group:
+        problems += [problem for error in _leaves(group) for problem in getattr(error, "problems", [str(error)])]
+    except* (HomeBusy, SchemaRefused, StorageUnavailable) as group:
+        problems += [str(error) for error in _leaves(group)]
+    except* OSError as group:
+        problems += [_address_problem(config, error) for error in _leaves(group)]
+    except* Exception:
+        logging.getLogger("corral").critical("the control plane failed", exc_info=True)
+        status = EX_SOFTWARE
+    return status or (_refuse(problems) if problems else 0)
+
+
+def _address_problem(config: Config, error: BaseException) -> str:
+    return f"{error} (listening on {config.host}:{config.port}; HOST and PORT choose another address)"
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
+
+
+def _raise_descriptor_limit() -> None:
+    """Each instance and each client costs descriptors; the soft limit is a default from another age."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _refuse(problems: list[str]) -> int:
+    print("corral cannot start:", file=sys.stderr)  # noqa: T201
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)  # noqa: T201
+    return EX_CONFIG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""The composition root: opens every part in order, and closes them in reverse.
+
+    home → spawner → Postgres and Redis → store, cache → journal, hub →
+    supervisor, deployer → front door
+
+The root nursery is ours; the HTTP server is one task in it. A part that fails
+ends the whole program with status 70 rather than leave a server that answers
+while nothing behind it lives.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import trio
+import trio_asyncio
+
+from controlplane import banner
+from controlplane.cache import open_cache
+from controlplane.deploy.deployer import Deployer
+from controlplane.deploy.prepare import HostPrepare
+from controlplane.deploy.toolchain import build
+from controlplane.embedded import open_services
+from controlplane.home import open_home
+from controlplane.hub import Hub
+from controlplane.model import Role, Token, User
+from controlplane.secretbox import SecretBox
+from controlplane.spawn.client import open_spawner
+from controlplane.spawn.uids import open_uid_pool
+from controlplane.store.journal import Journal
+from controlplane.store.postgres import open_store
+from controlplane.supervise.runner import Surroundings
+from controlplane.supervise.sampler import Sampler
+from controlplane.supervise.scheduler import StartScheduler
+from controlplane.supervise.supervisor import Supervisor
+from controlplane.upkeep import Upkeep
+from controlplane.web import door
+from controlplane.web.app import make_app
+from controlplane.web.auth import TokenTable, digest_of
+from controlplane.web.listeners import open_listeners
+from controlplane.web.mount import mount
+from controlplane.web.services import Services
+
+if TYPE_CHECKING:
+    import socket
+
+    from controlplane.config import Config
+    from controlplane.home import Home
+    from controlplane.store.base import Store
+
+HARD_END_S = 9.5
+"""From the first signal; whatever hangs then is left to the spawner, which ends every process."""
+FLUSH_S = 1.0
+ADMIN = "admin"
+log = logging.getLogger("corral")
+
+
+async def run(config: Config, *, hot: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        hot: Answer plain calls in the hot lane; off, everything goes through Hypercorn.
+
+    Raises:
+        HomeBusy, ConfigError, StorageUnavailable: it cannot start; the message says what to do.
+    """
+    began = trio.current_time()
+    stop = trio.Event()
+    async with AsyncExitStack() as stack, trio.open_nursery() as root:
+        await root.start(_heed_signals, stop)
+        home = stack.enter_context(open_home(config))
+        services, supervisor_nursery = await stack.enter_async_context(_open(config, home, began))
+        listeners = open_listeners(config.host, config.port)
+        entrance = await root.start(_serve, listeners, services, hot)
+        url = _url(config.host, entrance.addresses[0][1])
+        home.write_credentials(url)
+        print(  # noqa: T201  (this is what a person at the terminal waits for)
+            banner.banner(
+                version=services.version,
+                url=url,
+                credentials=home.credentials_path,
+                started_s=trio.current_time() - began,
+                services=services.embedded,
+            ),
+            flush=True,
+        )
+        await stop.wait()
+        await _close(services, entrance)
+        supervisor_nursery.cancel_scope.cancel()
+        root.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple[Services, trio.Nursery]]:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(trio_asyncio.open_loop())
+        uids = stack.enter_context(open_uid_pool())
+        spawner = await stack.enter_async_context(open_spawner(marker=home.owner_id, uids=uids))
+        backing = await stack.enter_async_context(open_services(config, home, spawner))
+        secret_box = SecretBox(home.secret_key)
+        store = await stack.enter_async_context(open_store(backing.database_url, secret_box))
+        cache = await stack.enter_async_context(open_cache(backing.redis_url))
+        await _ensure_admin(store, home.admin_token)
+        journal, hub = Journal(store), Hub(config.buffer_max_mb * 2**20)
+        tokens = TokenTable(secret_box.jwt_key, config.jwt_algorithm)
+        by_others = os.geteuid() == 0
+        toolchain = await trio.to_thread.run_sync(
+            lambda: build(home.path / "runtimes", by_others=by_others, host_path=os.environ.get("PATH", ""))
+        )
+        prepare = HostPrepare(config, home.instances, toolchain, uids, spawner.features.private_tmp, dict(os.environ))
+        around = Surroundings(
+            config=config,
+            version=version("corral"),
+            spawner=spawner,
+            prepare=prepare,
+            scheduler=StartScheduler(config.start_concurrency),
+            journal=journal,
+            hub=hub,
+        )
+        background = await stack.enter_async_context(trio.open_nursery())
+        fleet = await stack.enter_async_context(trio.open_nursery())
+        supervisor = Supervisor(around, store, fleet)
+        upkeep = Upkeep(config, store, tokens, supervisor)
+        services = Services(
+            config=config,
+            home=home,
+            store=store,
+            journal=journal,
+            cache=cache,
+            hub=hub,
+            supervisor=supervisor,
+            deployer=Deployer(config, store, cache, hub, supervisor),
+            tokens=tokens,
+            spawner=spawner,
+            version=around.version,
+            started_at=began,
+            embedded=backing.embedded,
+        )
+        for service in (journal.run, hub.run_heartbeats, Sampler(supervisor, config.sample_interval_s).run):
+            background.start_soon(service)
+        await upkeep.load()
+        background.start_soon(upkeep.run)
+        yield services, fleet
+        background.cancel_scope.cancel()
+
+
+async def _serve(
+    listeners: list[socket.socket], services: Services, hot: bool, *, task_status: trio.TaskStatus[door.Door]
+) -> None:
+    await door.serve(listeners, mount(make_app(services), services), services, hot=hot, task_status=task_status)
+
+
+async def _close(services: Services, entrance: door.Door) -> None:
+    """Readiness off, streams end, calls finish, instances stop in parallel, the journal is written."""
+    log.info("stopping")
+    services.stopping = True
+    services.hub.close()
+    await entrance.drain()
+    await services.supervisor.stop_all()
+    await services.journal.flush(FLUSH_S)
+
+
+async def _ensure_admin(store: Store, token: str) -> None:
+    """The administrator and the token in CORRAL_HOME exist; one that was changed there replaces the old one."""
+    if all(user.name != ADMIN for user in await store.users()):
+        await store.add_user(User(name=ADMIN, role=Role.ADMIN, created_at=_now()))
+    digest = digest_of(token.encode())
+    for known in await store.tokens():
+        if known.digest == digest:
+            return
+        if known.owner == ADMIN and known.name == ADMIN:
+            await store.delete_token(known.id)
+    await store.add_token(
+        Token(id=uuid4(), owner=ADMIN, name=ADMIN, role=Role.ADMIN, digest=digest, created_at=_now())
+    )
+
+
+async def _heed_signals(stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+    """The first SIGTERM or SIGINT stops in order, the second at once; SIGHUP is nothing to die of."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
+        async for number in signals:
+            if number == signal.SIGHUP:
+                continue
+            if stop.is_set():
+                log.warning("a second signal: ending at once")
+                os._exit(1)
+            stop.set()
+            # Not a Trio task: it must fire even if the loop is stuck.
+            end = threading.Timer(HARD_END_S, _end_hard)
+            end.daemon = True
+            end.start()
+
+
+def _end_hard() -> None:
+    os.write(2, b"corral: the orderly stop took too long; ending hard\n")
+    os._exit(1)
+
+
+def _url(host: str, port: int) -> str:
+    shown = "127.0.0.1" if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,119 @@
+"""What keeps memory and database in step: the token table, the instances, the retention of history.
+
+Postgres is off the call path, so tokens and instances are held in memory, and
+every change of them is pushed here by NOTIFY. After a lost connection
+everything is read again; until that has worked the table says that it is stale.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define, field
+
+from controlplane.core.lifecycle import Desired
+from controlplane.errors import StorageUnavailable
+from controlplane.store.base import Change, Retention, Subject
+
+if TYPE_CHECKING:
+    from controlplane.config import Config
+    from controlplane.model import Instance
+    from controlplane.store.base import Store
+    from controlplane.supervise.supervisor import Supervisor
+    from controlplane.web.auth import TokenTable
+
+TICK_S = 1.0
+TOUCH_INTERVAL_S = 30.0
+"""How exact `last_used_at` of a token is."""
+RETAIN_INTERVAL_S = 3600.0
+ADOPT_DELAY_S = 5.0
+"""An instance that the database has and memory has not is adopted after this: a deploy under way adopts its own."""
+log = logging.getLogger("corral.upkeep")
+
+
+@define(eq=False)
+class Upkeep:
+    """Service loops; each survives an absent database."""
+
+    config: Config
+    store: Store
+    tokens: TokenTable
+    supervisor: Supervisor
+    _tokens_changed: bool = field(default=False, init=False)
+    _instances_changed: bool = field(default=False, init=False)
+
+    async def load(self) -> None:
+        """Read everything once, at start.
+
+        Raises:
+            StorageUnavailable: the database went away meanwhile.
+        """
+        self.tokens.load(await self.store.users(), await self.store.tokens())
+        for instance in await self.store.instances():
+            self.supervisor.adopt(instance)
+
+    async def run(self) -> None:
+        """Service loop: hear of changes and follow them."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._every, TICK_S, self._follow)
+            nursery.start_soon(self._every, TOUCH_INTERVAL_S, self._touch)
+            nursery.start_soon(self._every, RETAIN_INTERVAL_S, self._retain)
+            async with self.store.open_listen(self._on_change, self._on_lost):
+                await trio.sleep_forever()
+
+    def _on_change(self, change: Change) -> None:
+        everything = change.subject is Subject.EVERYTHING
+        if everything:
+            self.tokens.listen_restored()
+        self._tokens_changed |= everything or change.subject in (Subject.TOKENS, Subject.USERS)
+        self._instances_changed |= everything or change.subject is Subject.INSTANCES
+
+    def _on_lost(self, reason: str) -> None:
+        log.warning("changes in the database go unheard: %s", reason)
+        self.tokens.listen_lost()
+
+    async def _follow(self) -> None:
+        self.tokens.sweep()
+        if self._tokens_changed or self.tokens.reread_due:
+            self._tokens_changed = False
+            try:
+                self.tokens.load(await self.store.users(), await self.store.tokens())
+            except StorageUnavailable:
+                self._tokens_changed = True
+                raise
+        if self._instances_changed:
+            self._instances_changed = False
+            await self._adopt_strangers()
+
+    async def _adopt_strangers(self) -> None:
+        """A deploy whose commit was acknowledged by nobody may stand in the database all the same."""
+        known = {runner.instance.id for runner in self.supervisor.runners()}
+        for instance in await self.store.instances():
+            if instance.id not in known and instance.desired is not Desired.DELETED and _age_s(instance) > ADOPT_DELAY_S:
+                log.warning("adopting instance %s, which the database has and memory had not", instance.id)
+                self.supervisor.adopt(instance)
+
+    async def _touch(self) -> None:
+        used = self.tokens.touches()
+        if used:
+            await self.store.touch_tokens(used)
+
+    async def _retain(self) -> None:
+        await self.store.retain(Retention.from_config(self.config))
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` now and again; while the database is away it waits for the next turn."""
+        while True:
+            try:
+                await work()
+            except StorageUnavailable as away:
+                log.debug("put off: %s", away)
+            await trio.sleep(seconds)
+
+
+def _age_s(instance: Instance) -> float:
+    return (datetime.now(UTC) - instance.created_at).total_seconds()

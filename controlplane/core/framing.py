@@ -26,13 +26,15 @@ class LineSplitter:
     """
 
     max_line_bytes: int
-    _parts: list[bytes] = field(factory=list, init=False)
+    # One growing array: an object per chunk would let a child that writes in crumbs hold thirty times its bytes.
+    _held: bytearray = field(factory=bytearray, init=False)
     _size: int = field(default=0, init=False)
+    _ends_with_cr: bool = field(default=False, init=False)
 
     @property
     def pending_bytes(self) -> int:
         """Bytes held of a line that has not ended yet."""
-        return self._size if self._size <= self.max_line_bytes else 0
+        return len(self._held)
 
     def feed(self, data: bytes) -> list[bytes | Oversized]:
         """Return the lines that `data` completes, in order."""
@@ -40,8 +42,7 @@ class LineSplitter:
         if not rest:
             self._extend(first)
             return []
-        self._extend(first)
-        lines = self._end_line()
+        lines = self._end_line(first)
         for segment in rest[:-1]:
             lines += self._one(segment)
         self._extend(rest[-1])
@@ -49,25 +50,26 @@ class LineSplitter:
 
     def close(self) -> list[bytes | Oversized]:
         """Return the last, unterminated line, if there is one."""
-        return self._end_line() if self._size else []
+        return self._end_line(b"")
 
     def _extend(self, segment: bytes) -> None:
         if not segment:
             return
         self._size += len(segment)
+        self._ends_with_cr = segment.endswith(b"\r")
         if self._size <= self.max_line_bytes + 1:  # one more for a carriage return
-            self._parts.append(segment)
+            self._held += segment
         else:
-            self._parts.clear()
+            self._held.clear()
 
-    def _end_line(self) -> list[bytes | Oversized]:
-        size, self._size = self._size, 0
-        if size > self.max_line_bytes + 1:
-            self._parts.clear()
-            return [Oversized(size)]
-        line = b"".join(self._parts) if len(self._parts) != 1 else self._parts[0]
-        self._parts.clear()
-        return self._one(line)
+    def _end_line(self, segment: bytes) -> list[bytes | Oversized]:
+        if not self._size:
+            return self._one(segment)
+        self._extend(segment)
+        size, held = self._size, bytes(self._held)
+        self._size = 0
+        self._held.clear()
+        return self._one(held) if size == len(held) else [Oversized(size - self._ends_with_cr)]
 
     def _one(self, line: bytes) -> list[bytes | Oversized]:
         line = line.removesuffix(b"\r")

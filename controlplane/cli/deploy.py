@@ -39,8 +39,8 @@ class DeployCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            error.message += " If it belongs to the server's command, put `--` before that command."
-            raise
+            advice = "If it belongs to the server's command, put `--` before that command."
+            raise click.UsageError(f"{error.format_message()} {advice}", ctx) from error
 
 
 @click.command(

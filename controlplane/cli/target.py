@@ -21,6 +21,7 @@ from controlplane.cli.exits import CommandFailed, Exit, Problem, program
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -51,9 +52,20 @@ def default_home() -> Path:
 
 
 def home_of(environ: Mapping[str, str]) -> Path:
-    """Return the data folder in force for this environment."""
-    named = environ.get("CORRAL_HOME", "").strip()
+    """Return the data folder in force: the environment's, the one that the checkout's `.env` names, or the default.
+
+    A `.env` of any other folder is not read: a stranger's project must not choose where our tokens and secrets go.
+    """
+    named = environ.get("CORRAL_HOME", "").strip() or _home_in_file(CHECKOUT / ".env")
     return Path(named).expanduser() if named else default_home()
+
+
+def _home_in_file(settings: Path) -> str:
+    if not settings.is_file():
+        return ""
+    from dotenv import dotenv_values  # noqa: PLC0415  (only a checkout with settings of its own pays for it)
+
+    return (dotenv_values(settings).get("CORRAL_HOME") or "").strip()
 
 
 def credentials_path(environ: Mapping[str, str]) -> Path:

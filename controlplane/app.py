@@ -47,7 +47,6 @@ from controlplane.web import door
 from controlplane.web.app import make_app
 from controlplane.web.auth import TokenTable, digest_of
 from controlplane.web.listeners import open_listeners
-from controlplane.web.mount import mount
 from controlplane.web.services import Services
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ async def run(config: Config, *, hot: bool = True) -> None:
             banner.banner(
                 version=services.version,
                 url=url,
-                credentials=home.credentials_path,
+                credentials=home.credentials,
                 started_s=trio.current_time() - began,
                 services=services.embedded,
             ),
@@ -156,7 +155,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
 async def _serve(
     listeners: list[socket.socket], services: Services, hot: bool, *, task_status: trio.TaskStatus[door.Door]
 ) -> None:
-    await door.serve(listeners, mount(make_app(services), services), services, hot=hot, task_status=task_status)
+    await door.serve(listeners, make_app(services), services, hot=hot, task_status=task_status)
 
 
 async def _close(services: Services, entrance: door.Door) -> None:

@@ -46,6 +46,12 @@ class Journal:
     """Taken from the backlog and not yet written, in order."""
     _taken_at: float = field(default=0.0, init=False)
     _full: trio.Event = field(factory=trio.Event, init=False)
+    """There is reason to write before `FLUSH_S` is over."""
+    _running: bool = field(default=False, init=False)
+    _sweeps: int = field(default=0, init=False)
+    """How often all that waited was taken; `_swept`: the last of these that is written."""
+    _swept: int = field(default=0, init=False)
+    _written_some: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
     _written: int = field(default=0, init=False)
     _refused: int = field(default=0, init=False)
@@ -107,24 +113,40 @@ class Journal:
             self._full.set()
 
     async def run(self) -> None:
-        """Write what comes in, for ever; cancelled, it leaves the rest to `flush`."""
-        while True:
-            with trio.move_on_after(FLUSH_S):
-                await self._full.wait()
-            self._full = trio.Event()
-            more = len(self) > 0
-            while more:
-                if not await self._write_next():
-                    await trio.sleep(RETRY_S)
-                more = len(self._under_way) > 0 or self.backlog.rows >= BATCH_ROWS
+        """Write what comes in, for ever."""
+        self._running = True
+        try:
+            while True:
+                with trio.move_on_after(FLUSH_S):
+                    await self._full.wait()
+                self._full = trio.Event()
+                more = len(self) > 0
+                while more:
+                    if not await self._write_next():
+                        await trio.sleep(RETRY_S)
+                    more = len(self._under_way) > 0 or self.backlog.rows >= BATCH_ROWS
+        finally:
+            self._running = False
+            self._written_some.unpark_all()
 
     async def flush(self, timeout_s: float) -> bool:
-        """Write all that waits, within `timeout_s`; tells whether nothing is left."""
+        """Wait until all that came in so far is written, within `timeout_s`; tells whether it is.
+
+        Any number may wait; what is being written is not broken off when one of them has waited
+        long enough. Gives up at once while Postgres is known to be away. Without `run`, it writes itself.
+        """
+        sweep = self._sweeps + (1 if len(self.backlog) else 0)
         with trio.move_on_after(timeout_s):
-            while len(self):
-                if not await self._write_next():
-                    await trio.sleep(RETRY_S)
-        return not len(self)
+            while self._swept < sweep:
+                if not self._running:
+                    if not await self._write_next():
+                        await trio.sleep(RETRY_S)
+                    continue
+                if not self.store.statistics().available:
+                    return False
+                self._full.set()
+                await self._written_some.park()
+        return self._swept >= sweep
 
     async def _write_next(self) -> bool:
         """Write one batch, or a part of one; False if that is to be tried again later."""
@@ -142,6 +164,10 @@ class Journal:
             else:
                 self._under_way.popleft()
                 self._written += len(batch)
+            finally:
+                if not self._under_way:
+                    self._swept = self._sweeps
+                self._written_some.unpark_all()
             return True
 
     def _take(self) -> None:
@@ -152,6 +178,8 @@ class Journal:
             batch = attrs.evolve(batch, logs=(*gaps, *batch.logs))
         self._under_way.append(batch)
         self._taken_at = trio.current_time()
+        if not len(self.backlog):
+            self._sweeps += 1
 
     def _split(self, batch: Batch) -> None:
         """A row of it is refused: go on with its halves, and give up a row that stands alone."""

@@ -8,6 +8,7 @@ earlier version did not know takes its default.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -226,7 +227,7 @@ def evidence_json(evidence: Evidence | None) -> str | None:
     """JSON text of a post-mortem; one that is too large loses its frames and long lines, never its reason."""
     if evidence is None:
         return None
-    text = json_text(_json.unstructure(evidence))
+    text = json_text(_json.unstructure(evidence), max_bytes=sys.maxsize)
     if len(text) <= EVIDENCE_MAX_CHARS:
         return text
     tail = tuple(cut_line(line, SHORT_LINE_BYTES) for line in evidence.stderr_tail[-SHORT_TAIL_LINES:])

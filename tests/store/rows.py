@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 import attrs
+import trio_asyncio
 
-from controlplane.model import Command, Evidence, Instance, LogLine, Role, Sample, SourceType, Spec, User
+from controlplane.model import (
+    Command,
+    Evidence,
+    Incarnation,
+    Instance,
+    LogLine,
+    Role,
+    Sample,
+    SourceType,
+    Spec,
+    Token,
+    User,
+)
+from controlplane.store.base import EventRow
+from controlplane.store.pool import connect
 
-ADMIN = User(name="ada", role=Role.ADMIN)
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from uuid import UUID
+
+ADA = User(name="ada", role=Role.ADMIN)
+SECRET_KEY = "a secret key of thirty-two bytes or more"
+
+T = TypeVar("T")
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def ago(**spans: float) -> datetime:
+    return now() - timedelta(**spans)
 
 
 def spec(**changes: Any) -> Spec:
@@ -33,6 +59,11 @@ def instance(name: str = "memory", owner: str = "ada", **changes: Any) -> Instan
     return attrs.evolve(base, **changes)
 
 
+def token(name: str = "ci", owner: str = "ada", **changes: Any) -> Token:
+    base = Token(id=uuid4(), owner=owner, name=name, role=Role.CALLER, digest=uuid4().bytes * 2, created_at=now())
+    return attrs.evolve(base, **changes)
+
+
 def line(instance_id: UUID, message: str = "hello", **changes: Any) -> LogLine:
     base = LogLine(instance_id=instance_id, at=now(), level="info", stream="stderr", incarnation=1, message=message)
     return attrs.evolve(base, **changes)
@@ -42,10 +73,31 @@ def sample(**changes: Any) -> Sample:
     return attrs.evolve(Sample(at=now(), cpu_percent=12.5, memory_mb=64.0, processes=3), **changes)
 
 
+def event(instance_id: UUID | None, data: str = "{}", **changes: Any) -> EventRow:
+    base = EventRow(at=now(), type="status", instance_id=instance_id, owner="ada", data=data)
+    return attrs.evolve(base, **changes)
+
+
 def evidence(**changes: Any) -> Evidence:
     base = Evidence(code="crash", reason="it exited with status 3", phase="running", at=now(), stderr_tail=("boom",))
     return attrs.evolve(base, **changes)
 
 
-def later(at: datetime, seconds: float) -> datetime:
-    return at + timedelta(seconds=seconds)
+def incarnation(instance_id: UUID, number: int = 1, **changes: Any) -> Incarnation:
+    return attrs.evolve(Incarnation(instance_id=instance_id, number=number, pid=4711, started_at=now()), **changes)
+
+
+async def on_connection(url: str, work: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
+    """Run asyncio's `work(connection, …)` on a connection of its own."""
+
+    async def alone() -> T:
+        connection = await connect(url)
+        try:
+            return await work(connection, *args, **kwargs)
+        finally:
+            connection.terminate()
+
+    async with trio_asyncio.open_loop() as loop:
+        loop.set_exception_handler(lambda *_: None)
+        result: T = await trio_asyncio.aio_as_trio(alone)()
+    return result

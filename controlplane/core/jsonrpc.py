@@ -7,6 +7,8 @@ exactly. Pure: bytes in, values out.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import msgspec
@@ -15,20 +17,47 @@ from attrs import frozen
 METHOD_NOT_FOUND = -32601
 UNSUPPORTED_PROTOCOL_VERSION = -32022
 """2026-07-28: the server does not speak the version asked for."""
+SECOND_LOOK_MAX_BYTES = 256 * 1024
+"""Longer lines that do not parse are not looked at again: this many bytes cost up to 40 ms, whenever a child likes."""
+_BOM = b"\xef\xbb\xbf"
+_NULL = b"null"
+_ID_MAX_DIGITS = 18
 
 
 class _Envelope(msgspec.Struct):
     id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    method: str | msgspec.UnsetType = msgspec.UNSET
+    method: str | msgspec.UnsetType | None = msgspec.UNSET
     params: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Bare(msgspec.Struct, forbid_unknown_fields=True):
+    jsonrpc: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
 _decode = msgspec.json.Decoder(_Envelope).decode
+_decode_bare = msgspec.json.Decoder(_Bare).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 decode_json = msgspec.json.Decoder().decode
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+_HALF_PAIR = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
+_PAIR = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+_MARK = b"\xff"
+"""Stands for `\\u` of half a surrogate pair: no UTF-8 text holds this byte, and the decoder lets it pass in raw values."""
+_VERSION = rb'"jsonrpc" ?: ?"2\.0" ?'
+_ID = rb'"id" ?: ?(\d+|"\d+") ?'
+_ID_FIRST = re.compile(rb"\{ ?(?:" + _VERSION + rb", ?)?" + _ID + rb', ?"(?:result|error)"')
+_OUTCOME_FIRST = re.compile(rb"\{ ?(?:" + _VERSION + rb', ?)?"(?:result|error)"')
+_ID_LAST = re.compile(rb", ?(?:" + _VERSION + rb", ?)?" + _ID + rb"\}\s*\Z")
+_EDGE_BYTES = 128
+"""So much of the end of a line is looked at for the id of an answer that does not parse."""
 
 
 @frozen
@@ -57,26 +86,114 @@ class Notification:
     params: bytes | None
 
 
-Message = Response | Request | Notification
+@frozen
+class Garbled:
+    """An answer that cannot be used: what stands behind its id is not JSON, or not UTF-8."""
+
+    id: bytes
+
+
+Message = Response | Request | Notification | Garbled
 
 
 def parse(line: bytes) -> Message | None:
-    """Read one line; None when it is no JSON-RPC message at all (noise on stdout)."""
+    """Read one line; None when it is no JSON-RPC message at all (noise on stdout).
+
+    Duplicate members: the last one counts. Only what keeps a message from being
+    understood is refused; `jsonrpc` is not asked for.
+    """
+    line = line.removeprefix(_BOM)  # .NET writes one before its first line
     try:
-        envelope = _decode(line)
+        message = _message(_decode(line), line)
     except UNDECODABLE:
-        return None
+        return _second_look(line)
+    if line.isascii() or _is_utf8(line):
+        return message
+    return Garbled(message.id) if isinstance(message, Response) and message.id is not None else None
+
+
+def _message(envelope: _Envelope, line: bytes) -> Message | None:
     request_id = None if envelope.id is msgspec.UNSET else bytes(envelope.id)
-    if envelope.method is not msgspec.UNSET:
+    if isinstance(envelope.method, str):
         params = None if envelope.params is msgspec.UNSET else bytes(envelope.params)
-        if request_id is None:
+        if request_id is None or request_id == _NULL:  # MCP has no null ids: a serializer that writes every member
             return Notification(envelope.method, params)
         return Request(request_id, envelope.method, params)
-    if envelope.result is not msgspec.UNSET:
-        return Response(request_id, b'"result":' + bytes(envelope.result), is_error=False)
-    if envelope.error is not msgspec.UNSET:
-        return Response(request_id, b'"error":' + bytes(envelope.error), is_error=True)
-    return None
+    member, is_error = _outcome(envelope)
+    if member is None or (request_id is None and not _is_bare(line)):
+        return None
+    return Response(request_id, member, is_error=is_error)
+
+
+def _outcome(envelope: _Envelope) -> tuple[bytes | None, bool]:
+    """The member that counts: some serializers write the other one too, as null."""
+    result = None if envelope.result is msgspec.UNSET else bytes(envelope.result)
+    error = None if envelope.error is msgspec.UNSET else bytes(envelope.error)
+    if error is not None and (error != _NULL or result is None):
+        return b'"error":' + error, True
+    return (None if result is None else b'"result":' + result), False
+
+
+def _is_bare(line: bytes) -> bool:
+    """Whether the line holds nothing but an outcome; a JSON log line that speaks of an error holds more."""
+    try:
+        _decode_bare(line)
+    except UNDECODABLE:
+        return False
+    return True
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _second_look(line: bytes) -> Message | None:
+    """What the decoder refuses is noise, but for two things that servers do write.
+
+    Half a surrogate pair is valid JSON; an answer with NaN in it is not, but names the call that it ends.
+    """
+    if len(line) <= SECOND_LOOK_MAX_BYTES and _is_utf8(line):
+        masked = _HALF_PAIR.sub(lambda found: _MARK + found[1] if found[1] else found[0], line)
+        if masked != line:
+            try:
+                return _unmasked(_message(_decode(masked), masked))
+            except UNDECODABLE:
+                pass
+    return _garbled(line)
+
+
+def _garbled(line: bytes) -> Garbled | None:
+    """Whose answer a broken line is, where it has the form in which JSON-RPC libraries write one."""
+    found = _ID_FIRST.match(line)
+    if found is None and _OUTCOME_FIRST.match(line):
+        found = _ID_LAST.search(line[-_EDGE_BYTES:])
+    return None if found is None else Garbled(found[1])
+
+
+def _unmasked(message: Message | None) -> Message | None:
+    match message:
+        case Response(raw_id, member, is_error):
+            return Response(raw_id, member.replace(_MARK, b"\\u"), is_error)
+        case Request(raw_id, method, bytes(params)):
+            return Request(raw_id, method, params.replace(_MARK, b"\\u"))
+        case Notification(method, bytes(params)):
+            return Notification(method, params.replace(_MARK, b"\\u"))
+    return message
+
+
+def own_id(raw_id: bytes) -> int:
+    """Our own id back, however it is echoed: some servers make a string or a float of it. -1 for what is none of ours."""
+    digits = raw_id.strip(b'"')
+    if digits.isdigit():
+        return int(digits) if len(digits) <= _ID_MAX_DIGITS else -1
+    if raw_id[:1].isdigit() and len(raw_id) <= _ID_MAX_DIGITS:
+        number = float(raw_id)
+        return int(number) if number.is_integer() else -1
+    return -1
 
 
 def one_line(raw: bytes) -> bytes:
@@ -89,7 +206,7 @@ def one_line(raw: bytes) -> bytes:
 def request_line(wire_id: int, method: str, params: bytes | None) -> bytes:
     """Encode a request of ours, newline included."""
     tail = b"" if params is None else b',"params":' + one_line(params)
-    return b'{"jsonrpc":"2.0","id":%d,"method":%b%b}\n' % (wire_id, _encode(method), tail)
+    return b'{"jsonrpc":"2.0","id":%d,"method":%b%b}\n' % (wire_id, _text(method), tail)
 
 
 def notification_line(method: str, params: Any = None) -> bytes:
@@ -107,8 +224,15 @@ def result_line(raw_id: bytes, result: Any) -> bytes:
 
 def error_line(raw_id: bytes, code: int, message: str) -> bytes:
     """Encode our refusal of a request of the other side."""
-    error = _encode({"code": code, "message": message})
-    return b'{"jsonrpc":"2.0","id":%b,"error":%b}\n' % (one_line(raw_id), error)
+    line = b'{"jsonrpc":"2.0","id":%b,"error":{"code":%d,"message":%b}}\n'
+    return line % (one_line(raw_id), code, _text(message))
+
+
+def _text(value: str) -> bytes:
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return json.dumps(value).encode()
 
 
 def encode(value: Any) -> bytes:
@@ -117,9 +241,31 @@ def encode(value: Any) -> bytes:
 
 
 def decode_or_none(raw: bytes | None) -> Any:
-    """Decode what another side wrote; None when it cannot be decoded (bad UTF-8, nesting without end)."""
+    """Decode what another side wrote, for our own use; half a surrogate pair becomes U+FFFD.
+
+    None when it cannot be decoded (no JSON, bad UTF-8, numbers or nesting without end).
+    """
+    if raw is None:
+        return None
     try:
-        return None if raw is None else decode_json(raw)
+        return decode_json(raw)
+    except UNDECODABLE:
+        return _decode_mended(raw)
+
+
+def _decode_mended(raw: bytes) -> Any:
+    if len(raw) > SECOND_LOOK_MAX_BYTES:
+        return None
+    try:
+        return decode_json(_PAIR.sub(lambda found: b"\\ufffd" if found[1] else found[0], raw))
+    except UNDECODABLE:
+        return None
+
+
+def members(raw: bytes) -> dict[str, msgspec.Raw] | None:
+    """An object's members, their values raw, so that they can be encoded again as they were; None for anything else."""
+    try:
+        return _decode_members(raw)
     except UNDECODABLE:
         return None
 
@@ -133,4 +279,4 @@ def error_code(member: bytes) -> int | None:
     """The code of an `"error":…` member, None where it has no whole number there."""
     value = member_value(member)
     code = value.get("code") if isinstance(value, dict) else None
-    return code if isinstance(code, int) else None
+    return code if isinstance(code, int) and not isinstance(code, bool) else None

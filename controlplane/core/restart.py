@@ -20,6 +20,8 @@ HEALTHY_RUN_S = 60.0
 
 
 class RestartMode(Enum):
+    """After which exits a server is started again."""
+
     ALWAYS = "always"
     ON_FAILURE = "on-failure"
     NEVER = "never"

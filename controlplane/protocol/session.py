@@ -18,7 +18,7 @@ from attrs import define, field
 
 from controlplane.core import jsonrpc
 from controlplane.core.framing import LineSplitter, Oversized
-from controlplane.core.jsonrpc import Notification, Request, Response
+from controlplane.core.jsonrpc import Garbled, Notification, Request, Response
 from controlplane.errors import BadChildMessage, Busy, CallTimeout, CorralError, InstanceCrashed
 from controlplane.protocol import dialect
 from controlplane.protocol.handshake import (
@@ -268,6 +268,10 @@ class Session:
         match message:
             case None:
                 self.listener.on_noise(line)
+            case Garbled(raw_id):
+                self.listener.on_noise(line)
+                if (call := self.pending.pop(jsonrpc.own_id(raw_id))) is not None:
+                    call.settle(BadChildMessage("the server's answer is not valid JSON"))
             case Notification(method, params):
                 self._on_notification(method, params)
             case Request():

@@ -76,7 +76,7 @@ CREATE TABLE mcp_users (
     name        text        PRIMARY KEY,                -- chosen by the administrator; owns instances and tokens
     role        mcp_role    NOT NULL,                   -- ceiling of what any of its tokens may do
     disabled    boolean     NOT NULL DEFAULT false,     -- true: none of its tokens is accepted
-    created_at  timestamptz NOT NULL DEFAULT now(),
+    created_at  timestamptz NOT NULL DEFAULT now(),     -- when it was made
 
     CONSTRAINT user_name_has_length CHECK (length(name) BETWEEN 1 AND 255)
 );
@@ -84,11 +84,11 @@ COMMENT ON TABLE mcp_users IS 'Owners of instances';
 
 CREATE TABLE mcp_tokens (
     id            uuid        PRIMARY KEY,              -- names the token in the API; no credential
-    owner         text        NOT NULL REFERENCES mcp_users (name) ON DELETE CASCADE,
+    owner         text        NOT NULL REFERENCES mcp_users (name) ON DELETE CASCADE, -- whose instances it opens
     name          text        NOT NULL,                 -- what its owner calls it; not unique
     role          mcp_role    NOT NULL,                 -- what it may do, capped by the owner's role
     digest        bytea       NOT NULL UNIQUE,          -- SHA-256 of the token, 32 bytes; the token itself is kept nowhere
-    created_at    timestamptz NOT NULL DEFAULT now(),
+    created_at    timestamptz NOT NULL DEFAULT now(),   -- when it was made
     expires_at    timestamptz,                          -- NULL: does not expire
     last_used_at  timestamptz,                          -- to about a minute; NULL: not used yet
 
@@ -101,8 +101,8 @@ CREATE INDEX mcp_tokens_owner ON mcp_tokens (owner);
 -- Instances and what they run --------------------------------------------------
 
 CREATE TABLE mcp_instances (
-    id           uuid        PRIMARY KEY,
-    owner        text        NOT NULL REFERENCES mcp_users (name),
+    id           uuid        PRIMARY KEY,                   -- the API's instance_id
+    owner        text        NOT NULL REFERENCES mcp_users (name), -- who may see and use it
     name         text        NOT NULL,                      -- unique among its owner's that are not deleted
     language     text        NOT NULL,                      -- of the current revision: python, node, go …
     status       text        NOT NULL GENERATED ALWAYS AS ( -- the API's word for `state`, or deleted
@@ -116,7 +116,7 @@ CREATE TABLE mcp_instances (
              WHEN state = 'stopped'   THEN 'stopped'
              WHEN state = 'failed'    THEN 'failed'
         END) STORED,
-    created_at   timestamptz NOT NULL,
+    created_at   timestamptz NOT NULL,                      -- when it was deployed
     updated_at   timestamptz NOT NULL,                      -- last change of spec, wish or state
     desired      mcp_desired NOT NULL,                      -- the owner's wish, written before it is acted upon
     state        mcp_state   NOT NULL,                      -- as last seen; may lag by a second
@@ -141,10 +141,10 @@ CREATE UNIQUE INDEX mcp_instances_live_name ON mcp_instances (owner, name) WHERE
 CREATE INDEX mcp_instances_deleted ON mcp_instances (deleted_at) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE mcp_specs (
-    instance_id  uuid            NOT NULL REFERENCES mcp_instances (id) ON DELETE CASCADE,
+    instance_id  uuid            NOT NULL REFERENCES mcp_instances (id) ON DELETE CASCADE, -- what it belongs to
     revision     integer         NOT NULL,                  -- 1, 2, 3 …; never rewritten
-    created_at   timestamptz     NOT NULL DEFAULT now(),
-    source_type  mcp_source_type NOT NULL,
+    created_at   timestamptz     NOT NULL DEFAULT now(),    -- when this revision was asked for
+    source_type  mcp_source_type NOT NULL,                  -- where the server comes from
     language     text            NOT NULL,                  -- python, node, go …
     command      jsonb,                                     -- {"command": "npx", "args": [], "cwd": null}; NULL: runs a source
     entry_point  text,                                      -- the file to run; NULL: `command` says it
@@ -165,10 +165,10 @@ CREATE TABLE mcp_specs (
 COMMENT ON TABLE mcp_specs IS 'What to run, as immutable revisions; gone, secrets included, as soon as the instance is deleted';
 
 CREATE TABLE mcp_incarnations (
-    instance_id  uuid        NOT NULL REFERENCES mcp_instances (id) ON DELETE CASCADE,
+    instance_id  uuid        NOT NULL REFERENCES mcp_instances (id) ON DELETE CASCADE, -- whose process it was
     number       integer     NOT NULL,                      -- 1 for the instance's first process
     pid          integer     NOT NULL,                      -- on the host it ran on
-    started_at   timestamptz NOT NULL,
+    started_at   timestamptz NOT NULL,                      -- when it was spawned
     ended_at     timestamptz,                               -- NULL: runs, or Corral died before it saw the end
     exit_code    integer,                                   -- NULL: runs, ended by a signal, or not known
     signal       text,                                      -- SIGKILL …; NULL: runs, exited by itself, or not known
@@ -180,7 +180,7 @@ CREATE TABLE mcp_incarnations (
 COMMENT ON TABLE mcp_incarnations IS 'Processes that instances have had';
 
 CREATE TABLE mcp_idempotency (
-    owner        text        NOT NULL REFERENCES mcp_users (name) ON DELETE CASCADE,
+    owner        text        NOT NULL REFERENCES mcp_users (name) ON DELETE CASCADE, -- whose request; keys of two owners never meet
     key          text        NOT NULL,                      -- the client's Idempotency-Key
     body_digest  bytea       NOT NULL,                      -- SHA-256 of the request's body: the same key with another body is refused
     instance_id  uuid        NOT NULL,                      -- what the first request made; may be deleted since
@@ -201,23 +201,23 @@ CREATE INDEX mcp_idempotency_created_at ON mcp_idempotency (created_at);
 CREATE SEQUENCE mcp_history_id;
 
 CREATE TABLE mcp_instance_logs (
-    instance_id  uuid        NOT NULL,
+    instance_id  uuid        NOT NULL,                      -- which instance; may be deleted since
     log_level    text        NOT NULL,                      -- debug, info, warning, error …
     message      text        NOT NULL,                      -- one line, at most 16 KiB, then cut with a visible mark
     timestamp    timestamptz NOT NULL,                      -- when Corral read the line
-    stream       mcp_stream  NOT NULL,
+    stream       mcp_stream  NOT NULL,                      -- where the line came from
     incarnation  integer     NOT NULL,                      -- which process printed it; 0: none (build, system)
     sanitized    boolean     NOT NULL DEFAULT false,        -- true: characters that Postgres refuses stand as escapes
-    id           bigint      NOT NULL DEFAULT nextval('mcp_history_id')
+    id           bigint      NOT NULL DEFAULT nextval('mcp_history_id') -- grows in the order of writing
 ) PARTITION BY RANGE (timestamp);
 COMMENT ON TABLE mcp_instance_logs IS 'What instances print, and what Corral says about them';
 CREATE INDEX mcp_instance_logs_instance ON mcp_instance_logs (instance_id, timestamp, id);
 
 CREATE TABLE mcp_instance_metrics (
-    instance_id   uuid             NOT NULL,
+    instance_id   uuid             NOT NULL,                -- which instance; may be deleted since
     cpu_usage     double precision NOT NULL,                -- percent of one core, over the whole process tree; may exceed 100
     memory_usage  double precision NOT NULL,                -- MiB resident, over the whole process tree
-    timestamp     timestamptz      NOT NULL,
+    timestamp     timestamptz      NOT NULL,                -- when the look was taken
     processes     integer          NOT NULL,                -- processes in the tree
     open_files    integer,                                  -- file descriptors of the tree; NULL: not read
     calls         bigint           NOT NULL,                -- calls answered since the last sample
@@ -233,8 +233,8 @@ CREATE TABLE mcp_events (
     owner        text,                                      -- who may see it; NULL: administrators only
     type         text        NOT NULL,                      -- status, deployed, deleted, post_mortem …
     data         jsonb       NOT NULL,                      -- depends on `type`; holds no secret
-    timestamp    timestamptz NOT NULL,
-    id           bigint      NOT NULL DEFAULT nextval('mcp_history_id')
+    timestamp    timestamptz NOT NULL,                      -- when it happened
+    id           bigint      NOT NULL DEFAULT nextval('mcp_history_id') -- grows in the order of writing
 ) PARTITION BY RANGE (timestamp);
 COMMENT ON TABLE mcp_events IS 'What happened to instances';
 CREATE INDEX mcp_events_instance ON mcp_events (instance_id, timestamp, id);

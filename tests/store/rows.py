@@ -24,6 +24,7 @@ from controlplane.model import (
 )
 from controlplane.store.base import EventRow
 from controlplane.store.pool import connect
+from controlplane.store.postgres import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -97,7 +98,8 @@ async def on_connection(url: str, work: Callable[..., Awaitable[T]], *args: Any,
         finally:
             connection.terminate()
 
-    async with trio_asyncio.open_loop() as loop:
-        loop.set_exception_handler(lambda *_: None)
-        result: T = await trio_asyncio.aio_as_trio(alone)()
-    return result
+    with unwrapped():
+        async with trio_asyncio.open_loop() as loop:
+            loop.set_exception_handler(lambda *_: None)
+            result: T = await trio_asyncio.aio_as_trio(alone)()
+        return result

@@ -64,9 +64,9 @@ def all_pages(session: Session, path: str, noun: str, **query: str | float | Non
 def ls(session: Session, /, *, quiet: bool, **filters: str | None) -> None:
     """List instances, with what they use and how they answer."""
     answer = all_pages(session, "/instances", "instances", **filters)
-    instances = answer.document["instances"]
     if session.shown_as_json(answer):
         return
+    instances = answer.document["instances"]
     if quiet:
         for instance in instances:
             session.screen.raw(clean(instance.get("name")))

@@ -1,0 +1,457 @@
+"""What each command asks of the API, and what it prints."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.fake_api import EVIDENCE, Reply, document, instance, problem, stream
+
+MEMORY = "/instances/memory"
+
+
+# --- deploy
+
+
+def test_deploy_sends_what_a_client_would_write_and_says_that_it_runs(api, corral):
+    api.on("POST /api/v2/deploy", document(instance(), 201))
+    result = corral("deploy", "memory", "--", "npx", "-y", "@modelcontextprotocol/server-memory", "--flag")
+    asked = api.asked_for("POST /api/v2/deploy")[0]
+    assert asked.json == {
+        "name": "memory",
+        "source_type": "mcp_config",
+        "mcp_config": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-memory", "--flag"]},
+    }
+    assert asked.query == {"wait": "300.0"}
+    assert result.code == 0
+    assert result.out.startswith("memory is running  (pid 4711, confined, ")
+
+
+def test_deploy_options_become_fields(api, corral, monkeypatch):
+    monkeypatch.setenv("GITHUB_TOKEN", "s3cret")
+    api.on("POST /api/v2/deploy", document(instance("gh"), 201))
+    options = [
+        "-e",
+        "GITHUB_TOKEN",
+        "-e",
+        "A=b=c",
+        "--cwd",
+        "/srv",
+        "-l",
+        "team=x",
+        "--memory",
+        "256",
+        "--cpu",
+        "50",
+        "--restart",
+        "never",
+    ]
+    options += ["--isolation", "process", "--sessions", "per-session", "--wait", "5", "--idempotency-key", "k1"]
+    assert corral("deploy", "gh", *options, "--", "srv").code == 0
+    asked = api.asked_for("POST /api/v2/deploy")[0]
+    assert asked.json == {
+        "name": "gh",
+        "source_type": "mcp_config",
+        "mcp_config": {"command": "srv", "args": [], "cwd": "/srv", "env": {"GITHUB_TOKEN": "s3cret", "A": "b=c"}},
+        "limits": {"memory_mb": 256, "cpu_percent": 50},
+        "restart": {"mode": "never"},
+        "isolation": "process",
+        "sessions": "per-session",
+        "labels": {"team": "x"},
+    }
+    assert asked.query == {"wait": "5.0"}
+    assert asked.headers["idempotency-key"] == "k1"
+
+
+def test_deploy_sends_a_file_as_it_stands_and_a_name_overrides_its_own(api, corral, tmp_path):
+    api.on("POST /api/v2/deploy", document(instance(), 201))
+    spec = tmp_path / "spec.json"
+    spec.write_bytes(b'{"name": "a",  "source_type": "git", "n": 1e400}')
+    corral("deploy", "-f", str(spec))
+    corral("deploy", "b", "-f", "-", stdin=b'{"name": "a", "source_type": "git"}')
+    first, second = api.asked_for("POST /api/v2/deploy")
+    assert first.body == spec.read_bytes()
+    assert second.json == {"name": "b", "source_type": "git"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["deploy"], "Missing a name and a command"),
+        (["deploy", "x"], "Missing the command to run, after `--`"),
+        (["deploy", "x", "npx", "-y", "z"], "put `--` before that command"),
+        (["deploy", "-f", "/nowhere.json"], "/nowhere.json: No such file or directory"),
+        (["deploy", "-f", "-"], "-: not valid JSON: Expecting value: line 1 column 1"),
+        (["deploy", "x", "-f", "-", "--", "npx"], "everything but NAME belongs in the file"),
+        (["deploy", "x", "-e", "NOT_SET_HERE", "--", "npx"], "no variable of that name is set here"),
+        (["deploy", "x", "-l", "novalue", "--", "npx"], "'novalue' is not KEY=VALUE"),
+        (["deploy", "x", "--wait", "301", "--", "npx"], "301.0 is not in the range 0<=x<=300"),
+        (["lst"], "There is no command 'lst'. Did you mean `corral ls`?"),
+        (["call", "memory"], "Missing METHOD"),
+        (["call", "memory", "m", "{nope"], "the JSON argument: not valid JSON"),
+        (["call", "memory", "m", "{}", "more"], "Too many words: 'more'"),
+        (["call", "memory", "m", "[1]", "-p", "a=1"], "-p adds members to a JSON object"),
+        (["logs", "memory", "--since", "yesterday"], "'yesterday' is neither a duration such as 15m nor a time"),
+        (["token", "create", "x", "--role", "viewer", "--expires", "soon"], "'soon' is not a duration"),
+        (["up", "--port", "65536"], "65536 is not in the range"),
+        (["completion", "csh"], "'csh' is not one of"),
+    ],
+)
+def test_wrong_usage_is_exit_2_with_a_reason_and_asks_the_api_for_nothing(api, corral, arguments, message):
+    result = corral(*arguments)
+    assert result.code == 2
+    assert message in " ".join(result.err.split())
+    assert result.out == ""
+    assert api.asked == []
+
+
+def test_deploy_shows_the_evidence_of_a_failure(api, corral):
+    evidence = {"phase": "handshake", "exit_code": 1, "stderr_tail": EVIDENCE["stderr_tail"], "hint": "check the name"}
+    api.on("POST /api/v2/deploy", problem(422, "deploy_failed", **evidence))
+    result = corral("deploy", "memory", "--", "npx")
+    assert result.code == 5
+    assert result.out == ""
+    for words in ("title of deploy_failed", "detail of deploy_failed", "handshake", "│ npm error 404 Not Found"):
+        assert words in result.err
+    assert "│ npm error \\x1b]0;owned\\x07 done" in result.err
+    assert "Hint: check the name" in result.err
+    assert "422 deploy_failed  request req-1" in result.err
+
+
+def test_deploy_that_takes_longer_than_the_wait_is_a_timeout_that_says_how_to_follow(api, corral):
+    api.on("POST /api/v2/deploy", document(instance(status="building", phase="install: npm"), 202))
+    result = corral("deploy", "memory", "--wait", "2", "--", "npx")
+    assert result.code == 6
+    assert "memory is not running after 2.0s" in result.err
+    assert "It is building (install: npm), and goes on." in result.err
+    assert "corral logs -f memory" in result.err
+
+
+def test_deploy_without_a_wait_is_done_once_it_is_accepted(api, corral):
+    api.on("POST /api/v2/deploy", document(instance(status="pending"), 202))
+    result = corral("deploy", "memory", "--wait", "0", "--", "npx")
+    assert (result.code, result.out) == (0, "memory is pending: follow it with `corral logs -f memory`\n")
+
+
+def test_phases_of_a_deploy_are_shown_as_they_happen(api, corral):
+    def status(phase: str, **more):
+        return {"type": "status", "instance_id": "i1", "name": "memory", "phase": phase, **more}
+
+    other = {"type": "status", "instance_id": "i2", "name": "memory", "phase": "not ours"}
+    started = {"type": "deployed", "instance_id": "i1", "name": "memory"}
+    events = [{"type": "connected"}, started, status("install: npx"), other, status("handshake"), status("handshake")]
+    api.on("GET /events", stream(*events))
+    api.on("POST /api/v2/deploy", document(instance(), 201))
+    result = corral("deploy", "Memory", "--", "npx")
+    assert result.err.splitlines()[:2] == ["memory: install: npx", "memory: handshake"]
+    assert "not ours" not in result.err
+
+
+def test_notes_of_the_server_reach_the_operator(api, corral):
+    api.on("POST /api/v2/deploy", document(instance(notes=["network.mode is not in force at process"]), 201))
+    assert "Note: network.mode is not in force at process" in corral("deploy", "memory", "--", "npx").err
+
+
+# --- start, stop, restart, rm
+
+
+@pytest.mark.parametrize(("verb", "status"), [("start", "running"), ("stop", "stopped"), ("restart", "running")])
+def test_lifecycle_commands_wait_for_what_was_asked(api, corral, verb, status):
+    api.on(f"GET {MEMORY}", document(instance()))
+    api.on(f"POST {MEMORY}/{verb}", document(instance(status=status, pid=None)))
+    result = corral(verb, "memory", "--wait", "3")
+    assert api.asked_for(f"POST {MEMORY}/{verb}")[0].query == {"wait": "3.0"}
+    assert result.code == 0
+    assert result.out.startswith(f"memory is {status}")
+
+
+def test_start_of_an_instance_that_fails_shows_why(api, corral):
+    api.on(f"GET {MEMORY}", document(instance()))
+    api.on(f"POST {MEMORY}/start", document(instance(status="failed", last_error=EVIDENCE)))
+    result = corral("start", "memory")
+    assert result.code == 5
+    assert "the process exited with status 1" in result.err
+    assert "Hint: check the package name" in result.err
+
+
+def test_stop_of_a_failed_instance_is_no_failure_of_the_stop(api, corral):
+    api.on(f"GET {MEMORY}", document(instance(status="failed")))
+    api.on(f"POST {MEMORY}/stop", document(instance(status="stopped", last_error=EVIDENCE)))
+    assert corral("stop", "memory").code == 0
+
+
+def test_rm_takes_several_and_stops_at_the_first_that_is_not_there(api, corral):
+    api.on("DELETE /instances/a", document(instance("a", "stopped")))
+    result = corral("rm", "a", "b", "c")
+    assert result.code == 3
+    assert result.out == "a is removed\n"
+    assert [asked.path for asked in api.asked] == ["/instances/a", "/instances/b"]
+
+
+def test_an_owner_and_name_travel_as_one_path_segment(api, corral):
+    corral("rm", "alice/memory")
+    assert api.asked[0].path == "/instances/alice%2Fmemory"
+
+
+# --- ls, inspect
+
+
+def test_ls_on_a_pipe_is_plain_columns_without_any_cut(api, corral):
+    long_name = "a" * 63
+    api.on(
+        "GET /instances",
+        document({"instances": [instance(), instance(long_name, "failed", pid=None)], "next_cursor": None}),
+    )
+    result = corral("ls", "--status", "failed")
+    header, first, second = result.out.splitlines()
+    assert header.split() == ["NAME", "STATUS", "LANG", "UP", "CPU", "MEM", "CALLS", "ERR", "P95"]
+    assert first.split() == ["memory", "●", "running", "node", "2m5s", "1.2%", "84M", "1,234", "0", "3.2ms"]
+    assert second.startswith(long_name + "  ✗ failed")
+    assert "\x1b" not in result.out
+    assert api.asked[0].query["status"] == "failed"
+
+
+def test_ls_follows_the_pages_and_json_is_one_document(api, corral):
+    pages = [
+        document({"instances": [instance("a")], "next_cursor": "c1"}),
+        document({"instances": [instance("b")], "next_cursor": None}),
+    ]
+    api.on("GET /instances", *pages)
+    result = corral("ls", "--json")
+    assert [row["name"] for row in result.json["instances"]] == ["a", "b"]
+    assert result.json["next_cursor"] is None
+    assert api.asked[1].query["cursor"] == "c1"
+
+
+def test_ls_quiet_prints_names_only(api, corral):
+    api.on("GET /instances", document({"instances": [instance("a"), instance("b")], "next_cursor": None}))
+    assert corral("ls", "-q").out == "a\nb\n"
+
+
+def test_ls_of_an_empty_fleet_says_what_to_try(api, corral):
+    api.on("GET /instances", document({"instances": [], "next_cursor": None}))
+    result = corral("ls")
+    assert (result.code, result.out) == (0, "")
+    assert "corral deploy memory -- npx" in result.err
+    assert corral("ls", "--name", "x").err == "No instance matches.\n"
+
+
+def test_ls_names_owners_once_there_are_several(api, corral):
+    rows = [instance("a"), instance("b", owner="alice")]
+    api.on("GET /instances", document({"instances": rows, "next_cursor": None}))
+    assert [line.split()[0] for line in corral("ls").out.splitlines()] == ["OWNER", "admin", "alice"]
+
+
+def test_inspect_shows_what_runs_and_why_it_failed(api, corral):
+    detail = {
+        "mcp_config": {"command": "npx", "args": ["-y", "srv"], "cwd": None},
+        "environment_vars": ["API_KEY"],
+        "limits": {"memory_mb": 256},
+        "protocol": {"era": "modern", "version": "2025-06-18", "server_info": {"name": "srv", "version": "1.0"}},
+        "tools": [{"name": "echo"}],
+        "revision": 1,
+        "last_error": EVIDENCE,
+    }
+    api.on(f"GET {MEMORY}", document(instance(**detail)))
+    out = corral("inspect", "memory").out
+    for words in ("npx -y srv", "API_KEY", "memory_mb 256", "srv 1.0", "era modern", "echo", "check the package name"):
+        assert words in out
+    assert "\x1b" not in out
+    assert "\\x1b]0;owned\\x07" in out
+
+
+# --- call, tools
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "expected"),
+    [
+        (["tools/list"], b"", {"method": "tools/list"}),
+        (
+            ["tools/call", '{"name": "read_graph", "arguments": {}}'],
+            b"",
+            {"method": "tools/call", "params": {"name": "read_graph", "arguments": {}}},
+        ),
+        (["m", "-"], b'{"a": 1}', {"method": "m", "params": {"a": 1}}),
+        (
+            ["m", "-p", "a=1", "-p", "b=x y", "-p", 'c="1"'],
+            b"",
+            {"method": "m", "params": {"a": 1, "b": "x y", "c": "1"}},
+        ),
+        (["m", '{"a": 1}', "-p", "b=null"], b"", {"method": "m", "params": {"a": 1, "b": None}}),
+        (
+            ["--tool", "search", "-p", "q=ada"],
+            b"",
+            {"method": "tools/call", "params": {"name": "search", "arguments": {"q": "ada"}}},
+        ),
+        (["--tool", "now"], b"", {"method": "tools/call", "params": {"name": "now", "arguments": {}}}),
+        (["m", "--timeout", "2.5"], b"", {"method": "m", "timeout_s": 2.5}),
+    ],
+)
+def test_call_sends_the_request_that_the_words_mean(api, corral, arguments, stdin, expected):
+    api.on("POST /mcp/memory/execute", document({"jsonrpc": "2.0", "id": 1, "result": {"ok": True}}))
+    result = corral("call", "memory", *arguments, stdin=stdin)
+    assert api.asked[0].json == expected
+    assert result.code == 0
+    assert result.json == {"ok": True}
+
+
+def test_call_reads_parameters_from_a_file(api, corral, tmp_path):
+    (tmp_path / "p.json").write_text('{"a": [1]}')
+    api.on("POST /mcp/memory/execute", document({"jsonrpc": "2.0", "id": 1, "result": None}))
+    corral("call", "memory", "m", f"@{tmp_path}/p.json")
+    assert api.asked[0].json["params"] == {"a": [1]}
+
+
+def test_a_json_rpc_error_goes_to_standard_error_and_exits_with_1(api, corral):
+    error = {"code": -32602, "message": "bad \x1b[31margument", "data": {"at": "name"}}
+    api.on("POST /mcp/memory/execute", document({"jsonrpc": "2.0", "id": 1, "error": error}))
+    result = corral("call", "memory", "m")
+    assert (result.code, result.out) == (1, "")
+    assert "memory answered with an error" in result.err
+    assert "bad argument" in result.err
+    assert "-32602" in result.err
+    assert '{"at": "name"}' in result.err
+
+
+def test_a_tool_that_failed_prints_its_result_and_exits_with_1(api, corral):
+    failed = {"content": [{"type": "text", "text": "no such\nfile"}], "isError": True}
+    api.on("POST /mcp/memory/execute", document({"jsonrpc": "2.0", "id": 1, "result": failed}))
+    result = corral("call", "memory", "--tool", "read")
+    assert result.code == 1
+    assert result.json == failed
+    assert corral("call", "memory", "--tool", "read", "--text").out == "no such\nfile\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (401, "unauthorized", 4),
+        (403, "forbidden", 4),
+        (403, "quota_exceeded", 4),
+        (404, "not_found", 3),
+        (409, "not_running", 1),
+        (422, "invalid_request", 1),
+        (429, "rate_limited", 1),
+        (500, "internal", 1),
+        (502, "instance_crashed", 5),
+        (502, "bad_child_message", 5),
+        (503, "instance_unavailable", 5),
+        (503, "busy", 1),
+        (503, "storage_unavailable", 1),
+        (504, "call_timeout", 6),
+    ],
+)
+def test_each_problem_has_its_exit_code(api, corral, status, code, expected):
+    api.on("POST /mcp/memory/execute", problem(status, code))
+    result = corral("call", "memory", "ping")
+    assert result.code == expected
+    assert f"Error: title of {code}" in result.err
+    assert ("Try again in 1 s." in result.err) == (status in (429, 503))
+
+
+def test_every_wrong_field_of_a_request_is_shown(api, corral):
+    errors = [{"pointer": "/name", "message": "is required"}, {"pointer": "/limits/memory_mb", "message": "too much"}]
+    api.on("POST /api/v2/deploy", problem(422, "invalid_request", errors=errors))
+    err = corral("deploy", "x", "--", "y").err
+    assert "/name              is required" in err
+    assert "/limits/memory_mb  too much" in err
+
+
+def test_tools_lists_arguments_and_marks_required_ones(api, corral):
+    tools = [
+        {
+            "name": "search",
+            "description": "Find.\nMore.",
+            "inputSchema": {"properties": {"q": {}, "n": {}}, "required": ["q"]},
+        },
+        {"name": "odd", "inputSchema": [], "description": None},
+        {"name": "evil\x1b[2J", "inputSchema": {"properties": [], "required": 3}},
+    ]
+    api.on(f"GET {MEMORY}/tools", document({"tools": tools, "stale": True}))
+    result = corral("tools", "memory")
+    assert [line.split() for line in result.out.splitlines()] == [
+        ["TOOL", "ARGUMENTS", "DESCRIPTION"],
+        ["search", "q*", "n", "Find."],
+        ["odd", "-"],
+        ["evil\\x1b[2J", "-"],
+    ]
+    assert "memory is not running" in result.err
+
+
+# --- json
+
+
+@pytest.mark.parametrize(
+    ("request_line", "arguments"),
+    [
+        ("GET /instances", ["ls"]),
+        (f"GET {MEMORY}", ["inspect", "memory"]),
+        (f"GET {MEMORY}/tools", ["tools", "memory"]),
+        (f"GET {MEMORY}/logs", ["logs", "memory"]),
+        (f"GET {MEMORY}/events", ["events", "memory"]),
+        ("GET /stats", ["stats"]),
+        ("GET /tokens", ["token", "ls"]),
+        ("POST /tokens", ["token", "create", "x", "--role", "viewer"]),
+        ("POST /mcp/memory/execute", ["call", "memory", "ping"]),
+        ("DELETE /instances/memory", ["rm", "memory"]),
+        ("POST /api/v2/deploy", ["deploy", "memory", "--", "npx"]),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_json_is_exactly_what_the_api_gave(api, corral, request_line, arguments, first):
+    body = b'{"status": "running",  "name": "memory", "big": 123456789012345678901234567890, "result": 1e400}'
+    api.on(request_line, Reply(200, body))
+    before = arguments.index("--") if "--" in arguments else len(arguments)
+    words = ["--json", *arguments] if first else [*arguments[:before], "--json", *arguments[before:]]
+    result = corral(*words)
+    assert result.code == 0
+    assert result.out.encode() == body + b"\n"
+    assert result.err == ""
+
+
+def test_json_of_a_refused_request_is_the_problem_document(api, corral):
+    result = corral("inspect", "nothing", "--json")
+    assert result.code == 3
+    assert result.json["code"] == "not_found"
+    assert result.err == ""
+
+
+def test_json_escapes_what_a_terminal_would_obey_and_means_the_same(api, corral):
+    body = '{"name": "a\u009b31m\u202eb\x7f"}'.encode()
+    api.on(f"GET {MEMORY}", Reply(200, body))
+    result = corral("inspect", "memory", "--json")
+    assert result.out == '{"name": "a\\u009b31m\\u202eb\\u007f"}\n'
+    assert result.json == json.loads(body)
+
+
+# --- tokens, stats
+
+
+def test_token_create_puts_the_token_alone_on_standard_output(api, corral):
+    made = {"token_id": "t", "name": "ci", "owner": "admin", "role": "caller", "created_at": "2026-11-22T10:00:00Z"}
+    api.on("POST /tokens", document({**made, "token": "crl_abc", "expires_at": None}, 201))
+    result = corral("token", "create", "ci", "--role", "caller", "--expires", "1h30m")
+    assert api.asked[0].json == {"name": "ci", "role": "caller", "expires_in": 5400.0}
+    assert (result.code, result.out) == (0, "crl_abc\n")
+    assert "not shown again" in result.err
+
+
+def test_token_rm_takes_a_name_or_an_id(api, corral):
+    identity = "7f8de0a5-9f0a-4f0e-8f5e-0000000000aa"
+    listed = [{"token_id": identity, "name": "ci"}, {"token_id": "x", "name": "two"}, {"token_id": "y", "name": "two"}]
+    api.on("GET /tokens", document({"tokens": listed, "next_cursor": None}))
+    api.on(f"DELETE /tokens/{identity}", document({}))
+    assert corral("token", "rm", "ci", identity).out == f"ci is removed\n{identity} is removed\n"
+    assert corral("token", "rm", "nobody").code == 3
+    ambiguous = corral("token", "rm", "two")
+    assert ambiguous.code == 1
+    assert "2 tokens are named 'two'" in ambiguous.err
+
+
+def test_stats_shows_numbers_with_their_units(api, corral):
+    content = {"instances": {"total": 2, "by_status": {"running": 2}}, "restarts": 1234, "fleet": {"memory_mb": 90.2}}
+    api.on("GET /stats", document(content))
+    lines = [line.split(None, 1) for line in corral("stats").out.splitlines()]
+    assert lines == [["instances", "total 2, by status running 2"], ["restarts", "1,234"], ["fleet", "memory 90M"]]

@@ -74,7 +74,7 @@ async def run(config: Config, *, hot: bool = True) -> None:
     """
     began = trio.current_time()
     stop = trio.Event()
-    async with AsyncExitStack() as stack, trio.open_nursery() as root:
+    async with trio.open_nursery() as root, AsyncExitStack() as stack:
         await root.start(_heed_signals, stop)
         home = stack.enter_context(open_home(config))
         services, supervisor_nursery = await stack.enter_async_context(_open(config, home, began))

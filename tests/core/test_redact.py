@@ -1,0 +1,67 @@
+"""Secret values are replaced wherever they show."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.core.redact import MIN_LENGTH, redactor
+
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----\n"
+
+
+def test_a_value_is_replaced_by_its_name_wherever_it_stands() -> None:
+    redact = redactor({"API_KEY": "sk-1234567890", "PORT": "8080"})
+
+    assert redact("key=sk-1234567890, sk-1234567890! on 8080") == "key=[redacted:API_KEY], [redacted:API_KEY]! on 8080"
+
+
+def test_short_values_are_left_alone() -> None:
+    redact = redactor({"DEBUG": "true", "SEVEN": "x" * (MIN_LENGTH - 1), "EIGHT": "y" * MIN_LENGTH})
+
+    assert redact("true xxxxxxx yyyyyyyy") == "true xxxxxxx [redacted:EIGHT]"
+
+
+def test_a_longer_value_wins_over_the_part_of_it_that_is_a_value_too() -> None:
+    redact = redactor({"PASSWORD": "hunter2hunter2", "URL": "postgres://ada:hunter2hunter2@db/x"})
+
+    assert redact("postgres://ada:hunter2hunter2@db/x") == "[redacted:URL]"
+    assert redact("hunter2hunter2") == "[redacted:PASSWORD]"
+
+
+def test_a_value_is_text_not_a_pattern() -> None:
+    redact = redactor({"ODD": ".*(a|b)+\\d"})
+
+    assert redact("nothing here, but .*(a|b)+\\d") == "nothing here, but [redacted:ODD]"
+
+
+def test_each_line_of_a_value_is_secret_because_output_comes_in_lines() -> None:
+    redact = redactor({"KEY": PEM})
+
+    for line in PEM.splitlines():
+        assert redact(f"  {line}") == "  [redacted:KEY]"
+    assert "MIIE" not in redact(PEM)
+
+
+@pytest.mark.parametrize("secret", [PEM, 'quote"quote"', "back\\slash\\", "tab\tand\x01control", "grün☃grün☃"])
+def test_a_value_is_found_in_json_as_well(secret: str) -> None:
+    redact = redactor({"SECRET": secret})
+
+    for ensure_ascii in (True, False):
+        assert redact(json.dumps({"echo": secret}, ensure_ascii=ensure_ascii)) == '{"echo": "[redacted:SECRET]"}'
+
+
+def test_without_secrets_text_stays_as_it_is() -> None:
+    assert redactor({})("text") == "text"
+    assert redactor({"EMPTY": "", "SPACES": " " * 20})("a" + " " * 20 + "b") == "a" + " " * 20 + "b"
+
+
+@given(st.dictionaries(st.text("AB", min_size=1), st.text("abc\n", min_size=MIN_LENGTH, max_size=12)), st.text("abc\n"))
+def test_no_line_of_a_secret_is_left(env: dict[str, str], text: str) -> None:
+    redacted = redactor(env)(text)
+
+    for line in "\n".join(env.values()).splitlines():
+        assert len(line) < MIN_LENGTH or line not in redacted

@@ -82,7 +82,7 @@ class InstanceDetailOut(InstanceOut):
     revision: int = bounded(description="Number of the spec in force.")
     incarnation: int = bounded(description="Number of its current or last process.")
     mcp_config: dict[str, Any] | None = bounded(
-        None, description="Its launch; what looks like a secret in `args` is redacted, `env` holds names only."
+        None, description="Its launch; what looks like a secret in `args` is redacted, `env` is left out."
     )
     entry_point: str | None = None
     environment_vars: list[str] = bounded([], description="Names only; values are never given back.")
@@ -92,7 +92,7 @@ class InstanceDetailOut(InstanceOut):
     sessions: str = "shared"
     protocol: dict[str, Any] = bounded(
         {},
-        description="`{era, version, dialect, server_info, capabilities}` as found at the last handshake.",
+        description="`{era, version, server_info, capabilities, instructions}` as found at the last handshake.",
     )
     tools: list[dict[str, Any]] = bounded([], description="Its tools as it last listed them.")
     post_mortem: EvidenceOut | None = bounded(None, description="The last process's end, where it failed.")
@@ -112,6 +112,16 @@ class ToolsOut:
 
     tools: list[dict[str, Any]]
     stale: bool = bounded(False, description="The list is from before the instance stopped or restarted.")
+
+
+@frozen(kw_only=True)
+class CallOut:
+    """A JSON-RPC answer: either `result` or `error`, as the server gave it."""
+
+    jsonrpc: Literal["2.0"]
+    id: int = bounded(description="Corral's number for the call.")
+    result: Any = omitted_when_none(description="What the server answered.")
+    error: Any = omitted_when_none(description="Its refusal: usually `{code, message, data?}`.")
 
 
 @frozen(kw_only=True)
@@ -262,6 +272,14 @@ class HealthOut:
 
 
 @frozen(kw_only=True)
+class AliveOut:
+    """A sign of life."""
+
+    status: Literal["ok"]
+    version: str
+
+
+@frozen(kw_only=True)
 class StatsOut:
     """Totals over what the caller may see; host and control-plane facts for admins only."""
 
@@ -281,7 +299,7 @@ class StatsOut:
 class FieldErrorOut:
     """One wrong place of a request."""
 
-    pointer: str = bounded(description="JSON Pointer (RFC 6901); `/query/NAME` for a query parameter.")
+    pointer: str = bounded(description="JSON Pointer (RFC 6901) into the body; `?name` for a query parameter.")
     message: str
 
 

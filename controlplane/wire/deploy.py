@@ -162,7 +162,7 @@ class ExecuteIn:
         maxLength=256,
         description="For example `tools/list`.",
     )
-    params: dict[str, Any] | list[Any] | None = bounded(None, description="Passed on unchanged.")
+    params: dict[str, Any] | None = bounded(None, description="Passed on unchanged.")
     timeout_s: float | None = bounded(
         None,
         exclusiveMinimum=0,

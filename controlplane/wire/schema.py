@@ -125,8 +125,8 @@ def _own_order(schema: dict[str, Any], annotation: Any) -> dict[str, Any]:
 
 def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
     """A member that is left out instead of null."""
-    (only,) = (branch for branch in schema["anyOf"] if branch != {"type": "null"})
-    return dict(only)
+    branches = [branch for branch in schema.get("anyOf", [schema]) if branch != {"type": "null"}]
+    return {name: value for name, value in branches[0].items() if name != "default"}
 
 
 def _not_null(annotation: Any) -> Any:

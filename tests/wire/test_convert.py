@@ -102,7 +102,6 @@ def test_null_is_taken_only_where_absence_is() -> None:
 def test_params_pass_through_whatever_they_hold() -> None:
     params: dict[str, Any] = {"a": [1, 1e308, -0.0, 2**63, None, {"__proto__": "\0"}]}
     assert structure({"method": "tools/call", "params": params}, ExecuteIn).params == params
-    assert structure({"method": "x", "params": [1]}, ExecuteIn).params == [1]
     assert structure({"method": "x", "params": None}, ExecuteIn).params is None
 
 
@@ -116,6 +115,7 @@ def test_params_pass_through_whatever_they_hold() -> None:
         ({"method": "x" * 257}, "/method"),
         ({"method": "x", "params": 1}, "/params"),
         ({"method": "x", "params": "y"}, "/params"),
+        ({"method": "x", "params": [1]}, "/params"),
         ({"method": "x", "params": True}, "/params"),
         ({"method": "x", "timeout_s": "1"}, "/timeout_s"),
         ({"method": "x", "timeout_s": -1}, "/timeout_s"),

@@ -1,0 +1,199 @@
+"""The Quart application: rules from the route table, guards around every handler, problems for every failure.
+
+What holds for all answers (Host, Origin, body limits, request ids, CORS) is
+`mount`'s, in front of this. Here: credentials, role, query, body, then the
+handler. Quart's own body parsing is not used; see `request.decode_json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+from werkzeug.routing import BaseConverter
+
+from controlplane.errors import CorralError, Internal, MalformedJson, MethodNotAllowed, NotFound, PayloadTooLarge
+from controlplane.model import Role
+from controlplane.web import guards
+from controlplane.web.asgi import REQUEST_ID_KEY
+from controlplane.web.call import Call, Reply
+from controlplane.web.mount import mount
+from controlplane.web.problems import Answer, answer_for
+from controlplane.web.query import parse_query
+from controlplane.web.request import Head, decode_json
+from controlplane.web.routes import ROUTES
+from controlplane.wire.convert import structure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from controlplane.web.asgi import App, Scope
+    from controlplane.web.call import Handler
+    from controlplane.web.problems import Headers
+    from controlplane.web.route import Route
+    from controlplane.web.services import Services
+
+View = Callable[..., Awaitable[Response]]
+
+
+class RefConverter(BaseConverter):
+    """An instance's name or id, or `owner/name`; where both readings fit, the longer literal path wins."""
+
+    regex = "[^/]+(?:/[^/]+)?"
+    part_isolating = False
+    weight = 300
+
+
+def make_app(services: Services) -> App:
+    """The whole ASGI application, as the door serves it."""
+    return mount(cast("App", make_quart(services)), services)
+
+
+def make_quart(services: Services) -> QuartTrio:
+    """What stands behind `mount`: every route of the table that has a handler."""
+    app = QuartTrio("corral", static_folder=None, template_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = None  # `BodyGuard` counts, for chunked bodies as well
+    app.url_map.merge_slashes = False  # a path that is not exactly right is a 404, never a redirect
+    app.url_map.converters["ref"] = RefConverter
+    for route in ROUTES:
+        if route.handler is not None:
+            _add(app, route, _view(route, route.handler, services))
+    for path in dict.fromkeys(route.path for route in ROUTES if route.handler is not None):
+        _add_options(app, path, services)
+    app.register_error_handler(HTTPException, _on_http_exception)  # apart: a handler of Exception takes these too
+    app.register_error_handler(Exception, _on_exception)
+    return app
+
+
+def _add(app: QuartTrio, route: Route, view: View) -> None:
+    app.add_url_rule(
+        route.rule,
+        endpoint=route.operation,
+        view_func=view,
+        methods=[route.method],
+        provide_automatic_options=False,
+        strict_slashes=True,
+    )
+
+
+def _add_options(app: QuartTrio, path: str, services: Services) -> None:
+    """OPTIONS for one path: `Allow`, and the preflight of an allowed origin."""
+    here = [route for route in ROUTES if route.path == path]
+    methods = {route.method for route in here} | ({"HEAD"} if any(r.method == "GET" for r in here) else set())
+    allow = (*sorted(methods), "OPTIONS")
+
+    async def options(**_: str) -> Response:
+        return _response(Reply(204, b"", "", services.guards.preflight(_head(), allow)))
+
+    app.add_url_rule(
+        here[0].rule,
+        endpoint=f"OPTIONS {path}",
+        view_func=options,
+        methods=["OPTIONS"],
+        provide_automatic_options=False,
+    )
+
+
+def _view(route: Route, handler: Handler, services: Services) -> View:
+    async def view(**path: str) -> Response:
+        head = _head()
+        caller = services.guards.authenticate(head) if route.role is not None else None
+        if caller is not None:
+            guards.require(caller, route.role or Role.ADMIN)
+        query = parse_query(head.query, route.query)
+        body, digest = await _read_body(route.body, head, services) if route.body is not None else (None, b"")
+        call = Call(
+            services=services,
+            head=head,
+            request_id=_request_id(),
+            path=path,
+            query=query,
+            body=body,
+            digest=digest,
+            caller=caller,
+        )
+        return _response(await handler(call), head_only=head.method == "HEAD")
+
+    return view
+
+
+async def _read_body(cls: type[Any], head: Head, services: Services) -> tuple[Any, bytes]:
+    """The body as an instance of `cls`, and the digest of what it says."""
+    guards.check_content_type(head)
+    guards.check_encoding(head)
+    with services.guards.bodies.reserved(guards.content_length(head)):
+        value = decode_json(await request.get_data(cache=False, as_text=False, parse_form_data=False))
+        return structure(value, cls), _digest(value)
+
+
+def _digest(value: Any) -> bytes:
+    """SHA-256 of the JSON, its members in order, so that a client may write them in any."""
+    try:
+        return hashlib.sha256(msgspec.json.encode(value, order="sorted")).digest()
+    except UnicodeEncodeError:  # `structure` has taken it, so the lone surrogate is in a place that is only passed on
+        raise MalformedJson("The body holds a lone surrogate.") from None
+
+
+def _head() -> Head:
+    return Head.of_scope(request.scope)
+
+
+def _request_id() -> str:
+    """As `mount` left it in the scope."""
+    return str(cast("Scope", request.scope)[REQUEST_ID_KEY])
+
+
+def _response(reply: Reply, *, head_only: bool = False) -> Response:
+    body = b"" if head_only and isinstance(reply.body, bytes) else reply.body
+    response = Response(body, reply.status)
+    response.headers.clear()
+    if reply.content_type:
+        response.headers["content-type"] = reply.content_type
+    if isinstance(reply.body, bytes):
+        response.headers["content-length"] = str(len(reply.body))
+    else:
+        response.timeout = None  # Quart would cut a stream after a minute
+    _add_headers(response, reply.headers)
+    return response
+
+
+def _add_headers(response: Response, headers: Headers) -> None:
+    for name, value in headers:
+        response.headers[name.decode("ascii")] = value.decode("latin-1")
+
+
+async def _on_exception(error: Exception) -> Response:
+    return _problem(error)
+
+
+async def _on_http_exception(error: HTTPException) -> Response:
+    return _problem(_known(error))
+
+
+def _problem(error: BaseException) -> Response:
+    answer: Answer = answer_for(error, request_id=_request_id())
+    response = Response(b"" if request.method == "HEAD" else answer.body, answer.status)
+    response.headers.clear()
+    _add_headers(response, answer.headers)
+    return response
+
+
+def _known(error: HTTPException) -> CorralError:
+    """Quart's own refusals in our words."""
+    match error.code:
+        case 404:
+            return NotFound("There is no such path.", hint="/docs lists what there is.")
+        case 405 if isinstance(error, WrongMethod):
+            allow: Iterable[str] = error.valid_methods or ()
+            return MethodNotAllowed("The path does not take this method.", evidence={"allow": sorted(allow)})
+        case 408:
+            return MalformedJson("The body did not arrive in time.")
+        case 413:
+            return PayloadTooLarge("The body is too large.")
+    return Internal(error.description or "")

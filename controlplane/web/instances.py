@@ -1,0 +1,264 @@
+"""Instances: list, look at, change, start, stop, restart, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from controlplane.core.lifecycle import State
+from controlplane.errors import Forbidden, MethodNotAllowed, NotFound, StorageUnavailable
+from controlplane.model import Role
+from controlplane.web.call import Call, Reply, encode, json_reply
+from controlplane.web.catalogue import catalogue
+from controlplane.web.deploys import WaitQuery, raise_if_failed
+from controlplane.web.guards import require
+from controlplane.web.paging import PageQuery, page
+from controlplane.web.route import Route
+from controlplane.web.views import instance_detail, instance_out, rfc3339, status_of
+from controlplane.wire.answers import InstanceDetailOut, InstanceOut, InstancesOut, Status
+from controlplane.wire.deploy import PatchIn
+from controlplane.wire.fields import bounded
+
+if TYPE_CHECKING:
+    from controlplane.model import Evidence, Instance
+    from controlplane.supervise.runner import Runner
+
+REMOVE_WAIT_S = 30.0
+"""A stop ladder takes 8 s at most, a fork bomb some more; after this the answer is 202."""
+MODERN_VERSIONS = frozenset({"2026-07-28"})
+"""Protocol versions without sessions: DELETE is no method of their endpoint."""
+_INVALID_SESSION_REQUEST = -32600
+
+
+@frozen(kw_only=True)
+class ListQuery(PageQuery):
+    """Filters; those given must all hold."""
+
+    status: list[Status] | None = bounded(None, description="Any of these; repeat it or use commas.")
+    name: str | None = bounded(None, minLength=1, maxLength=63, description="Exact, or a pattern with `*`.")
+    language: str | None = bounded(None, minLength=1, maxLength=32)
+    label: list[str] | None = bounded(
+        None, maxItems=32, description="`key=value`, or `key` for any value; all that are given must hold."
+    )
+    owner: str | None = bounded(None, minLength=1, maxLength=63, description="For administrators: one user's only.")
+
+
+async def list_instances(call: Call) -> Reply:
+    """The caller's instances; an administrator sees everybody's."""
+    query: ListQuery = call.query
+    wanted = (runner for runner in visible(call) if _matches(runner, query))
+    runners, next_cursor = page(wanted, _place, query)
+    return json_reply(InstancesOut(instances=[instance_out(r) for r in runners], next_cursor=next_cursor))
+
+
+def visible(call: Call) -> Iterable[Runner]:
+    """The runners that the caller may see; `owner` narrows it for an administrator.
+
+    Raises:
+        Forbidden: a user asked for somebody else's.
+    """
+    owner = getattr(call.query, "owner", None)
+    if not call.principal.is_admin:
+        if owner not in (None, call.principal.owner):
+            raise Forbidden("Only administrators see other users' instances.", hint="Leave `owner` out.")
+        owner = call.principal.owner
+    return [r for r in call.services.supervisor.runners() if owner is None or r.instance.owner == owner]
+
+
+def _place(runner: Runner) -> tuple[str, str]:
+    return rfc3339(runner.instance.created_at), str(runner.instance.id)
+
+
+def _matches(runner: Runner, query: ListQuery) -> bool:
+    instance = runner.instance
+    return (
+        (query.status is None or status_of(runner) in query.status)
+        and (query.name is None or _named(instance.name, query.name.lower()))
+        and (query.language is None or instance.spec.language == query.language.lower())
+        and all(_labelled(instance, label) for label in query.label or ())
+    )
+
+
+def _named(name: str, wanted: str) -> bool:
+    # Only `*` is special: a name has no other character that fnmatch would read.
+    return fnmatchcase(name, wanted.replace("[", "[[]").replace("?", "[?]"))
+
+
+def _labelled(instance: Instance, wanted: str) -> bool:
+    key, given, value = wanted.partition("=")
+    return key in instance.labels and (not given or instance.labels[key] == value)
+
+
+async def get_instance(call: Call) -> Reply:
+    """All of one, with its tools and its last post-mortem."""
+    runner = call.find_runner()
+    post_mortem = await _post_mortem(call, runner)
+    return json_reply(instance_detail(runner, post_mortem=post_mortem, tools=await catalogue(call.services, runner)))
+
+
+async def _post_mortem(call: Call, runner: Runner) -> Evidence | None:
+    """The last one; from memory while the database is away."""
+    if runner.instance.last_error is not None:
+        return runner.instance.last_error
+    try:
+        kept = await call.services.store.post_mortems(runner.instance.id, 1)
+    except StorageUnavailable:
+        return None
+    return kept[0] if kept else None
+
+
+async def patch_instance(call: Call) -> Reply:
+    """Change it; `notes` say what waits for the next start."""
+    runner = call.find_runner()
+    notes = await call.services.deployer.patch(runner, call.body)
+    return json_reply(instance_out(runner, notes=tuple(notes)))
+
+
+async def start_instance(call: Call) -> Reply:
+    """Desired state running; 409 when it is."""
+    runner = call.find_runner()
+    await call.services.supervisor.start(runner)
+    return await _came_up(call, runner)
+
+
+async def restart_instance(call: Call) -> Reply:
+    """A new process; 409 when it was stopped on purpose."""
+    runner = call.find_runner()
+    await call.services.supervisor.restart(runner)
+    return await _came_up(call, runner)
+
+
+async def stop_instance(call: Call) -> Reply:
+    """Desired state stopped; 409 when it is."""
+    runner = call.find_runner()
+    await call.services.supervisor.stop(runner)
+    await runner.wait_settled(call.query.wait)
+    return json_reply(instance_out(runner), 200 if runner.state is State.STOPPED else 202)
+
+
+async def _came_up(call: Call, runner: Runner) -> Reply:
+    await runner.wait_settled(call.query.wait)
+    raise_if_failed(runner)
+    return json_reply(instance_out(runner), 200 if runner.state is State.RUNNING else 202)
+
+
+async def remove_instance(call: Call) -> Reply:
+    """Stop and remove: the final record once no process is left; its logs stay."""
+    runner = call.find_runner()
+    await call.services.supervisor.remove(runner)
+    gone = await runner.wait_gone(REMOVE_WAIT_S)
+    return json_reply(instance_out(runner), 200 if gone else 202)
+
+
+async def delete_mcp(call: Call) -> Reply:
+    """A DELETE on the MCP endpoint: what an MCP client means by it is MCP's; a plain one is stop and remove."""
+    session, version = call.head.get(b"mcp-session-id"), call.head.get(b"mcp-protocol-version")
+    if session is not None:
+        call.find_runner()
+        raise NotFound("There is no such session.", hint="Initialize a new one.")
+    if version is None:
+        require(call.principal, Role.DEPLOYER)
+        return await remove_instance(call)
+    call.find_runner()
+    if version.decode("latin-1") in MODERN_VERSIONS:
+        raise MethodNotAllowed("This protocol version has no sessions to end.", evidence={"allow": ("POST",)})
+    # What the protocol's own servers answer (Streamable HTTP, 2025-11-25, session management).
+    refusal = {"code": _INVALID_SESSION_REQUEST, "message": "Bad Request: Mcp-Session-Id header is required"}
+    return Reply(400, encode({"jsonrpc": "2.0", "id": None, "error": refusal}))
+
+
+_WAIT = "Answers when it has settled, or after `wait` seconds with 202 and the phase reached."
+ROUTES = (
+    Route(
+        "GET",
+        "/instances",
+        list_instances,
+        operation="listInstances",
+        summary="List instances",
+        description="Oldest first, with live figures from the last sample. Administrators see everybody's.",
+        tag="Instances",
+        role=Role.VIEWER,
+        query=ListQuery,
+        answers={200: InstancesOut},
+    ),
+    Route(
+        "GET",
+        "/instances/{id}",
+        get_instance,
+        operation="getInstance",
+        summary="Look at one instance",
+        description="Its spec (no secret values), state, protocol, tools and last post-mortem.",
+        tag="Instances",
+        role=Role.VIEWER,
+        answers={200: InstanceDetailOut},
+        problems=("not_found",),
+    ),
+    Route(
+        "PATCH",
+        "/instances/{id}",
+        patch_instance,
+        operation="patchInstance",
+        summary="Change limits, restart policy, network or labels",
+        description="Absent fields stay. `notes` in the answer say what takes effect at the next start only.",
+        tag="Instances",
+        role=Role.DEPLOYER,
+        body=PatchIn,
+        example={"limits": {"memory_mb": 512}, "labels": {"team": "docs"}},
+        answers={200: InstanceOut},
+        problems=("not_found",),
+    ),
+    *(
+        Route(
+            "POST",
+            f"/instances/{{id}}/{verb}",
+            handler,
+            operation=f"{verb}Instance",
+            summary=f"{verb.capitalize()} an instance",
+            description=f"{effect} {_WAIT}",
+            tag="Instances",
+            role=Role.DEPLOYER,
+            query=WaitQuery,
+            answers={200: InstanceOut, 202: InstanceOut},
+            problems=("not_found", "conflict", *(("deploy_failed",) if verb != "stop" else ())),
+        )
+        for verb, handler, effect in (
+            ("start", start_instance, "Starts a stopped or failed instance."),
+            ("stop", stop_instance, "Stops it until it is started again."),
+            ("restart", restart_instance, "Ends its process and starts a new one."),
+        )
+    ),
+    Route(
+        "DELETE",
+        "/instances/{id}",
+        remove_instance,
+        operation="removeInstance",
+        summary="Stop and remove an instance",
+        description="Answers with the final record once no process is left. Its logs stay for the retention time.",
+        tag="Instances",
+        role=Role.DEPLOYER,
+        answers={200: InstanceOut, 202: InstanceOut},
+        problems=("not_found",),
+    ),
+    Route(
+        "DELETE",
+        "/mcp/{id}",
+        delete_mcp,
+        operation="removeInstanceByEndpoint",
+        summary="Stop and remove an instance, or end an MCP session",
+        description=(
+            "With neither MCP header it stops and removes the instance. With `Mcp-Session-Id` it ends that session and never"
+            " more; with `MCP-Protocol-Version` alone it is the protocol's own DELETE. Removing needs the role `deployer`."
+        ),
+        tag="Instances",
+        role=Role.CALLER,
+        answers={200: InstanceOut, 202: InstanceOut},
+        problems=("not_found",),
+        headers={
+            "Mcp-Session-Id": "The session to end.",
+            "MCP-Protocol-Version": "What an MCP client speaks.",
+        },
+    ),
+)

@@ -1,0 +1,57 @@
+"""What a route is: everything that serving it, and documenting it, needs to know.
+
+The Quart rules and the OpenAPI document are both made from these values, so
+neither can say what the other does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from controlplane.web.query import NoQuery
+
+if TYPE_CHECKING:
+    from controlplane.model import Role
+    from controlplane.web.call import Handler
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@frozen
+class Route:
+    """One method of one path.
+
+    `handler` is None for what is served in front of Quart. `role` None is open
+    to everybody. `answers` maps a status to an attrs class (JSON), a media type
+    (text), or None (no body). `problems` are codes beyond those of every route.
+    """
+
+    method: str
+    path: str
+    handler: Handler | None
+    operation: str = field(kw_only=True)
+    summary: str = field(kw_only=True)
+    description: str = field(default="", kw_only=True)
+    tag: str = field(kw_only=True)
+    role: Role | None = field(kw_only=True)
+    query: type[Any] = field(default=NoQuery, kw_only=True)
+    body: type[Any] | None = field(default=None, kw_only=True)
+    answers: Mapping[int, type[Any] | str | None] = field(kw_only=True)
+    problems: tuple[str, ...] = field(default=(), kw_only=True)
+    headers: Mapping[str, str] = field(factory=dict, kw_only=True)
+    """Request headers beyond those of every route, with what they do."""
+    example: Mapping[str, Any] | None = field(default=None, kw_only=True)
+    """A body that works, for the document and the page."""
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        return tuple(_PLACEHOLDER.findall(self.path))
+
+    @property
+    def rule(self) -> str:
+        """The path as Quart writes it: `{id}` is an instance's name, id, or `owner/name`."""
+        return _PLACEHOLDER.sub(lambda found: "<ref:id>" if found[1] == "id" else f"<{found[1]}>", self.path)

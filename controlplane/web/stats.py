@@ -1,0 +1,172 @@
+"""`/stats`: totals over what the caller may see; host and control-plane facts for administrators."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import trio
+from attrs import frozen
+
+from controlplane.core.latency import Histogram
+from controlplane.model import Role
+from controlplane.web.call import Call, Reply, json_reply
+from controlplane.web.instances import visible
+from controlplane.web.route import Route
+from controlplane.web.views import milliseconds, status_of
+from controlplane.wire.answers import StatsOut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from controlplane.supervise.runner import Runner
+    from controlplane.web.services import Services
+
+MIB = 2**20
+_process = psutil.Process()
+
+
+@frozen(kw_only=True)
+class Fleet:
+    """Sums over some runners."""
+
+    by_status: Counter[str]
+    by_language: Counter[str]
+    calls: int
+    errors: int
+    latency: Histogram
+    restarts: int
+    cpu_percent: float
+    memory_mb: float
+    processes: int
+
+    @property
+    def instances(self) -> int:
+        return sum(self.by_status.values())
+
+
+def fleet(runners: Iterable[Runner]) -> Fleet:
+    """Add up what is known of some instances; resources are those of the last samples."""
+    runners = list(runners)
+    latency = Histogram()
+    for runner in runners:
+        latency.merge(runner.meter.latency)
+    samples = [r.last_sample for r in runners if r.pid is not None and r.last_sample is not None]
+    return Fleet(
+        by_status=Counter(status_of(r) for r in runners),
+        by_language=Counter(r.instance.spec.language for r in runners),
+        calls=sum(r.meter.calls for r in runners),
+        errors=sum(r.meter.errors for r in runners),
+        latency=latency,
+        restarts=sum(r.instance.restarts for r in runners),
+        cpu_percent=round(sum(s.cpu_percent for s in samples), 1),
+        memory_mb=round(sum(s.memory_mb for s in samples), 2),
+        processes=sum(s.processes for s in samples),
+    )
+
+
+async def get_stats(call: Call) -> Reply:
+    """What the caller's instances add up to, and for an administrator the rest."""
+    services, is_admin = call.services, call.principal.is_admin
+    runners: Sequence[Runner] = list(visible(call))
+    total = fleet(runners)
+    return json_reply(
+        StatsOut(
+            instances={
+                "total": total.instances,
+                "by_status": dict(total.by_status),
+                "by_language": dict(total.by_language),
+            },
+            calls=_calls(total),
+            restarts=total.restarts,
+            fleet={
+                "cpu_percent": total.cpu_percent,
+                "memory_mb": total.memory_mb,
+                "processes": total.processes,
+            },
+            subscribers=services.hub.statistics().subscribers if is_admin else 0,
+            orphans=services.spawner.statistics().orphans,
+            dropped=dropped(services) if is_admin else {},
+            control_plane=_control_plane(services) if is_admin else {},
+            host=_host() if is_admin else {},
+            isolation={
+                "minimum": services.config.min_isolation,
+                "in_force": dict(Counter(runner.isolation for runner in runners)),
+            },
+        )
+    )
+
+
+def _calls(total: Fleet) -> dict[str, Any]:
+    quantiles = {f"p{q}_ms": milliseconds(total.latency.quantile(q / 100)) for q in (50, 95, 99)}
+    return {"total": total.calls, "errors": total.errors, **quantiles}
+
+
+def dropped(services: Services) -> dict[str, int]:
+    """Rows that were not kept, by kind, and what slow subscribers lost."""
+    return {
+        **services.journal.statistics().dropped,
+        "log_lines": sum(runner.logbook.dropped for runner in services.supervisor.runners()),
+        "lagged_streams": services.hub.statistics().lagged,
+    }
+
+
+def _control_plane(services: Services) -> dict[str, Any]:
+    spawner, store, journal = services.spawner.statistics(), services.store.statistics(), services.journal.statistics()
+    meters, tokens, hub = services.meters, services.tokens.statistics(), services.hub.statistics()
+    with _process.oneshot():
+        times, memory = _process.cpu_times(), _process.memory_info()
+        own = {
+            "pid": _process.pid,
+            "cpu_seconds": round(times.user + times.system, 2),
+            "memory_mb": round(memory.rss / MIB, 2),
+            "open_files": _process.num_fds(),
+            "threads": _process.num_threads(),
+        }
+    return {
+        "version": services.version,
+        "uptime_s": round(trio.current_time() - services.started_at, 3),
+        **own,
+        "connections": meters.connections,
+        "requests": sum(meters.requests.values()),
+        "waiting_to_start": services.supervisor.statistics().waiting_to_start,
+        "event_buffers_mb": round(hub.buffered_bytes / MIB, 2),
+        "journal": {"rows": journal.rows, "written": journal.written, "behind_s": round(journal.oldest_s, 3)},
+        "postgres": {"available": store.available, "writable": store.writable, "problem": store.problem},
+        "spawner": {"jobs": spawner.jobs, "spawned": spawner.spawned, "restarts": spawner.restarts},
+        "orphans_killed": spawner.orphans_killed,
+        "users": tokens.users,
+        "tokens": tokens.tokens,
+        "tokens_stale": tokens.stale,
+        "embedded": list(services.embedded),
+    }
+
+
+def _host() -> dict[str, Any]:
+    memory = psutil.virtual_memory()
+    return {
+        "cpus": os.cpu_count(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+        "memory_mb": memory.total // MIB,
+        "memory_available_mb": memory.available // MIB,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/stats",
+        get_stats,
+        operation="getStats",
+        summary="Totals of the fleet",
+        description="Over what the caller may see. Host and control-plane facts are for administrators.",
+        tag="System",
+        role=Role.VIEWER,
+        answers={200: StatsOut},
+    ),
+)

@@ -1,0 +1,237 @@
+"""What an instance and its history look like from outside. Pure: values in, answers out.
+
+The one place that decides what is shown of a spec: names of environment
+variables, never their values; arguments that are or hold a secret are hidden
+in their place.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+
+from controlplane.core.lifecycle import PUBLIC_STATUS
+from controlplane.core.redact import redactor
+from controlplane.wire.answers import (
+    EventOut,
+    EvidenceOut,
+    InstanceDetailOut,
+    InstanceOut,
+    LogOut,
+    MetricOut,
+    Status,
+    StreamName,
+    TokenOut,
+    UserOut,
+)
+from controlplane.wire.redact import redact_args
+
+if TYPE_CHECKING:
+    from controlplane.core.latency import Histogram
+    from controlplane.model import Evidence, LogLine, Sample, Spec, Token, User
+    from controlplane.protocol.handshake import ProtocolFacts
+    from controlplane.store.base import StoredEvent
+    from controlplane.supervise.runner import Runner
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with a `Z`, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def instance_out(runner: Runner, *, notes: tuple[str, ...] = ()) -> InstanceOut:
+    """The row of a list, and the answer of deploy, start, stop and delete."""
+    return InstanceOut(**_row(runner, notes))
+
+
+def instance_detail(runner: Runner, *, post_mortem: Evidence | None, tools: list[dict[str, Any]]) -> InstanceDetailOut:
+    """All of one instance."""
+    spec = runner.instance.spec
+    return InstanceDetailOut(
+        **_row(runner, ()),
+        revision=spec.revision,
+        incarnation=runner.instance.incarnation,
+        mcp_config=_launch(spec),
+        entry_point=spec.entry_point,
+        environment_vars=sorted(spec.env),
+        limits=attrs.asdict(spec.limits),
+        restart=_restart(spec),
+        network=dict(spec.network),
+        sessions=spec.sessions,
+        protocol=protocol_out(runner.protocol),
+        tools=tools,
+        post_mortem=evidence_out(post_mortem),
+    )
+
+
+def _row(runner: Runner, notes: tuple[str, ...]) -> dict[str, Any]:
+    instance, sample, meter = runner.instance, runner.last_sample, runner.meter
+    live = sample if runner.pid is not None else None
+    return {
+        "instance_id": str(instance.id),
+        "name": instance.name,
+        "owner": instance.owner,
+        "language": instance.spec.language,
+        "source_type": instance.spec.source_type.value,
+        "status": status_of(runner),
+        "phase": runner.phase,
+        "desired": instance.desired.value,
+        "created_at": rfc3339(instance.created_at),
+        "updated_at": rfc3339(instance.updated_at),
+        "sse_endpoint": f"/mcp/{instance.id}/stream",
+        "api_endpoint": f"/mcp/{instance.id}/execute",
+        "mcp_endpoint": f"/mcp/{instance.id}",
+        "isolation": runner.isolation,
+        "restarts": instance.restarts,
+        "pid": runner.pid,
+        "uptime_s": _rounded(runner.uptime_s),
+        "cpu_percent": live.cpu_percent if live else None,
+        "memory_mb": live.memory_mb if live else None,
+        "processes": live.processes if live else None,
+        "calls": meter.calls,
+        "errors": meter.errors,
+        "p50_ms": _latest(live.p50_ms if live else None, meter.latency, 0.5),
+        "p95_ms": _latest(live.p95_ms if live else None, meter.latency, 0.95),
+        "labels": dict(instance.labels),
+        "last_error": evidence_out(instance.last_error),
+        "notes": list(dict.fromkeys((*runner.notes, *notes))),
+    }
+
+
+def status_of(runner: Runner) -> Status:
+    """The public word for what was last seen."""
+    return cast("Status", PUBLIC_STATUS[runner.state])
+
+
+def _latest(sampled_ms: float | None, since_start: Histogram, q: float) -> float | None:
+    """The last sample's quantile, or since the start where no call fell into it."""
+    if sampled_ms is not None:
+        return sampled_ms
+    return milliseconds(since_start.quantile(q))
+
+
+def milliseconds(seconds: float | None) -> float | None:
+    """A latency as people read it."""
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _launch(spec: Spec) -> dict[str, Any] | None:
+    if spec.command is None:
+        return None
+    hide = redactor(spec.env)
+    return {
+        "command": hide(spec.command.command),
+        "args": redact_args(spec.command.args, spec.env),
+        "cwd": None if spec.command.cwd is None else hide(spec.command.cwd),
+    }
+
+
+def _restart(spec: Spec) -> dict[str, Any]:
+    policy = spec.restart
+    return {
+        "mode": policy.mode.value,
+        "burst": policy.burst,
+        "window_s": policy.window_s,
+        "max_delay_s": policy.max_delay_s,
+    }
+
+
+def protocol_out(facts: ProtocolFacts | None) -> dict[str, Any]:
+    """What the last handshake found; empty before the first."""
+    if facts is None:
+        return {}
+    return {
+        "era": facts.era.value,
+        "version": facts.version,
+        "server_info": dict(facts.server_info),
+        "capabilities": dict(facts.capabilities),
+        "instructions": facts.instructions,
+    }
+
+
+def evidence_out(evidence: Evidence | None) -> EvidenceOut | None:
+    """A post-mortem, as it was kept (it was redacted then)."""
+    if evidence is None:
+        return None
+    return EvidenceOut(
+        code=evidence.code,
+        reason=evidence.reason,
+        phase=evidence.phase,
+        at=rfc3339(evidence.at),
+        incarnation=evidence.incarnation,
+        exit_code=evidence.exit_code,
+        signal=evidence.signal,
+        stderr_tail=list(evidence.stderr_tail),
+        last_frames=list(evidence.last_frames),
+        peak_memory_mb=evidence.peak_memory_mb,
+        peak_processes=evidence.peak_processes,
+        ran_s=_rounded(evidence.ran_s),
+        hint=evidence.hint,
+    )
+
+
+def log_out(line: LogLine) -> LogOut:
+    """A line of a log."""
+    return LogOut(
+        timestamp=rfc3339(line.at),
+        log_level=line.level,
+        stream=cast("StreamName", line.stream),
+        incarnation=line.incarnation,
+        message=line.message,
+    )
+
+
+def metric_out(sample: Sample) -> MetricOut:
+    """A sample, under the names of the founding README's table."""
+    return MetricOut(
+        timestamp=rfc3339(sample.at),
+        cpu_usage=sample.cpu_percent,
+        memory_usage=sample.memory_mb,
+        processes=sample.processes,
+        calls=sample.calls,
+        errors=sample.errors,
+        p50_ms=sample.p50_ms,
+        p95_ms=sample.p95_ms,
+    )
+
+
+def event_out(event: StoredEvent) -> EventOut:
+    """An event as it was kept."""
+    return EventOut(
+        event_id=str(event.id),
+        type=event.type,
+        timestamp=rfc3339(event.at),
+        instance_id=str(event.instance_id) if event.instance_id is not None else None,
+        data=dict(event.data),
+    )
+
+
+def token_out(token: Token, *, secret: str | None = None) -> TokenOut:
+    """`secret` is the token itself, in the one answer that made it."""
+    return TokenOut(
+        token_id=str(token.id),
+        name=token.name,
+        owner=token.owner,
+        role=token.role.value,
+        created_at=rfc3339(token.created_at),
+        expires_at=rfc3339(token.expires_at) if token.expires_at is not None else None,
+        last_used_at=rfc3339(token.last_used_at) if token.last_used_at is not None else None,
+        token=secret,
+    )
+
+
+def user_out(user: User, *, secret: str | None = None) -> UserOut:
+    """`secret` is the user's first token, in the answer that made the user."""
+    return UserOut(
+        name=user.name,
+        role=user.role.value,
+        disabled=user.disabled,
+        created_at=rfc3339(user.created_at) if user.created_at is not None else None,
+        token=secret,
+    )

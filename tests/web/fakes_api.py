@@ -1,0 +1,444 @@
+"""Stand-ins for what the resources need beyond `fakes`: runners with a life, a store in memory, a scripted deployer.
+
+The Quart application, the guards, the tokens and the hub are the real ones, behind the real door.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4
+
+import httpx
+import trio
+from attrs import define, evolve, field, frozen
+
+from controlplane.config import Config
+from controlplane.core.lifecycle import SETTLED, Desired, State
+from controlplane.core.restart import RestartPolicy
+from controlplane.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
+from controlplane.hub import Hub
+from controlplane.model import (
+    Command,
+    Evidence,
+    Instance,
+    Limits,
+    LogLine,
+    Principal,
+    Role,
+    Sample,
+    SourceType,
+    Spec,
+    Token,
+    User,
+)
+from controlplane.store.base import JournalStatistics, Page, StoredEvent, StoreStatistics
+from controlplane.supervise.meter import Meter
+from controlplane.web.app import make_app, make_quart
+from controlplane.web.services import Services
+from tests.web.fakes import NOW, TOKENS, make_token, make_tokens, running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from controlplane.store.base import EventFilter, LogFilter, MetricFilter
+    from controlplane.web.asgi import App
+    from controlplane.web.auth import TokenTable
+    from controlplane.wire.deploy import DeployIn, PatchIn
+
+BOB = "corral_bobs-token-0123456789"
+SECRET = "hunter22-very-secret"
+FAILURE = Evidence(
+    code="exited",
+    reason="the process exited with status 3 before its handshake was done",
+    phase="handshake",
+    at=NOW,
+    incarnation=1,
+    exit_code=3,
+    stderr_tail=("boom \udc80",),
+    hint="mend it",
+)
+
+
+def make_spec(**changes: Any) -> Spec:
+    command = Command(command="npx", args=("-y", "srv", "--token", "abc", f"x{SECRET}"), cwd="/srv")
+    made = Spec(source_type=SourceType.MCP_CONFIG, language="node", command=command, env={"API_KEY": SECRET, "A": "1"})
+    return evolve(made, limits=Limits(), restart=RestartPolicy(), **changes)
+
+
+@frozen
+class FakeLogbook:
+    dropped: int = 0
+
+
+@define(eq=False)
+class ApiRunner:
+    """A runner that does at once what it is told, or waits where a test holds it."""
+
+    instance: Instance
+    phase: str = "running"
+    pid: int | None = 4242
+    uptime_s: float | None = 12.3456
+    notes: tuple[str, ...] = ("network is not in force at level process",)
+    isolation: str = "process"
+    protocol: None = None
+    last_sample: Sample | None = None
+    tools: list[dict[str, Any]] | None = None
+    meter: Meter = field(factory=Meter)
+    logbook: FakeLogbook = field(factory=FakeLogbook)
+    listed: list[dict[str, Any]] | Exception = field(factory=lambda: [{"name": "add"}])
+    gone: bool = True
+    """What `wait_gone` answers."""
+
+    @property
+    def state(self) -> State:
+        return self.instance.state
+
+    def become(self, state: State, **changes: Any) -> None:
+        self.instance = evolve(self.instance, state=state, **changes)
+        if state is not State.RUNNING:
+            self.pid = self.uptime_s = None
+
+    async def wait_settled(self, timeout_s: float) -> None:
+        with trio.move_on_after(timeout_s):
+            while self.state not in SETTLED:
+                await trio.sleep(0.01)
+
+    async def wait_gone(self, timeout_s: float) -> bool:
+        return self.gone
+
+    async def list_tools(self) -> list[dict[str, Any]]:
+        if isinstance(self.listed, Exception):
+            raise self.listed
+        self.tools = self.listed
+        return self.listed
+
+
+@frozen(kw_only=True)
+class FakeSupervisorStatistics:
+    waiting_to_start: int = 0
+
+
+@define(eq=False)
+class ApiSupervisor:
+    """Finds with the real rules of who sees what; commands take effect at once, or fail as `outcome` says."""
+
+    by_id: dict[UUID, ApiRunner] = field(factory=dict)
+    outcome: State = State.RUNNING
+    away: bool = False
+
+    def add(self, name: str, owner: str, **changes: Any) -> ApiRunner:
+        instance = Instance(
+            **{
+                "id": uuid4(),
+                "owner": owner,
+                "name": name,
+                "spec": make_spec(),
+                "state": State.RUNNING,
+                "created_at": NOW + timedelta(seconds=len(self.by_id)),
+                "updated_at": NOW,
+                **changes,
+            }
+        )
+        runner = self.by_id[instance.id] = ApiRunner(instance)
+        if instance.state is not State.RUNNING:
+            runner.become(instance.state)
+        return runner
+
+    def runners(self) -> list[ApiRunner]:
+        return list(self.by_id.values())
+
+    def find(self, principal: Principal, ref: str) -> ApiRunner:
+        for runner in self.by_id.values():
+            instance = runner.instance
+            names = {str(instance.id), f"{instance.owner}/{instance.name}"}
+            if instance.owner == principal.owner:
+                names.add(instance.name)
+            if ref in names and (instance.owner == principal.owner or principal.is_admin):
+                return runner
+        raise NotFound("There is no such instance.")
+
+    def statistics(self) -> FakeSupervisorStatistics:
+        return FakeSupervisorStatistics()
+
+    async def start(self, runner: ApiRunner) -> None:
+        self._write()
+        if runner.state is State.RUNNING:
+            raise Conflict("the instance is running already")
+        runner.become(self.outcome, last_error=FAILURE if self.outcome is State.FAILED else None)
+
+    async def stop(self, runner: ApiRunner) -> None:
+        self._write()
+        runner.become(State.STOPPED, desired=Desired.STOPPED)
+
+    async def restart(self, runner: ApiRunner) -> None:
+        self._write()
+        runner.become(self.outcome)
+
+    async def remove(self, runner: ApiRunner) -> None:
+        self._write()
+        del self.by_id[runner.instance.id]
+        runner.become(State.STOPPED, desired=Desired.DELETED)
+
+    def _write(self) -> None:
+        if self.away:
+            raise StorageUnavailable("the database is away", retry_after_s=2)
+
+
+@define(eq=False)
+class FakeDeployer:
+    """Makes an instance in the state that `outcome` says."""
+
+    supervisor: ApiSupervisor
+    outcome: State = State.RUNNING
+    seen: list[tuple[Principal, DeployIn, bytes, str | None]] = field(factory=list)
+    error: Exception | None = None
+
+    async def deploy(
+        self, principal: Principal, body: DeployIn, *, body_digest: bytes, idempotency_key: str | None = None
+    ) -> ApiRunner:
+        self.seen.append((principal, body, body_digest, idempotency_key))
+        if self.error is not None:
+            raise self.error
+        failed = FAILURE if self.outcome is State.FAILED else None
+        return self.supervisor.add(body.name, principal.owner, state=self.outcome, last_error=failed)
+
+    async def patch(self, runner: ApiRunner, body: PatchIn) -> tuple[str, ...]:
+        if body.labels is not None:
+            runner.instance = evolve(runner.instance, labels=body.labels)
+        return ("limits take effect at the next start",) if body.limits is not None else ()
+
+
+@define(eq=False)
+class FakeStore:
+    """Users and tokens in memory; history as the test put it there."""
+
+    users_: dict[str, User]
+    tokens_: dict[UUID, Token]
+    lines: list[LogLine] = field(factory=list)
+    deleted: dict[UUID, tuple[str, str]] = field(factory=dict)
+    asked: list[Any] = field(factory=list)
+    away: bool = False
+    frozen: trio.Event | None = None
+    """Set: `ping` waits for it, as for a stopped database."""
+
+    def _read(self) -> None:
+        if self.away:
+            raise StorageUnavailable("the database is away", retry_after_s=2)
+
+    async def users(self) -> list[User]:
+        self._read()
+        return list(self.users_.values())
+
+    async def add_user(self, user: User) -> None:
+        self._read()
+        if user.name in self.users_:
+            raise Conflict("the name is taken")
+        self.users_[user.name] = user
+
+    async def update_user(self, name: str, *, role: Role | None = None, disabled: bool | None = None) -> User:
+        if name not in self.users_:
+            raise NotFound("there is no such user")
+        changes = {"role": role, "disabled": disabled}
+        user = self.users_[name] = evolve(self.users_[name], **{k: v for k, v in changes.items() if v is not None})
+        return user
+
+    async def tokens(self) -> list[Token]:
+        self._read()
+        return list(self.tokens_.values())
+
+    async def add_token(self, token: Token) -> None:
+        self._read()
+        if token.owner not in self.users_:
+            raise NotFound("there is no such user")
+        self.tokens_[token.id] = token
+
+    async def delete_token(self, token_id: UUID) -> Token | None:
+        return self.tokens_.pop(token_id, None)
+
+    async def instance_of_deleted(self, instance_id: UUID) -> tuple[str, str] | None:
+        return self.deleted.get(instance_id)
+
+    async def logs(self, instance_id: UUID, which: LogFilter) -> Page[LogLine]:
+        self._read()
+        self.asked.append(which)
+        rows = [line for line in self.lines if line.instance_id == instance_id]
+        rows = [line for line in rows if which.until is None or line.at < which.until]
+        return Page(tuple(rows[-which.tail :] if which.tail else rows[: which.limit]), "more" if which.cursor else None)
+
+    async def metrics(self, instance_id: UUID, which: MetricFilter) -> Page[Sample]:
+        self._read()
+        self.asked.append(which)
+        return Page((Sample(at=NOW, cpu_percent=1.5, memory_mb=2.5, processes=3),))
+
+    async def events(self, instance_id: UUID, which: EventFilter) -> Page[StoredEvent]:
+        self._read()
+        self.asked.append(which)
+        event = StoredEvent(id=7, at=NOW, type="status", instance_id=instance_id, owner="alice", data={"status": "x"})
+        return Page((event,))
+
+    async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]:
+        self._read()
+        return [FAILURE]
+
+    async def ping(self) -> None:
+        if self.frozen is not None:
+            await self.frozen.wait()
+        self._read()
+
+    def statistics(self) -> StoreStatistics:
+        return StoreStatistics(
+            available=not self.away,
+            writable=not self.away,
+            problem="gone" if self.away else None,
+            away_since=None,
+            calls=1,
+            failures=0,
+            busy=0,
+            listening=True,
+        )
+
+
+@frozen(kw_only=True)
+class FakeCacheStatistics:
+    available: bool = True
+
+
+@define(eq=False)
+class FakeCache:
+    tools: dict[UUID, list[dict[str, Any]]] = field(factory=dict)
+    available: bool = True
+
+    async def get_tools(self, instance_id: UUID) -> list[dict[str, Any]] | None:
+        return self.tools.get(instance_id)
+
+    async def put_tools(self, instance_id: UUID, tools: list[dict[str, Any]], ttl_s: float) -> None:
+        self.tools[instance_id] = tools
+
+    def statistics(self) -> FakeCacheStatistics:
+        return FakeCacheStatistics(available=self.available)
+
+
+class FakeJournal:
+    async def flush(self, timeout_s: float) -> bool:
+        return True
+
+    def statistics(self) -> JournalStatistics:
+        return JournalStatistics(
+            rows=0, size_bytes=0, written=5, shed={"logs": 2}, refused=1, cut=0, failures=0, oldest_s=0.0
+        )
+
+
+@frozen(kw_only=True)
+class FakeSpawnerStatistics:
+    jobs: int = 1
+    spawned: int = 2
+    orphans: int = 0
+    orphans_killed: int = 3
+    restarts: int = 0
+
+
+class FakeSpawner:
+    def statistics(self) -> FakeSpawnerStatistics:
+        return FakeSpawnerStatistics()
+
+
+@define(eq=False)
+class Api:
+    """A running API, and a client for it. Alice has `memory` and `files`, bob has `memory` too."""
+
+    client: httpx.AsyncClient
+    services: Services
+    supervisor: ApiSupervisor
+    store: FakeStore
+    deployer: FakeDeployer
+    cache: FakeCache
+
+    async def ask(
+        self, method: str, path: str, *, token: str | None = TOKENS[Role.DEPLOYER], **more: Any
+    ) -> httpx.Response:
+        """Send one request; without another word it is alice's, as deployer."""
+        headers = dict(more.pop("headers", {}))
+        if token is not None:
+            headers.setdefault("Authorization", f"Bearer {token}")
+        return await self.client.request(method, path, headers=headers, **more)
+
+    async def admin(self, method: str, path: str, **more: Any) -> httpx.Response:
+        return await self.ask(method, path, token=TOKENS[Role.ADMIN], **more)
+
+    def named(self, owner: str, name: str) -> ApiRunner:
+        return next(r for r in self.supervisor.runners() if (r.instance.owner, r.instance.name) == (owner, name))
+
+
+def make_api_services(**settings: Any) -> Services:
+    supervisor = ApiSupervisor()
+    supervisor.add("memory", "alice", labels={"team": "docs", "tier": "1"})
+    supervisor.add("files", "alice", state=State.STOPPED, desired=Desired.STOPPED, spec=make_spec(language="python"))
+    supervisor.add("memory", "bob")
+    users = [User(name=n, role=r) for n, r in (("alice", Role.DEPLOYER), ("bob", Role.DEPLOYER), ("root", Role.ADMIN))]
+    tokens = [make_token(text, "root" if role is Role.ADMIN else "alice", role) for role, text in TOKENS.items()]
+    tokens.append(make_token(BOB, "bob", Role.DEPLOYER))
+    table: TokenTable = make_tokens()
+    table.load(users, tokens)
+    return Services(
+        config=Config(**{"rate_limit_rps": 0, **settings}),
+        home=cast("Any", None),
+        store=cast("Any", FakeStore({u.name: u for u in users}, {t.id: t for t in tokens})),
+        journal=cast("Any", FakeJournal()),
+        cache=cast("Any", FakeCache()),
+        hub=Hub(max_bytes=64 * 2**20),
+        supervisor=cast("Any", supervisor),
+        deployer=cast("Any", FakeDeployer(supervisor)),
+        tokens=table,
+        spawner=cast("Any", FakeSpawner()),
+        version="1.2.3",
+        started_at=trio.current_time(),
+    )
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[Api]:
+    """The API on a real socket of the loopback interface."""
+    services = make_api_services(**settings)
+    async with running(services, app=cast("App", make_quart(services))) as server:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=10) as client:
+            with trio.fail_after(20):
+                yield _api(client, services)
+
+
+@asynccontextmanager
+async def in_process(**settings: Any) -> AsyncIterator[Api]:
+    """The API without sockets, for tests of many requests."""
+    services = make_api_services(**settings)
+    transport = httpx.ASGITransport(app=cast("Any", make_app(services)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=10) as client:
+        with trio.fail_after(30):
+            yield _api(client, services)
+
+
+def _api(client: httpx.AsyncClient, services: Services) -> Api:
+    return Api(
+        client=client,
+        services=services,
+        supervisor=cast("ApiSupervisor", services.supervisor),
+        store=cast("FakeStore", services.store),
+        deployer=cast("FakeDeployer", services.deployer),
+        cache=cast("FakeCache", services.cache),
+    )
+
+
+def problem_of(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The problem document that the answer must be."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert document["code"] == code
+    assert document["type"] == f"/problems/{code}"
+    assert document["request_id"] == response.headers["x-request-id"]
+    return document
+
+
+def pointers(error: InvalidRequest | dict[str, Any]) -> set[str]:
+    errors = error["errors"] if isinstance(error, dict) else [{"pointer": e.pointer} for e in error.errors]
+    return {wrong["pointer"] for wrong in errors}

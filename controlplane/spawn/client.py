@@ -13,19 +13,18 @@ import logging
 import math
 import os
 import secrets
-import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from controlplane.spawn import linux, messages, proctree
 from controlplane.spawn.burial import bury
+from controlplane.spawn.job import LOST, Exit, Features, Job, JobSpec, SpawnerStatistics, SpawnFailed
 from controlplane.spawn.link import Link, open_link
-from controlplane.spawn.pool import is_pooled
 from controlplane.spawn.sweep import LeftOvers, sweep
 
 if TYPE_CHECKING:
@@ -49,8 +48,6 @@ SPAWN_LIMIT_S = 15.0
 """From request to exec: milliseconds, unless the host is out of memory or a file server is dead."""
 READY_LIMIT_S = 10.0
 """How long a `spawn` waits for a spawner that is being started again."""
-KILL_LIMIT_S = 7.0
-"""For the spawner's answer to a kill, which comes after 5 s at the latest."""
 CLOSE_LIMIT_S = 4.0
 """For the spawner to end once its socket is closed; it takes 2 s at the most."""
 EXIT_LIMIT_S = 1.0
@@ -58,164 +55,6 @@ EXIT_LIMIT_S = 1.0
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 """Pause before a spawner that cannot be started is tried again; doubles."""
-
-
-@frozen(kw_only=True)
-class JobSpec:
-    """One process to start.
-
-    Args:
-        argv: The command; a name without a slash is looked up on `env["PATH"]` by the target user.
-        env: The whole environment; `CORRAL_OWNER` and `CORRAL_JOB` are added.
-        cwd: Absolute; entered as the target user.
-        uid: User (and group) id to run as when Corral is root; then needed for every instance and build.
-        rlimits: Soft and hard limit by name without `RLIMIT_`; never above the host's hard limit. CORE is always 0.
-        private_tmp: A folder that the process sees as /tmp; ignored where `Spawner.features` lacks it.
-        stop_signal: For a service: its first signal when the control plane goes.
-        userns_root: For a service, as root: see itself as `nobody` in a user namespace of its own.
-    """
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str] = field(repr=False)
-    cwd: str
-    kind: Literal["instance", "build", "service"] = "instance"
-    uid: int | None = None
-    rlimits: Mapping[str, int] = field(factory=dict)
-    private_tmp: str | None = None
-    stop_signal: int = signal.SIGTERM
-    userns_root: bool = False
-
-
-@frozen
-class Exit:
-    """How a job's leader ended.
-
-    Args:
-        code: Exit status; negative is minus the signal number.
-        lost: The spawner died, and the job with it; `code` is -9.
-        max_rss_bytes: The most memory that the leader, or one child it waited for, had; None if lost.
-    """
-
-    code: int
-    lost: bool = False
-    max_rss_bytes: int | None = None
-
-
-LOST = Exit(-signal.SIGKILL, lost=True)
-
-
-@define
-class SpawnFailed(Exception):
-    """Nothing runs. `stage` is the step that failed, `message` one sentence for a person."""
-
-    stage: str
-    errno: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.stage}: {self.message}"
-
-
-@frozen
-class Features:
-    """What this host lets the spawner do."""
-
-    private_tmp: bool = False
-    userns_root: bool = False
-
-
-@frozen(kw_only=True)
-class SpawnerStatistics:
-    """Figures since `open_spawner`."""
-
-    jobs: int
-    """Jobs whose leader runs."""
-    spawned: int
-    orphans: int
-    """Processes of ours that belong to no live job, at the last look: must read 0."""
-    orphans_killed: int
-    restarts: int
-    """Times the spawner died and was started again."""
-
-
-@define(eq=False)
-class Job:
-    """A process and all that it starts.
-
-    The descriptors are our ends of its standard streams, non-blocking. Whoever
-    takes the job owns them, and closes them.
-    """
-
-    id: str
-    spec: JobSpec
-    stdin_fd: int
-    stdout_fd: int
-    stderr_fd: int
-    _spawner: Spawner = field(repr=False)
-    pid: int = 0
-    start_ticks: int = 0
-    exit: Exit | None = field(default=None, init=False)
-    """How the leader ended; None while it runs."""
-    _failure: SpawnFailed | None = field(default=None, init=False, repr=False)
-    _settled: trio.Event = field(factory=trio.Event, init=False, repr=False)
-    _ended: trio.Event = field(factory=trio.Event, init=False, repr=False)
-    _is_gone: bool = field(default=False, init=False)
-    _left: list[int] = field(factory=list, init=False, repr=False)
-    _kills: list[trio.Event] = field(factory=list, init=False, repr=False)
-
-    async def wait(self) -> Exit:
-        """Until the leader has ended, whoever still holds its streams. Any number of tasks may wait."""
-        await self._ended.wait()
-        assert self.exit is not None
-        return self.exit
-
-    def signal_nowait(self, sig: int) -> None:
-        """Signal the process group; does nothing once it is gone."""
-        if not self._is_gone:
-            self._spawner._tell(op="signal", job=self.id, sig=int(sig))
-
-    async def kill_all(self) -> None:
-        """SIGKILL everything the job ever had, until none is left; a second time does nothing.
-
-        Raises:
-            LeftOvers: some cannot be killed (after 5 s); the spawner goes on trying.
-        """
-        if not self._is_gone:
-            answered = trio.Event()
-            self._kills.append(answered)
-            self._spawner._tell(op="kill", job=self.id)
-            with trio.move_on_after(KILL_LIMIT_S):
-                await answered.wait()
-        if not self._is_gone:
-            raise LeftOvers(self._left or [self.pid])
-
-    async def census(self) -> int:
-        """Count the job's live processes; costs one pass over /proc, in a thread."""
-        return await self._spawner._count(self)
-
-    def close_stdin(self) -> None:
-        """End of file for the process; the other streams stay open."""
-        self.stdin_fd = _close(self.stdin_fd)
-
-    def close_fds(self) -> None:
-        """Close our ends of all three streams; those closed already stay so."""
-        self.close_stdin()
-        self.stdout_fd = _close(self.stdout_fd)
-        self.stderr_fd = _close(self.stderr_fd)
-
-    def _on_started(self, failure: SpawnFailed | None = None) -> None:
-        self._failure = failure
-        self._settled.set()
-
-    def _on_exit(self, exit_: Exit) -> None:
-        self.exit = self.exit or exit_
-        self._ended.set()
-
-    def _on_killed(self, left: list[int]) -> None:
-        self._left = left
-        self._is_gone = not left
-        while self._kills:
-            self._kills.pop().set()
 
 
 @define(eq=False)
@@ -273,10 +112,10 @@ class Spawner:
     def roots(self) -> list[proctree.Root]:
         """Where every job's tree begins, for `proctree.trees`; the key is `Job.id`."""
         live = [job for job in self._jobs.values() if job.pid]
-        users = Counter(_own_user(job) for job in live if job.exit is None)
+        users = Counter(job.spec.own_user for job in live if job.exit is None)
         roots = []
         for job in live:
-            uid = _own_user(job)
+            uid = job.spec.own_user
             is_alone = users[uid] <= (job.exit is None)
             roots.append(proctree.Root(job.id, job.pid, job.start_ticks, uid if is_alone else None))
         return roots
@@ -306,7 +145,7 @@ class Spawner:
         for fd in ours:
             os.set_blocking(fd, False)
         stdin, stdout, stderr = ours
-        job = Job(secrets.token_hex(8), spec, stdin, stdout, stderr, self)
+        job = Job(secrets.token_hex(8), spec, stdin, stdout, stderr, self._tell, self._count)
         self._jobs[job.id] = job
         return job, theirs
 
@@ -463,17 +302,6 @@ class Spawner:
         await self._finished.wait()
 
 
-def _close(fd: int) -> int:
-    if fd >= 0:
-        os.close(fd)
-    return -1
-
-
-def _own_user(job: Job) -> int | None:
-    spec = job.spec
-    return spec.uid if spec.kind != "service" and is_pooled(spec.uid) else None
-
-
 def _job_of(pid: int) -> str | None:
     return proctree.variable(pid, messages.JOB_VARIABLE)
 
@@ -497,13 +325,20 @@ async def open_spawner(*, marker: str, uids: UidPool | None = None) -> AsyncIter
     try:
         await _sweep(marker)
         spawner = Spawner(marker, held_fds=uids.held_fds if uids is not None else ())
+        failure: OSError | SpawnFailed | None = None
         async with trio.open_nursery() as nursery:
-            await nursery.start(spawner._run)
             try:
-                yield spawner
-            finally:
-                with trio.CancelScope(shield=True):  # bounded by CLOSE_LIMIT_S and the burial's own limit
-                    await spawner._close()
+                await nursery.start(spawner._run)
+            except (OSError, SpawnFailed) as error:
+                failure = error
+            else:
+                try:
+                    yield spawner
+                finally:
+                    with trio.CancelScope(shield=True):  # bounded by CLOSE_LIMIT_S and the burial's own limit
+                        await spawner._close()
+        if failure is not None:
+            raise failure  # outside the nursery, which would wrap it
     finally:
         linux.set_subreaper(was_subreaper)
 

@@ -31,7 +31,7 @@ if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from controlplane.spawn import confine, linux, messages
-from controlplane.spawn.jobs import Job, Jobs
+from controlplane.spawn.jobtable import Job, Jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

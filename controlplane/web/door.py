@@ -16,6 +16,7 @@ import logging
 import os
 import select
 import socket
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,8 +25,9 @@ from attrs import define, field, frozen
 
 from controlplane.errors import Overloaded
 from controlplane.web.hot import HotConnection, HotLane
-from controlplane.web.hypercorn_server import Handover, HypercornConnection, Pushback
+from controlplane.web.hypercorn_server import LINGER_S, Handover, HypercornConnection, Pushback
 from controlplane.web.problems import problem
+from controlplane.web.rate import RateLimiter
 from controlplane.web.request import new_request_id
 
 if TYPE_CHECKING:
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("corral.web")
 
 TICK_S = 0.25
-"""How often deadlines, vanished callers and revoked tokens are looked at."""
+"""How often deadlines and vanished callers are looked at."""
+TOKEN_SWEEP_S = 1.0
+"""How often the credentials behind open streams are looked at for expiry; a revocation is seen at once."""
 PATIENCE_S = 0.25
 """Younger calls are not asked whether their caller is still there."""
 GONE_GRACE_S = 1.0
@@ -53,6 +57,10 @@ ACCEPT_PAUSE_S = 0.1
 OVERFLOW_SLOTS = 64
 """Connections beyond the cap that are heard out, each for at most `OVERFLOW_S`."""
 OVERFLOW_S = 1.0
+OVERFLOW_BYTES = 16 * 1024
+LINGERING_MAX = 1024
+"""Connections that were told 503 and are not closed yet, so that the answer is not lost to a reset."""
+LOG_EVERY_S = 10.0
 HEALTH_STARTS = tuple(b"%b %b" % (m, p) for m in (b"GET", b"HEAD") for p in (b"/health", b"/livez", b"/readyz"))
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -89,12 +97,15 @@ class Door:
     hot: bool
     lane: HotLane = field(init=False)
     connections: set[Connection] = field(factory=set, init=False)
+    _open: int = field(default=0, init=False)
+    """Connections within the cap, those included whose task has not begun."""
     _overflow: int = field(default=0, init=False)
+    _lingering: deque[tuple[float, socket.socket]] = field(factory=deque, init=False)
+    _logged: RateLimiter = field(factory=lambda: RateLimiter(1 / LOG_EVERY_S, 1), init=False)
     _gone_since: dict[HotConnection, float] = field(factory=dict, init=False)
     _spare_fd: int = field(default=-1, init=False)
     _accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _empty: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
-    _draining: bool = field(default=False, init=False)
     drained: trio.Event = field(factory=trio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -122,6 +133,8 @@ class Door:
                 nursery.cancel_scope.cancel()
         finally:
             self._close_listeners()
+            for _, sock in self._lingering:
+                sock.close()
             if self._spare_fd >= 0:
                 os.close(self._spare_fd)
 
@@ -151,7 +164,8 @@ class Door:
     def _admit(self, sock: socket.socket, peer: str, nursery: trio.Nursery) -> None:
         sock.setblocking(False)
         self.services.meters.accepted += 1
-        if len(self.connections) < self.services.config.max_connections:
+        if self._open < self.services.config.max_connections:
+            self._count(1)
             nursery.start_soon(self._serve, sock, peer)
         elif self._overflow < OVERFLOW_SLOTS:
             self._overflow += 1
@@ -161,14 +175,16 @@ class Door:
 
     async def _shed(self, listener: socket.socket) -> None:
         """No descriptor is left: give the spare one up for a moment, to tell whoever is next, and not spin on them."""
-        log.warning("no file descriptor is left: turning connections away")
+        if not self._logged.take("shed"):
+            log.warning("no file descriptor is left: turning connections away")
         if self._spare_fd >= 0:
             os.close(self._spare_fd)
             self._spare_fd = -1
         with suppress(OSError):
             sock, _ = listener.accept()
             sock.setblocking(False)
-            self._turn_away(sock)
+            with sock:
+                self._refuse(sock)
         try:
             self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -178,34 +194,35 @@ class Door:
     # -- beyond the cap
 
     def _turn_away(self, sock: socket.socket) -> None:
-        """Say 503 and close, without waiting for anything."""
+        """Say 503 without waiting for anything, and leave the socket half open for a moment."""
+        self._refuse(sock)
+        self._lingering.append((self.lane.now + LINGER_S, sock))
+        if len(self._lingering) > LINGERING_MAX:
+            self._lingering.popleft()[1].close()
+
+    def _refuse(self, sock: socket.socket) -> None:
         self.services.meters.refused += 1
-        with sock, suppress(OSError):
+        with suppress(OSError):
             sock.send(_refusal())
             sock.shutdown(socket.SHUT_WR)
             sock.recv(65536)  # unread bytes would turn the close into a reset
 
     async def _hear_out(self, sock: socket.socket) -> None:
         """Serve a question for health; turn anything else away once it was read, so that the answer arrives."""
-        data = b""
+        lingers = False
         try:
-            with trio.move_on_after(OVERFLOW_S):
-                while b"\r\n\r\n" not in data and len(data) < 65536:
-                    await trio.lowlevel.wait_readable(sock)
-                    more = sock.recv(65536)
-                    if not more:
-                        break
-                    data += more
-            if data.startswith(HEALTH_STARTS):
-                # One answer and no more; `close` wins over a keep-alive that the client sent.
-                await self._serve_hypercorn(sock, data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-            else:
-                self._turn_away(sock)
-        except OSError:
-            pass
+            with suppress(OSError):
+                data = await _read_head(sock)
+                if data.startswith(HEALTH_STARTS):
+                    # One answer and no more; `close` wins over a keep-alive that the client sent.
+                    await self._serve_hypercorn(sock, data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+                else:
+                    lingers = True
+                    self._turn_away(sock)
         finally:
             self._overflow -= 1
-            sock.close()
+            if not lingers:
+                sock.close()
 
     # -- connections
 
@@ -220,9 +237,10 @@ class Door:
             log.exception("a connection was ended by an error")
         finally:
             sock.close()
+            self._count(-1)
 
     async def _serve_hot(self, connection: HotConnection) -> bytes | None:
-        self._enter(connection)
+        self.connections.add(connection)
         try:
             return await connection.serve()
         finally:
@@ -230,21 +248,19 @@ class Door:
             self._leave(connection)
 
     async def _serve_hypercorn(self, sock: socket.socket, data: bytes) -> None:
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        connection = HypercornConnection(self.handover, Pushback(stream, data))
-        self._enter(connection)
+        connection = HypercornConnection(self.handover, Pushback(sock, data))
+        self.connections.add(connection)
         try:
             await connection.run()
         finally:
             self._leave(connection)
 
-    def _enter(self, connection: Connection) -> None:
-        self.connections.add(connection)
-        self.services.meters.connections = len(self.connections)
+    def _count(self, change: int) -> None:
+        self._open += change
+        self.services.meters.connections = self._open
 
     def _leave(self, connection: Connection) -> None:
         self.connections.discard(connection)
-        self.services.meters.connections = len(self.connections)
         if not self.connections:
             self._empty.unpark_all()
 
@@ -252,11 +268,16 @@ class Door:
 
     async def _sweep(self) -> None:
         """Service loop: the clock of all connections."""
+        due = 0.0
         while True:
             await trio.sleep(TICK_S)
             self.lane.tick()
-            self.services.tokens.sweep()
             now = self.lane.now
+            if now >= due:
+                due = now + TOKEN_SWEEP_S
+                self.services.tokens.sweep()
+            while self._lingering and self._lingering[0][0] <= now:
+                self._lingering.popleft()[1].close()
             waiting: list[HotConnection] = []
             for connection in list(self.connections):
                 if connection.deadline <= now:
@@ -282,7 +303,7 @@ class Door:
         Args:
             timeout_s: Seconds for the answers.
         """
-        self._draining = self.lane.draining = True
+        self.lane.draining = True
         self._accepting.cancel()
         self._close_listeners()
         self.services.hub.close()
@@ -336,6 +357,19 @@ async def serve(
         await door.run()
         await lifespan.wait_for_shutdown()
         nursery.cancel_scope.cancel()
+
+
+async def _read_head(sock: socket.socket) -> bytes:
+    """What the client sends first, for at most `OVERFLOW_S`."""
+    data = b""
+    with trio.move_on_after(OVERFLOW_S):
+        while b"\r\n\r\n" not in data and len(data) < OVERFLOW_BYTES:
+            await trio.lowlevel.wait_readable(sock)
+            more = sock.recv(OVERFLOW_BYTES)
+            if not more:
+                break
+            data += more
+    return data
 
 
 def _hung_up(waiting: list[HotConnection]) -> list[HotConnection]:

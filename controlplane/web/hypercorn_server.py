@@ -56,6 +56,8 @@ IDLE_S = 75.0
 WRITE_STALL_S = 15.0
 """For `WRITE_SLICE_BYTES`: who reads more slowly than that (4 KiB/s) is cut."""
 WRITE_SLICE_BYTES = 64 * 1024
+BULK_BYTES = 16 * 1024
+"""Larger writes let other tasks run in between; smaller ones are tried at once."""
 READ_BYTES = 64 * 1024
 LINGER_S = 2.0
 """After the last answer the connection is half closed, and what still comes in is dropped, so that the client
@@ -93,13 +95,15 @@ class Handover:
 
 
 class Pushback:
-    """A socket stream whose first bytes were read already."""
+    """A non-blocking socket as a stream whose first bytes were read already."""
 
-    def __init__(self, stream: trio.SocketStream, data: bytes = b"") -> None:
+    def __init__(self, raw: socket.socket, data: bytes = b"") -> None:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
         self.socket = stream.socket
         self.send_all = stream.send_all
         self.aclose = stream.aclose
         self._stream = stream
+        self._raw = raw
         self._data = data
 
     async def receive_some(self, max_bytes: int) -> bytes:
@@ -108,6 +112,15 @@ class Pushback:
             await trio.lowlevel.checkpoint()
             return data
         return bytes(await self._stream.receive_some(max_bytes))
+
+    def send_now(self, data: bytes) -> int:
+        """Send what the socket takes without waiting; return how much that was."""
+        try:
+            return self._raw.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError from error
 
     def half_close(self) -> None:
         with suppress(OSError):
@@ -231,19 +244,25 @@ class HypercornConnection:
 
     async def _write(self, data: bytes) -> bool:
         """Send everything, or close the stream and return False."""
-        view = memoryview(data)
-        async with self._send_lock:
-            try:
+        try:
+            if len(data) > BULK_BYTES or self._send_lock.locked():
+                await self._write_slowly(memoryview(data))
+            elif (sent := self.stream.send_now(data)) < len(data):
+                await self._write_slowly(memoryview(data)[sent:])
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.stream.abort()
+            return False
+        return True
+
+    async def _write_slowly(self, view: memoryview) -> None:
+        # Shielded, so that a cancelled handler does not leave half a chunk on the wire; `cut` still ends it.
+        with trio.CancelScope(shield=True):
+            async with self._send_lock:
                 for start in range(0, len(view), WRITE_SLICE_BYTES):
-                    # Shielded, so that a cancelled handler does not leave half a chunk on the wire.
-                    with trio.move_on_after(WRITE_STALL_S, shield=True) as stall:
+                    with trio.move_on_after(WRITE_STALL_S) as stall:
                         await self.stream.send_all(view[start : start + WRITE_SLICE_BYTES])
                     if stall.cancelled_caught:
                         raise trio.BrokenResourceError
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self.stream.abort()
-                return False
-        return True
 
     def _begin_closing(self) -> None:
         """No more is sent; the reader goes on for a moment, to drop what is still coming."""

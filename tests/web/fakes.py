@@ -217,9 +217,17 @@ class Server:
     port: int
     door: Door
     services: Services
+    clients: list[Client] = field(factory=list)
 
     async def connect(self) -> Client:
-        return Client(await trio.open_tcp_stream("127.0.0.1", self.port))
+        """A new connection; closed with the server."""
+        client = Client(await trio.open_tcp_stream("127.0.0.1", self.port))
+        self.clients.append(client)
+        return client
+
+    def hang_up(self) -> None:
+        for client in self.clients:
+            client.stream.socket.close()
 
 
 @asynccontextmanager
@@ -233,8 +241,12 @@ async def running(services: Services, *, hot: bool = True, app: App = plain_app)
             await serve(listeners, mount(app, services), services, hot=hot, task_status=task_status)
 
         door = await nursery.start(start)
-        yield Server(port, door, services)
-        nursery.cancel_scope.cancel()
+        server = Server(port, door, services)
+        try:
+            yield server
+        finally:
+            server.hang_up()
+            nursery.cancel_scope.cancel()
 
 
 @frozen
@@ -259,6 +271,7 @@ class Client:
         self._reset()
 
     def _reset(self, trailing: bytes = b"") -> None:
+        self._events = b""
         self._h11 = h11.Connection(h11.CLIENT)
         # The reader must believe that it asked something.
         self._h11.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
@@ -289,20 +302,20 @@ class Client:
             elif isinstance(event, h11.ConnectionClosed):
                 raise trio.BrokenResourceError("closed without an answer")
 
-    async def frames(self) -> AsyncIterator[bytes]:
-        """The events of an event stream, one by one, after its head; ends when the stream ends."""
-        buffer = b""
-        while True:
+    async def frame(self) -> bytes | None:
+        """The next event of an event stream; None when the stream has ended."""
+        while b"\n\n" not in self._events:
             event = self._h11.next_event()
             if event is h11.NEED_DATA:
                 self._h11.receive_data(await self.stream.receive_some(65536))
             elif isinstance(event, h11.Data):
-                buffer += bytes(event.data)
-                *whole, buffer = buffer.split(b"\n\n")
-                for frame in whole:
-                    yield frame
+                self._events += bytes(event.data)
             elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
-                return
+                assert not self._events, "the stream was cut in the middle of an event"
+                self._reset()
+                return None
+        frame, _, self._events = self._events.partition(b"\n\n")
+        return frame
 
     async def ask(self, data: bytes) -> Reply:
         await self.send(data)

@@ -109,7 +109,8 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         store = await stack.enter_async_context(open_store(backing.database_url, secret_box))
         cache = await stack.enter_async_context(open_cache(backing.redis_url))
         await _ensure_admin(store, home.admin_token)
-        journal, hub = Journal(store), Hub(config.buffer_max_mb * 2**20)
+        journal = Journal(store)
+        hub = Hub(config.buffer_max_mb * 2**20, keep=journal.event)
         tokens = TokenTable(secret_box.jwt_key, config.jwt_algorithm)
         by_others = os.geteuid() == 0
         toolchain = await trio.to_thread.run_sync(
@@ -178,9 +179,7 @@ async def _ensure_admin(store: Store, token: str) -> None:
             return
         if known.owner == ADMIN and known.name == ADMIN:
             await store.delete_token(known.id)
-    await store.add_token(
-        Token(id=uuid4(), owner=ADMIN, name=ADMIN, role=Role.ADMIN, digest=digest, created_at=_now())
-    )
+    await store.add_token(Token(id=uuid4(), owner=ADMIN, name=ADMIN, role=Role.ADMIN, digest=digest, created_at=_now()))
 
 
 async def _heed_signals(stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
@@ -206,7 +205,7 @@ def _end_hard() -> None:
 
 
 def _url(host: str, port: int) -> str:
-    shown = "127.0.0.1" if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
+    shown = "127.0.0.1" if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"
 
 

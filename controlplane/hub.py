@@ -16,7 +16,7 @@ slip in between.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -35,6 +35,9 @@ QUEUE_MAX_BYTES = 2 * 2**20
 """Per subscriber; one event larger than this may pass alone."""
 PER_INSTANCE_ONLY = frozenset({"log", "notification"})
 """Too many for the fleet's streams; they are on the instance's own."""
+
+KEPT = frozenset({"deployed", "deleted", "status", "post_mortem", "tools_changed"})
+"""What happened to an instance, for the database; the rest has tables of its own or is of the moment."""
 
 Topic = UUID | str | None
 """An instance's id, an owner's name, or None for the whole fleet."""
@@ -147,9 +150,10 @@ class _Channel:
 
 @define(eq=False)
 class Hub:
-    """Publish and subscribe. `max_bytes` bounds all rings and queues together."""
+    """Publish and subscribe. `max_bytes` bounds all rings and queues together; `keep` gets what the journal writes."""
 
     max_bytes: int
+    keep: Callable[[Event], None] | None = None
     epoch: str = field(factory=lambda: secrets.token_hex(4))
     _channels: dict[Topic, _Channel] = field(factory=dict, init=False)
     _subscribers: int = field(default=0, init=False)
@@ -164,6 +168,8 @@ class Hub:
         """Number, keep and fan out one event. With `ring=False` only those listening now get it."""
         event = Event(at=datetime.now(UTC), type=type_, instance_id=instance_id, owner=owner, data=data)
         self._published += 1
+        if self.keep is not None and type_ in KEPT:
+            self.keep(event)
         body: bytes | None = None
         topics: tuple[Topic, ...] = (instance_id,) if type_ in PER_INSTANCE_ONLY else (instance_id, owner, None)
         for topic in dict.fromkeys(topics):

@@ -33,6 +33,8 @@ class Role(Enum):
 
 
 class SourceType(Enum):
+    """Where what runs comes from."""
+
     MCP_CONFIG = "mcp_config"
     DIRECT = "direct"
     GIT = "git"

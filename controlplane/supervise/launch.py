@@ -8,11 +8,12 @@ source, install, build, choose uid and paths). `deploy/` implements it and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 
-from controlplane.model import Instance
+if TYPE_CHECKING:
+    from controlplane.model import Instance
 
 Report = Callable[[str, str], None]
 """`report(phase, detail)`: progress for the event stream and the log."""

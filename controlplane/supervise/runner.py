@@ -27,7 +27,6 @@ from controlplane.core.lifecycle import PUBLIC_STATUS, SETTLED, Desired, State, 
 from controlplane.core.redact import redactor
 from controlplane.core.restart import RestartAfter, RestartState, Stop
 from controlplane.errors import BuildFailed, CorralError
-from controlplane.model import Evidence, Instance, Sample
 from controlplane.protocol.handshake import Era
 from controlplane.supervise import calls
 from controlplane.supervise import evidence as post_mortem
@@ -38,6 +37,7 @@ from controlplane.supervise.meter import Meter
 if TYPE_CHECKING:
     from controlplane.config import Config
     from controlplane.hub import Hub
+    from controlplane.model import Evidence, Instance, Sample
     from controlplane.protocol.handshake import ProtocolFacts
     from controlplane.spawn.client import Spawner
     from controlplane.store.journal import Journal

@@ -92,9 +92,7 @@ class Yard:
             id=uuid4(),
             owner="ada",
             name=name or f"s{secrets.token_hex(4)}",
-            spec=Spec(
-                source_type=SourceType.DIRECT, language=language, entry_point=entry_point, source=source, **spec
-            ),
+            spec=Spec(source_type=SourceType.DIRECT, language=language, entry_point=entry_point, source=source, **spec),
             created_at=now,
             updated_at=now,
         )
@@ -135,9 +133,7 @@ async def open_yard(folder: Path, toolchain: Any, **settings: Any) -> AsyncItera
                 config=config,
                 version="0.0.test",
                 spawner=spawner,
-                prepare=HostPrepare(
-                    config, instances, toolchain, uids, spawner.features.private_tmp, dict(os.environ)
-                ),
+                prepare=HostPrepare(config, instances, toolchain, uids, spawner.features.private_tmp, dict(os.environ)),
                 scheduler=StartScheduler(config.start_concurrency),
                 journal=journal,
                 hub=hub,

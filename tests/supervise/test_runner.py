@@ -150,7 +150,9 @@ async def test_a_command_that_does_not_exist_fails_by_name(yard: Yard) -> None:
     runner = yard.deploy(b"")
     runner.instance = evolve(
         runner.instance,
-        spec=evolve(runner.instance.spec, source_type=SourceType.MCP_CONFIG, source=None, command=Command(command="no-such-cmd")),
+        spec=evolve(
+            runner.instance.spec, source_type=SourceType.MCP_CONFIG, source=None, command=Command(command="no-such-cmd")
+        ),
     )
     await runner.wait_settled(20)
 
@@ -274,7 +276,12 @@ async def test_a_flood_on_stderr_is_cut_and_says_so(yard: Yard, echo: bytes) -> 
     await tool(runner, "spam", lines=20_000)
     await tool(runner, "echo", text="still here")
 
-    await wait_until(lambda: any("lines: the server prints faster" in m for m in yard.journal.messages("system")) or runner.logbook.dropped > 0)
+    await wait_until(
+        lambda: (
+            any("lines: the server prints faster" in m for m in yard.journal.messages("system"))
+            or runner.logbook.dropped > 0
+        )
+    )
     assert len(yard.journal.messages("stderr")) < 10_000
 
 
@@ -295,7 +302,7 @@ async def test_answers_of_megabytes_arrive_whole(yard: Yard, echo: bytes) -> Non
 
 
 async def test_an_instance_that_runs_as_root_is_never_seen(yard: Yard) -> None:
-    source = b"import os, sys\nsys.exit(f'uid {os.getuid()} caps {open(\"/proc/self/status\").read().split(\"CapEff:\")[1].split()[0]}')"
+    source = b'import os, sys\nsys.exit(f\'uid {os.getuid()} caps {open("/proc/self/status").read().split("CapEff:")[1].split()[0]}\')'
     runner = yard.deploy(source)
     await runner.wait_settled(20)
 

@@ -33,6 +33,7 @@ HEARTBEAT_S = 15.0
 QUEUE_MAX_EVENTS = 256
 QUEUE_MAX_BYTES = 2 * 2**20
 """Per subscriber; one event larger than this may pass alone."""
+NUMBER_MAX_DIGITS = 18
 PER_INSTANCE_ONLY = frozenset({"log", "notification"})
 """Too many for the fleet's streams; they are on the instance's own."""
 
@@ -71,10 +72,23 @@ class Subscription:
 
     topic: Topic
     _hub: Hub
+    _reached: int
+    """Number of the last event handed out: where the reader goes on when it comes back."""
+    _queued: int = field(init=False)
+    """Number of the last event in the queue."""
     _frames: list[bytes] = field(factory=list, init=False)
     _size: int = field(default=0, init=False)
+    _granted: tuple[int, int] = field(default=(0, 0), init=False)
+    """Frames and bytes of a replay in the queue, which do not count as lagging."""
     _task: trio.lowlevel.Task | None = field(default=None, init=False)
     closed: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._queued = self._reached
+
+    @property
+    def reached(self) -> int:
+        return self._reached
 
     @property
     def queued_bytes(self) -> int:
@@ -85,7 +99,7 @@ class Subscription:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-        self._clear()
+        self.clear()
 
     async def take(self) -> bytes:
         """Wait for frames and return all that are queued, joined.
@@ -101,7 +115,8 @@ class Subscription:
             if not self._frames:
                 raise trio.EndOfChannel
         data = b"".join(self._frames)
-        self._clear()
+        self._reached = self._queued
+        self.clear()
         return data
 
     def close(self) -> None:
@@ -111,24 +126,32 @@ class Subscription:
             self._hub._forget(self)
             self._wake()
 
-    def push(self, frame: bytes) -> bool:
+    def push(self, frame: bytes, number: int) -> bool:
         """Queue one frame; False when it does not fit and the subscriber must go."""
-        if self._frames and (len(self._frames) >= QUEUE_MAX_EVENTS or self._size + len(frame) > QUEUE_MAX_BYTES):
+        events, size = len(self._frames) - self._granted[0], self._size - self._granted[1]
+        if self._frames and (events >= QUEUE_MAX_EVENTS or size + len(frame) > QUEUE_MAX_BYTES):
             return False
-        self.force(frame)
+        self.force(frame, number)
         return True
 
-    def force(self, frame: bytes) -> None:
+    def force(self, frame: bytes, number: int) -> None:
         """Queue one frame beyond the bound: replays (bounded by the ring) and last words."""
         self._frames.append(frame)
+        self._queued = number
         self._size += len(frame)
         self._hub._buffered += len(frame)
         self._wake()
 
-    def _clear(self) -> None:
+    def grant(self) -> None:
+        """What is queued now is a replay."""
+        self._granted = (len(self._frames), self._size)
+
+    def clear(self) -> None:
+        """Drop what is queued."""
         self._frames.clear()
         self._hub._buffered -= self._size
         self._size = 0
+        self._granted = (0, 0)
 
     def _wake(self) -> None:
         if self._task is not None:
@@ -181,8 +204,7 @@ class Hub:
             if ring or channel.subscribers:
                 body = body or _body(event)
                 self._deliver(channel, body, keep=ring)
-        if self._buffered > self.max_bytes:
-            self._relieve()
+        self._relieve()
         return event
 
     def subscribe(
@@ -196,18 +218,26 @@ class Hub:
             last_event_id: The id of the last event that the reader saw.
         """
         topic: Topic = instance_id if instance_id is not None else owner
-        channel = self._channels.setdefault(topic, _Channel())
-        subscription = Subscription(topic, self)
         if self._closed:
-            subscription.closed = True
-            return subscription
-        now = datetime.now(UTC)
-        greeting = Event(at=now, type="connected", instance_id=instance_id, owner=owner, data={})
-        subscription.force(self._frame(channel, _body(greeting)))
-        if last_event_id:
-            self._replay(subscription, channel, last_event_id, instance_id)
+            ended = Subscription(topic, self, 0)
+            ended.closed = True
+            return ended
+        channel = self._channels.setdefault(topic, _Channel())
+        newest = channel.ring.last
+        known = self._number(last_event_id, newest) if last_event_id else newest
+        start = known or 0  # whatever breaks the stream from here on, the reader comes back to this number
+        subscription = Subscription(topic, self, start)
+        self._word(subscription, "connected", start, instance_id)
+        replay = channel.ring.after(start)
+        missed = replay.missed if known is not None else None
+        if missed != 0:
+            self._word(subscription, "gap", newest - len(replay.frames), instance_id, {"missed": missed})
+        for frame in replay.frames:
+            subscription.force(frame, newest)
+        subscription.grant()
         channel.subscribers.add(subscription)
         self._subscribers += 1
+        self._relieve()
         return subscription
 
     def has_subscribers(self, topic: Topic) -> bool:
@@ -226,11 +256,11 @@ class Hub:
 
     def heartbeat(self) -> None:
         """Push one `heartbeat` to everybody; it is not numbered."""
-        body = _body(Event(at=datetime.now(UTC), type="heartbeat", instance_id=None, owner=None, data={}))
+        body = _notice("heartbeat")
         for channel in list(self._channels.values()):
-            frame = self._frame(channel, body)
+            frame = self._frame(body, channel.ring.last)
             for subscription in list(channel.subscribers):
-                if not subscription.push(frame):
+                if not subscription.push(frame, channel.ring.last):
                     self._cut(subscription)
 
     async def run_heartbeats(self) -> None:
@@ -242,10 +272,9 @@ class Hub:
     def close(self) -> None:
         """Tell every subscriber `shutdown` and end its stream; later subscriptions end at once."""
         self._closed = True
-        body = _body(Event(at=datetime.now(UTC), type="shutdown", instance_id=None, owner=None, data={}))
         for channel in list(self._channels.values()):
             for subscription in list(channel.subscribers):
-                subscription.force(self._frame(channel, body))
+                self._word(subscription, "shutdown", channel.ring.last)
                 subscription.close()
 
     def statistics(self) -> HubStatistics:
@@ -257,54 +286,66 @@ class Hub:
             lagged=self._lagged,
         )
 
-    def _frame(self, channel: _Channel, body: bytes, number: int | None = None) -> bytes:
-        number = channel.ring.last if number is None else number
+    def _frame(self, body: bytes, number: int) -> bytes:
         return b"id: %b-%d\ndata: %b\n\n" % (self.epoch.encode(), number, body)
+
+    def _word(
+        self,
+        subscription: Subscription,
+        type_: str,
+        number: int,
+        instance_id: UUID | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Tell one subscriber something about its stream."""
+        subscription.force(self._frame(_notice(type_, instance_id, data), number), number)
 
     def _deliver(self, channel: _Channel, body: bytes, *, keep: bool) -> None:
         # An event outside the ring repeats the newest number: a reader that returns with it has missed nothing numbered.
-        frame = self._frame(channel, body, channel.ring.last + 1 if keep else None)
+        number = channel.ring.last + 1 if keep else channel.ring.last
+        frame = self._frame(body, number)
         if keep:
             before = channel.ring.size_bytes
             channel.ring.append(frame)
             self._buffered += channel.ring.size_bytes - before
         for subscription in list(channel.subscribers):
-            if not subscription.push(frame):
+            if not subscription.push(frame, number):
                 self._cut(subscription)
 
-    def _replay(
-        self, subscription: Subscription, channel: _Channel, last_event_id: str, instance_id: UUID | None
-    ) -> None:
+    def _number(self, last_event_id: str, newest: int) -> int | None:
+        """The number in an id of ours; None for an id of another life, or one that was never given out."""
         epoch, _, number = last_event_id.rpartition("-")
-        known = epoch == self.epoch and number.isascii() and number.isdigit() and int(number) <= channel.ring.last
-        replay = channel.ring.after(int(number) if known else 0)
-        missed = replay.missed if known else None
-        if missed != 0:
-            gap = Event(at=datetime.now(UTC), type="gap", instance_id=instance_id, owner=None, data={"missed": missed})
-            subscription.force(self._frame(channel, _body(gap), channel.ring.last - len(replay.frames)))
-        for frame in replay.frames:
-            subscription.force(frame)
+        if epoch != self.epoch or not number.isascii() or not number.isdigit() or len(number) > NUMBER_MAX_DIGITS:
+            return None
+        return int(number) if int(number) <= newest else None
 
     def _cut(self, subscription: Subscription) -> None:
+        """What is queued goes too: it is in the ring for when the reader returns, and the memory is needed now."""
         self._lagged += 1
-        channel = self._channels.get(subscription.topic)
-        if channel is not None:
-            body = _body(Event(at=datetime.now(UTC), type="lagged", instance_id=None, owner=None, data={}))
-            subscription.force(self._frame(channel, body))
+        subscription.clear()
+        self._word(subscription, "lagged", subscription.reached)
         subscription.close()
 
     def _relieve(self) -> None:
-        """Over the bound: cut the subscriber that holds most, else halve the largest ring."""
+        """Come back under the bound."""
+        while self._buffered > self.max_bytes and self._give_way():
+            pass
+
+    def _give_way(self) -> bool:
+        """Cut the subscriber that holds most, or halve the largest ring if that holds more; False if nothing is held."""
         queues = [s for c in self._channels.values() for s in c.subscribers if s.queued_bytes]
-        channel = max(self._channels.values(), key=lambda c: c.ring.size_bytes)
         slowest = max(queues, key=lambda s: s.queued_bytes, default=None)
-        if slowest is not None and slowest.queued_bytes >= channel.ring.size_bytes:
+        ring = max((c.ring for c in self._channels.values()), key=lambda r: r.size_bytes, default=None)
+        if slowest is not None and (ring is None or slowest.queued_bytes >= ring.size_bytes):
             self._cut(slowest)
-            return
-        before = channel.ring.size_bytes
-        for _ in range((len(channel.ring) + 1) // 2):
-            channel.ring.drop_oldest()
-        self._buffered -= before - channel.ring.size_bytes
+            return True
+        if ring is None or not ring.size_bytes:
+            return False
+        before = ring.size_bytes
+        for _ in range((len(ring) + 1) // 2):
+            ring.drop_oldest()
+        self._buffered -= before - ring.size_bytes
+        return True
 
     def _forget(self, subscription: Subscription) -> None:
         channel = self._channels.get(subscription.topic)
@@ -319,4 +360,12 @@ def _body(event: Event) -> bytes:
     if event.instance_id is not None:
         members["instance_id"] = str(event.instance_id)
     members["timestamp"] = event.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return encode(members | dict(event.data))
+    try:
+        return encode(members | dict(event.data))
+    except (TypeError, ValueError, RecursionError):
+        # A child can nest its notification so deep that it decodes and does not encode; publishing never fails.
+        return encode(members | {"unencodable": True})
+
+
+def _notice(type_: str, instance_id: UUID | None = None, data: Mapping[str, Any] | None = None) -> bytes:
+    return _body(Event(at=datetime.now(UTC), type=type_, instance_id=instance_id, owner=None, data=data or {}))

@@ -66,7 +66,7 @@ def read(error: BaseException) -> Failure:
         return _read_sqlstate(error)
     if isinstance(error, ValueError):  # asyncpg.DataError: a value that does not fit its column's type
         return Failure(Kind.DATA, f"a value cannot be encoded ({type(error).__name__})")
-    if isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError)):
+    if isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)):  # TimeoutError is an OSError
         return Failure(Kind.LOST, f"the connection to Postgres broke ({type(error).__name__})")
     return Failure(Kind.DATA, f"unexpected {type(error).__name__}")
 

@@ -53,7 +53,13 @@ class Ear:
         while True:
             try:
                 await self._listen_once()
-            except (OSError, NoConnection, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (
+                OSError,
+                NoConnection,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+            ) as error:
                 delay = RETRY_MIN_S if self.listening else min(RETRY_MAX_S, delay * 2)
                 self._report(read(error).reason)
             await asyncio.sleep(delay)

@@ -9,6 +9,7 @@ that answer. Cutting ends everything that waits on the connection at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -33,6 +34,10 @@ COMMAND_S = 5.0
 """asyncpg's own bound on one command; the last resort, never reached while `UNIT_S` works."""
 IDLE_S = 300.0
 """An unused connection is closed after this long."""
+
+_BROKEN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[..., Awaitable[T]]
@@ -61,12 +66,29 @@ class Pool:
             NoConnection: none could be made in time.
             DeadlinePassed: the work took longer than `seconds`.
         """
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            return await self._run_once(work, *args, seconds=seconds)
+        except asyncpg.InternalClientError:
+            # The connection died in the pool and asyncpg had not seen it yet: it refuses to send, so nothing
+            # was done, and a transaction that was open is not committed. Another connection may be better.
+            left = deadline - asyncio.get_running_loop().time()
+            return await self._run_once(work, *args, seconds=left)
+
+    async def _run_once(self, work: Work[T], *args: Any, seconds: float) -> T:
         connection = await self._acquire()
         with _cut_after(connection, seconds) as cut:
             try:
                 return await _abandonable(cut, work, connection, *args)
             finally:
-                await self._pool.release(connection)
+                await self._give_back(connection)
+
+    async def _give_back(self, connection: Any) -> None:
+        """A connection that breaks while it is tidied up is gone, and the work done over it stands all the same."""
+        try:
+            await self._pool.release(connection)
+        except _BROKEN as error:
+            log.debug("database: a connection broke after its work: %s", type(error).__name__)
 
     async def _acquire(self) -> Any:
         try:
@@ -107,7 +129,7 @@ def _cut_after(connection: Any, seconds: float) -> Iterator[Callable[[], None]]:
     timer = asyncio.get_running_loop().call_later(seconds, time_is_up)
     try:
         yield cut
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except _BROKEN as error:
         if late:
             raise DeadlinePassed from error
         raise
@@ -129,23 +151,16 @@ async def _abandonable(cut: Callable[[], None], work: Work[T], *args: Any) -> T:
 
 
 async def open_pool(url: str) -> Pool:
-    """Make a pool; does not connect yet.
-
-    Raises:
-        ConfigError: the URL cannot be used.
-    """
-    try:
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=0,  # no floor: a pool that needs no server to exist, and none that logs while it is away
-            max_size=POOL_SIZE,
-            max_inactive_connection_lifetime=IDLE_S,
-            timeout=CONNECT_S,
-            command_timeout=COMMAND_S,
-            server_settings=SERVER_SETTINGS,
-        )
-    except ValueError as error:  # ClientConfigurationError is one as well
-        raise ConfigError([f"DATABASE_URL: {_without_password(str(error), url)}"]) from None
+    """Make a pool; does not connect yet, nor look at the URL."""
+    pool = await asyncpg.create_pool(
+        url,
+        min_size=0,  # no floor: a pool that needs no server to exist, and none that logs while it is away
+        max_size=POOL_SIZE,
+        max_inactive_connection_lifetime=IDLE_S,
+        timeout=CONNECT_S,
+        command_timeout=COMMAND_S,
+        server_settings=SERVER_SETTINGS,
+    )
     return Pool(pool, url)
 
 
@@ -157,6 +172,7 @@ async def connect(url: str, *, command_timeout_s: float | None = None, **setting
         settings: Server settings over the usual ones; without one there is no statement_timeout.
 
     Raises:
+        ConfigError: the URL cannot be used.
         NoConnection: none could be made in time.
     """
     try:
@@ -166,9 +182,7 @@ async def connect(url: str, *, command_timeout_s: float | None = None, **setting
             command_timeout=command_timeout_s,
             server_settings={**SERVER_SETTINGS, "statement_timeout": "0", **settings},
         )
+    except ValueError:  # what it says may quote the URL, password and all
+        raise ConfigError(["DATABASE_URL: expected postgresql://user:password@host:port/database"]) from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise NoConnection from error
-
-
-def _without_password(message: str, url: str) -> str:
-    return "cannot be used as a Postgres URL" if url in message else message

@@ -21,6 +21,7 @@ import trio
 import trio_asyncio
 from attrs import define, field
 
+from controlplane.config import ConfigError
 from controlplane.core.lifecycle import Desired
 from controlplane.errors import Conflict, CorralError, NotFound, StorageUnavailable
 from controlplane.secretbox import SecretBox, SecretUnreadable
@@ -320,15 +321,16 @@ class PostgresStore:
         """Wait for the database and bring its schema up to date.
 
         Raises:
-            StorageUnavailable: it did not come within `wait_s`.
-            SchemaRefused: it cannot be used.
+            ConfigError: the URL cannot be used.
+            StorageUnavailable: the database did not come within `wait_s`.
+            SchemaRefused: it cannot be used as it is.
         """
         deadline = trio.current_time() + wait_s
         delay, told = PROBE_MIN_S, ""
         while True:
             try:
                 await self._cross(self._pool.run_apart, bring_up, seconds=MIGRATE_S)
-            except (CorralError, SchemaRefused):
+            except (ConfigError, CorralError, SchemaRefused):
                 raise
             except Exception as error:
                 failure = read(error)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.core.replay import MAX_EVENTS
-from controlplane.hub import HEARTBEAT_S, QUEUE_MAX_BYTES, QUEUE_MAX_EVENTS, Hub, Subscription
+from controlplane.hub import HEARTBEAT_S, QUEUE_MAX_BYTES, QUEUE_MAX_EVENTS, Event, Hub, Subscription
 from controlplane.wire.sse import SseParser
 
 COW = UUID(int=1)
@@ -159,6 +159,15 @@ async def test_an_event_outside_the_ring_that_nobody_hears_costs_nothing() -> No
     publish(hub, ring=False)
 
     assert (hub.statistics().topics, hub.statistics().buffered_bytes) == (0, 0)
+
+
+async def test_what_happened_is_kept_and_what_is_of_the_moment_is_not() -> None:
+    kept: list[Event] = []
+    hub = Hub(ROOMY, kept.append)
+    types = ["deployed", "status", "log", "call", "sample", "notification", "post_mortem", "tools_changed", "deleted"]
+    events = [hub.publish_nowait(type_, instance_id=COW, owner="ada", data={}, ring=False) for type_ in types]
+
+    assert kept == [events[0], events[1], events[6], events[7], events[8]]
 
 
 async def test_whether_anybody_listens_can_be_asked_first() -> None:

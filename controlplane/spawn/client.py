@@ -111,14 +111,13 @@ class Spawner:
 
     def roots(self) -> list[proctree.Root]:
         """Where every job's tree begins, for `proctree.trees`; the key is `Job.id`."""
-        live = [job for job in self._jobs.values() if job.pid]
-        users = Counter(job.spec.own_user for job in live if job.exit is None)
-        roots = []
-        for job in live:
-            uid = job.spec.own_user
-            is_alone = users[uid] <= (job.exit is None)
-            roots.append(proctree.Root(job.id, job.pid, job.start_ticks, uid if is_alone else None))
-        return roots
+        started = [job for job in self._jobs.values() if job.pid]
+        users = Counter(job.spec.own_user for job in started)
+        return [
+            proctree.Root(job.id, job.pid, job.start_ticks, uid if users[uid] == 1 else None)
+            for job in started
+            for uid in [job.spec.own_user]
+        ]
 
     # Asking
 

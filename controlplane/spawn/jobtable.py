@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -161,33 +162,38 @@ class Jobs:
         if job is None:
             self.tell(ev="gone", job=key, left=[])
         elif job.kill is None:
-            job.kill = ladder.Kill(key, job.uid if self._has_own_user(job) else None, time.monotonic())
-            if job.is_live:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(job.pid, signal.SIGKILL)  # most jobs are gone with this; then comes the rest of it
+            self._begin_kill(job)
         elif job.kill.is_late:
             self.tell(ev="gone", job=key, left=job.kill.left[:LEFT_SHOWN])
+
+    def _begin_kill(self, job: Job) -> None:
+        """As the job's user if no other job needs that user (a build beside the instance it is for)."""
+        others = [other for other in self.table.values() if other is not job and other.uid == job.uid is not None]
+        is_shared = any(other.is_live or other.kill is not None for other in others)
+        uid = None if is_shared else job.uid
+        for one in (job, *([] if is_shared else others)):  # what ended jobs of the user left goes along
+            one.kill = ladder.Kill(one.key, uid, time.monotonic())
+        if job.is_live:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(job.pid, signal.SIGKILL)  # most jobs are gone with this; then comes the rest of it
 
     def is_emptying(self, uid: int | None) -> bool:
         """Whether a process started now as that user would be killed along with its predecessors."""
         emptied = {job.kill.uid for job in self.table.values() if job.kill is not None}
         return uid is not None and uid in emptied
 
-    def _has_own_user(self, job: Job) -> bool:
-        """Whether no other live job runs as the same user (a build beside the instance it is for)."""
-        return job.uid is not None and not any(
-            other.uid == job.uid and other.is_live and other.kill is None
-            for other in self.table.values()
-            if other is not job
-        )
+    def _roots(self) -> list[proctree.Root]:
+        users = Counter(job.uid for job in self.table.values())
+        roots = []
+        for job in self.table.values():
+            # The user tells whose a process is if one job has it, or if all that have it are being killed.
+            is_telling = users[job.uid] == 1 or self.is_emptying(job.uid)
+            roots.append(proctree.Root(job.key, job.pid, job.start_ticks, job.uid if is_telling else None))
+        return roots
 
     def _look(self, now: float) -> ladder.Look:
         procs = proctree.scan()
-        roots = [
-            proctree.Root(job.key, job.pid, job.start_ticks, job.uid if self._has_own_user(job) else None)
-            for job in self.table.values()
-        ]
-        members, strays = proctree.assign(procs, os.getpid(), roots, _job_of)
+        members, strays = proctree.assign(procs, os.getpid(), self._roots(), _job_of)
         strays = [pid for pid in strays if pid != self.killer.pid]
         ripe = self.strays.update(now, procs, strays)
         # A pass costs CPU by the number of processes; half of a core is enough for looking.

@@ -23,6 +23,7 @@ from controlplane.core.jsonrpc import (
     Response,
     error_code,
     member_value,
+    own_id,
 )
 
 MODERN_VERSION = "2026-07-28"
@@ -103,16 +104,18 @@ class Handshake:
     """Folds replies into steps; `initialize` is asked for once at most."""
 
     _initialize_sent: bool = field(default=False, init=False)
+    _probe_answered: bool = field(default=False, init=False)
 
     def on_reply(self, reply: Response) -> Step:
         """Fold one reply of the server."""
         if reply.id is None:
             return Ready(ProtocolFacts(era=Era.BARE))
-        if _is(reply.id, PROBE_ID):
+        if reply.id == b"null":  # JSON-RPC: the request could not be read; a late one of these answers the probe too
+            return self._initialize()
+        number = own_id(reply.id)
+        if number == PROBE_ID:
             return self._on_probe_reply(reply)
-        if _is(reply.id, INITIALIZE_ID):
-            return _on_initialize_reply(reply)
-        return Wait()
+        return self._on_initialize_reply(reply) if number == INITIALIZE_ID else Wait()
 
     def on_probe_timeout(self) -> Step:
         """The probe stays unanswered: an old server may ignore what it does not know."""
@@ -125,6 +128,7 @@ class Handshake:
         return SendInitialize()
 
     def _on_probe_reply(self, reply: Response) -> Step:
+        self._probe_answered = True
         value = member_value(reply.member)
         if not isinstance(value, dict):
             return self._initialize()
@@ -145,40 +149,34 @@ class Handshake:
             )
         )
 
+    def _on_initialize_reply(self, reply: Response) -> Step:
+        value = member_value(reply.member)
+        if reply.is_error:
+            return self._on_initialize_error(error_code(reply.member), _dict(value))
+        if not isinstance(value, dict):
+            return Refused("the server's answer to initialize is not an object")
+        return Ready(
+            ProtocolFacts(
+                era=Era.LEGACY,
+                version=_text(value.get("protocolVersion")),
+                server_info=_dict(value.get("serverInfo")),
+                capabilities=_dict(value.get("capabilities")),
+                instructions=_text(value.get("instructions")),
+            )
+        )
 
-def _on_initialize_reply(reply: Response) -> Step:
-    value = member_value(reply.member)
-    if reply.is_error:
-        code = error_code(reply.member)
+    def _on_initialize_error(self, code: int | None, error: Mapping[str, Any]) -> Step:
         if code == METHOD_NOT_FOUND:  # speaks JSON-RPC with ids, but no handshake: calls work all the same
             return Ready(ProtocolFacts(era=Era.LEGACY))
-        if (
-            code == UNSUPPORTED_PROTOCOL_VERSION
-        ):  # a dual-era server that took the probe first; its answer is on the way
-            return Wait()
-        message = value.get("message") if isinstance(value, dict) else None
-        return Refused(f"the server refused initialize: {message or code}")
-    if not isinstance(value, dict):
-        return Refused("the server's answer to initialize is not an object")
-    return Ready(
-        ProtocolFacts(
-            era=Era.LEGACY,
-            version=_text(value.get("protocolVersion")),
-            server_info=_dict(value.get("serverInfo")),
-            capabilities=_dict(value.get("capabilities")),
-            instructions=_text(value.get("instructions")),
-        )
-    )
+        if code == UNSUPPORTED_PROTOCOL_VERSION:
+            # A dual-era server that took the probe first: its answer is on the way, unless it has come already.
+            return Refused(_no_common_version(error.get("data"))) if self._probe_answered else Wait()
+        return Refused(f"the server refused initialize: {error.get('message') or code}")
 
 
 def _no_common_version(data: Any) -> str:
     supported = ", ".join(str(v) for v in _list(_dict(data).get("supported"))) or "none named"
     return f"the server speaks no protocol version that Corral does (it offers: {supported})"
-
-
-def _is(raw_id: bytes, number: int) -> bool:
-    """Whether a raw id is ours; some servers echo it as a string."""
-    return raw_id.strip(b'"') == b"%d" % number
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -132,7 +132,6 @@ class Door:
                 await self.drained.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            self._close_listeners()
             for _, sock in self._lingering:
                 sock.close()
             if self._spare_fd >= 0:
@@ -305,7 +304,7 @@ class Door:
         """
         self.lane.draining = True
         self._accepting.cancel()
-        self._close_listeners()
+        self.close_listeners()
         self.services.hub.close()
         await self.handover.stop()
         for connection in list(self.connections):
@@ -323,7 +322,8 @@ class Door:
         while self.connections:
             await self._empty.park()
 
-    def _close_listeners(self) -> None:
+    def close_listeners(self) -> None:
+        """Accept nobody any more; idempotent."""
         for listener in self.listeners:
             if listener.fileno() >= 0:
                 trio.lowlevel.notify_closing(listener)
@@ -350,13 +350,16 @@ async def serve(
     handover = Handover.of(asgi_app)
     lifespan = handover.lifespan()
     door = Door(listeners, services, handover, hot)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(lifespan.handle_lifespan)
-        await lifespan.wait_for_startup()
-        task_status.started(door)
-        await door.run()
-        await lifespan.wait_for_shutdown()
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            task_status.started(door)
+            await door.run()
+            await lifespan.wait_for_shutdown()
+            nursery.cancel_scope.cancel()
+    finally:
+        door.close_listeners()
 
 
 async def _read_head(sock: socket.socket) -> bytes:

@@ -167,7 +167,8 @@ class HotConnection:
             failure = answer_for(error, request_id=request_id)
         if self.gone:
             return False
-        keep = await self._skip(unread) and not (plain.close or self.lane.draining)
+        skipped = await self._skip(unread)
+        keep = skipped and not (plain.close or self.lane.draining)
         if failure is None:
             await self._send(self._success_head(len(answer), request_id, keep=keep), answer)
         else:
@@ -175,7 +176,7 @@ class HotConnection:
         meters = self.lane.services.meters
         meters.hot += 1
         meters.count("execute", failure.status if failure else 200, perf_counter() - began)
-        if not keep:
+        if not skipped:
             await self._linger()
         return keep
 

@@ -60,9 +60,9 @@ BULK_BYTES = 16 * 1024
 """Larger writes let other tasks run in between; smaller ones are tried at once."""
 READ_BYTES = 64 * 1024
 LINGER_S = 2.0
-"""After the last answer the connection is half closed, and what still comes in is dropped, so that the client
-reads the answer before it sees a reset."""
-LINGER_BYTES = 1024 * 1024
+"""A connection that ends in the middle of a request is half closed, and what still comes in is dropped, so that the
+client reads the answer before it sees a reset."""
+LINGER_BYTES = 8 * 1024 * 1024
 HEAD_MAX_BYTES = 32 * 1024
 """Request line and fields; beyond it 431."""
 
@@ -230,7 +230,9 @@ class HypercornConnection:
 
     async def _on_event(self, event: Event) -> None:
         if isinstance(event, RawData):
-            if not await self._write(event.data):
+            if self._closing:
+                await trio.lowlevel.checkpoint()  # an application that writes on for ever can be cancelled here
+            elif not await self._write(event.data):
                 self._begin_closing()
                 await self._protocol.handle(Closed())
         elif isinstance(event, Closed):
@@ -265,11 +267,15 @@ class HypercornConnection:
                         raise trio.BrokenResourceError
 
     def _begin_closing(self) -> None:
-        """No more is sent; the reader goes on for a moment, to drop what is still coming."""
-        if not self._closing:
-            self._closing = True
-            self.deadline = trio.current_time() + LINGER_S
+        """No more is sent. When the request was not read to its end, the reader goes on for a moment to drop the rest."""
+        if self._closing:
+            return
+        self._closing = True
+        self.deadline = trio.current_time() + LINGER_S  # also for an application that does not hear of it
+        if self._protocol.connection.their_state in {h11.SEND_BODY, h11.ERROR}:
             self.stream.half_close()
+        else:
+            self.stream.abort()
 
     async def _read(self) -> None:
         while True:

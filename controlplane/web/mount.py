@@ -22,7 +22,7 @@ from controlplane.web.problems import answer_for, unexpected
 from controlplane.web.request import Head, request_id_of
 
 if TYPE_CHECKING:
-    from controlplane.web.meters import Route
+    from controlplane.web.meters import Meters, Route
     from controlplane.web.problems import Headers
     from controlplane.web.services import Services
 
@@ -55,15 +55,14 @@ class Front:
             return
         head = Head.of_scope(scope)
         scope[REQUEST_ID_KEY] = request_id_of(head)
-        outgoing = _Outgoing(send, self._headers(head, scope[REQUEST_ID_KEY]))
-        began = perf_counter()
+        found = match(scope["path"])
+        outgoing = _Outgoing(
+            send, self._headers(head, scope[REQUEST_ID_KEY]), self.services.meters, found[0] if found else "api"
+        )
         try:
             await self.app(scope, receive, outgoing.send)
         finally:
-            found = match(scope["path"])
-            route: Route = found[0] if found else "api"
-            if outgoing.status:
-                self.services.meters.count(route, outgoing.status, perf_counter() - began)
+            outgoing.count()
 
     def _headers(self, head: Head, request_id: str) -> Headers:
         return ((b"x-request-id", request_id.encode()), *STEADY, *self.services.guards.cors(head))
@@ -71,19 +70,31 @@ class Front:
 
 @define(eq=False)
 class _Outgoing:
-    """Adds headers that the handler did not set itself."""
+    """Adds headers that the handler did not set itself, and counts the answer once."""
 
     _send: Send
     _headers: Headers
-    status: int = field(default=0, init=False)
+    _meters: Meters
+    _route: Route
+    _began: float = field(factory=perf_counter, init=False)
+    _status: int = field(default=0, init=False)
+    _counted: bool = field(default=False, init=False)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self._status = message["status"]
             own = {name.lower() for name, _ in message["headers"]}
             extra = [(name, value) for name, value in self._headers if name not in own or name == b"vary"]
             message = {**message, "headers": [*message["headers"], *extra]}
+        elif not message.get("more_body", False):
+            self.count()  # before the client can have the whole answer
         await self._send(message)
+
+    def count(self) -> None:
+        """Note the answer; what was never begun (the client left) is none."""
+        if self._status and not self._counted:
+            self._counted = True
+            self._meters.count(self._route, self._status, perf_counter() - self._began)
 
 
 @define(eq=False)

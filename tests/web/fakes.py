@@ -187,7 +187,7 @@ def memory(services: Services) -> FakeRunner:
 
 
 async def plain_app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Stands behind our own routes: `/health` answers, `/echo` reads the body, `/ignore` does not, `/bug` raises."""
+    """Stands behind our own routes: `/health` answers, `/echo` and `/deploy` read the body, `/ignore` does not, `/bug` raises."""
     if scope["type"] == "lifespan":
         while True:
             event = await receive()
@@ -197,7 +197,7 @@ async def plain_app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["path"] == "/bug":
         raise RuntimeError("secret /internal/path of ours")
     body = b"fine"
-    if scope["path"] == "/echo":
+    if scope["path"] in {"/echo", "/deploy"}:
         size = 0
         while True:
             message = await receive()

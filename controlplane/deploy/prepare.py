@@ -126,6 +126,7 @@ class HostPrepare:
             "npm_config_audit": "false",
             "UV_CACHE_DIR": f"{home}/.cache/uv",
             "UV_NO_PROGRESS": "1",
+            "UV_SYSTEM_CERTS": "1",  # the host's own trust, as pip and npm take it
         }
 
 

@@ -89,7 +89,10 @@ async def test_a_flood_is_written_in_few_transactions(store: PostgresStore) -> N
     assert store.statistics().calls - before <= 13
 
 
-async def test_a_flush_makes_what_came_before_it_readable_at_once(store: PostgresStore) -> None:
+async def test_a_flush_makes_what_came_before_it_readable_at_once(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlplane.store.journal.FLUSH_S", 3_600.0)  # by itself it would not write in this test
     one = uuid4()
     async with running(Journal(store)) as journal:
         for number in range(20):

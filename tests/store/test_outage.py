@@ -126,7 +126,9 @@ async def test_a_frozen_postgres_answers_nobody_late_and_everybody_at_once_later
             nursery.start_soon(call, number)
     assert len(times) == 100
     assert max(times) < BOUND_S
-    await until_away(own_store)
+    with trio.fail_after(RECOVERS_S):
+        while own_store.statistics().available:  # found out in the background: nobody calls
+            await trio.sleep(0.02)
     assert await timed(own_store.users) < AT_ONCE_S
     assert await timed(lambda: own_store.write(Batch(logs=(line(uuid4()),)))) < AT_ONCE_S
 

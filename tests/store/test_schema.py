@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from datetime import UTC, datetime
@@ -233,6 +234,31 @@ async def test_control_planes_that_start_at_once_apply_the_schema_once(database_
             for number in range(4):
                 nursery.start_soon(start, number)
     assert max(len(known) for known in users) == 4
+
+
+async def test_the_schema_is_applied_under_a_lock(database_url: str, postgres_server: Postgres) -> None:
+    database = database_url.split("/")[3].split("?")[0]
+
+    async def hold(connection: Any, held: trio.Event, release: trio.Event) -> None:
+        await connection.execute("SELECT pg_advisory_lock($1)", migrate.SCHEMA_LOCK)
+        held.set()
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+
+    def waiting() -> bool:
+        return postgres_server.sql(database, "SELECT count(*) FROM pg_locks WHERE NOT granted").strip() == "1"
+
+    held, release = trio.Event(), trio.Event()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(on_connection, database_url, hold, held, release)
+            await held.wait()
+            nursery.start_soon(on_connection, database_url, bring_up)
+            while not waiting():
+                await trio.sleep(0.01)
+            assert postgres_server.sql(database, "SELECT to_regclass('mcp_schema')").strip() == ""
+            release.set()
+    assert postgres_server.sql(database, "SELECT max(version) FROM mcp_schema").strip() == str(load_schema().version)
 
 
 @pytest.mark.parametrize(

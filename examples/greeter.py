@@ -1,7 +1,7 @@
 """A whole MCP server in one file, without any dependency: one tool, progress, and a log line.
 
-    ./corral deploy -f examples/greeter.json
-    ./corral call greeter tools/call '{"name": "greet", "arguments": {"name": "Ada"}}'
+./corral deploy -f examples/greeter.json
+./corral call greeter tools/call '{"name": "greet", "arguments": {"name": "Ada"}}'
 """
 
 import json

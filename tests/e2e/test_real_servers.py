@@ -11,8 +11,6 @@ import pytest
 from tests.e2e.plane import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.e2e.plane import Plane
 
 pytestmark = pytest.mark.network
@@ -45,7 +43,6 @@ class TestNpm:
         long_running = next(name for name in names if "long" in name.lower() and "running" in name.lower())
         call = {"name": long_running, "arguments": {"duration": 1, "steps": 3}}
 
-        messages = []
         with (
             plane.client() as client,
             client.stream(
@@ -55,10 +52,9 @@ class TestNpm:
                 headers={"Accept": "text/event-stream"},
             ) as answer,
         ):
-            for line in answer.iter_lines():
-                if line.startswith("data:"):
-                    messages.append(json.loads(line.removeprefix("data:")))
+            lines = [line for line in answer.iter_lines() if line.startswith("data:")]
 
+        messages = [json.loads(line.removeprefix("data:")) for line in lines]
         progress = [m["params"]["progress"] for m in messages if m.get("method") == "notifications/progress"]
         assert progress == [1, 2, 3]
         assert "result" in messages[-1]
@@ -86,7 +82,7 @@ class TestPyPI:
         assert "Europe/Berlin" in text_of(answer)
 
     @pytest.fixture
-    def repository(self, plane: Plane) -> Iterator[str]:
+    def repository(self, plane: Plane) -> str:
         """A repository that the instance's own user can read."""
         folder = plane.folder / "repository"
         folder.mkdir(mode=0o755)
@@ -94,7 +90,7 @@ class TestPyPI:
         subprocess.run(["git", "init", "-q", folder], check=True)
         subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "first light"], cwd=folder, check=True)
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
-        yield str(folder)
+        return str(folder)
 
     @pytest.mark.needs("git")
     def test_git_reads_a_log(self, plane: Plane, repository: str) -> None:

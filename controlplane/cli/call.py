@@ -131,7 +131,7 @@ def _problem(name: str, error: Mapping[str, Any]) -> Problem:
     )
 
 
-TOOL_COLUMNS = (Column("TOOL", style="bold"), Column("ARGUMENTS", stretch=True), Column("DESCRIPTION", stretch=True))
+TOOL_COLUMNS = (Column("TOOL", style="bold"), Column("ARGUMENTS", wraps=True), Column("DESCRIPTION", wraps=True))
 
 
 @click.command(short_help="List an instance's tools and their arguments.")

@@ -11,7 +11,7 @@ from controlplane.cli.exits import program
 INSTALL = """\b
 Now, in bash:  source <({corral} completion bash)
 For good:
-  bash:  {corral} completion bash > ~/.local/share/bash-completion/completions/corral
+  bash:  {corral} completion bash >> ~/.bash_completion
   zsh:   {corral} completion zsh > "${{fpath[1]}}/_corral"
   fish:  {corral} completion fish > ~/.config/fish/completions/corral.fish
 

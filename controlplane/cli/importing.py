@@ -30,7 +30,7 @@ LONGEST_PAUSE_S = 60.0
 """The server counts deploys by the minute: a minute later there is room for at least one."""
 POINTLESS = (Exit.NO_CONNECTION, Exit.NOT_ALLOWED)
 """Failures that the next server would meet as well."""
-COLUMNS = (Column("NAME", style="bold"), Column("COMMAND", stretch=True), Column("VARIABLES", stretch=True))
+COLUMNS = (Column("NAME", style="bold"), Column("COMMAND", wraps=True), Column("VARIABLES", wraps=True))
 
 EPILOG = examples(
     "{corral} import mcp.json",

@@ -26,17 +26,17 @@ PAGE = 500
 STATUSES = ("pending", "building", "starting", "running", "restarting", "stopping", "stopped", "failed")
 
 COLUMNS = (
-    Column("NAME", style="bold"),
+    Column("NAME", gives=True, style="bold"),
     Column("STATUS"),
-    Column("LANG"),
-    Column("UP", right=True),
+    Column("LANG", spare=4),
+    Column("UP", right=True, spare=1),
     Column("CPU", right=True),
     Column("MEM", right=True),
-    Column("CALLS", right=True),
+    Column("CALLS", right=True, spare=2),
     Column("ERR", right=True),
-    Column("P95", right=True),
+    Column("P95", right=True, spare=3),
 )
-OWNER = Column("OWNER")
+OWNER = Column("OWNER", gives=True)
 
 
 def all_pages(session: Session, path: str, noun: str, **query: str | float | None) -> Answer:
@@ -53,7 +53,12 @@ def all_pages(session: Session, path: str, noun: str, **query: str | float | Non
 
 
 @click.command(short_help="List instances, with what they use and how they answer.")
-@click.option("--status", type=click.Choice(STATUSES), help="Only those in this state.")
+@click.option(
+    "--status",
+    type=click.Choice(STATUSES),
+    metavar="STATUS",
+    help="Only those in this state: running, failed, stopped …",
+)
 @click.option("--name", help="Only the one of this name.")
 @click.option("--language", help="Only those in this language.")
 @click.option("-l", "--label", metavar="KEY=VALUE", help="Only those with this label.")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
+from rich.cells import cell_len
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.table import Table
@@ -32,6 +33,11 @@ _UNSAFE = re.compile(
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """Of these, the ones that may stand raw in a JSON document: escaped there, they mean the same."""
 _COLOUR_SEQUENCE = re.compile("\x1b\\[[0-9;:]{0,64}m")
+
+GAP = 2
+"""Blanks between two columns."""
+LEAST_WIDTH = 20
+"""What a column that can be cut or wrapped keeps, before others are left out."""
 
 STATUS_STYLE = {
     "running": ("●", "green"),
@@ -67,11 +73,22 @@ def clean_json(body: bytes) -> str:
 
 @frozen
 class Column:
-    """A column of a table; `stretch` takes what is left of the width and is cut there on a terminal."""
+    """A column of a table.
+
+    Args:
+        title: Its heading.
+        right: Numbers stand at the right.
+        wraps: Takes the width that is left, and wraps in it.
+        gives: Is cut short, with an ellipsis, before any other column suffers.
+        spare: Left out of a narrow terminal; the highest goes first, 0 never.
+        style: Of its cells.
+    """
 
     title: str
     right: bool = False
-    stretch: bool = False
+    wraps: bool = False
+    gives: bool = False
+    spare: int = 0
     style: str = ""
 
 
@@ -122,7 +139,7 @@ class Screen:
         """Print a table: fitted to a terminal, or whole and in plain columns on a pipe."""
         cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
         if self.is_terminal:
-            self.out.print(_fitted(columns, cells))
+            self.out.print(_fitted(columns, cells, self.out.width))
             return
         for text in _plain([[column.title for column in columns], *([cell.plain for cell in row] for row in cells)]):
             self.raw(text)
@@ -154,18 +171,37 @@ def _line(parts: Iterable[str | tuple[str, str] | Text]) -> Text:
     return line
 
 
-def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=False)
-    for column in columns:
+def _kept(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> list[int]:
+    """Return the columns that fit a terminal, by their places: the most dispensable are left out first."""
+
+    def needed(at: int) -> int:
+        column = columns[at]
+        natural = max([cell_len(column.title), *(row[at].cell_len for row in rows)])
+        return min(natural, LEAST_WIDTH) if column.gives or column.wraps else natural
+
+    kept = list(range(len(columns)))
+    for at in sorted((at for at in kept if columns[at].spare), key=lambda at: -columns[at].spare):
+        if sum(needed(place) + GAP for place in kept) - GAP > width:
+            kept.remove(at)
+    return kept
+
+
+def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", expand=False)
+    kept = _kept(columns, rows, width)
+    for column in (columns[at] for at in kept):
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
             style=column.style,
-            no_wrap=not column.stretch,
-            overflow="fold" if column.stretch else "ellipsis",
+            no_wrap=not (column.wraps or column.gives),
+            overflow="fold" if column.wraps else "ellipsis",
         )
     for row in rows:
-        table.add_row(*row)
+        for at in kept:
+            if columns[at].gives:
+                row[at].no_wrap, row[at].overflow = True, "ellipsis"
+        table.add_row(*(row[at] for at in kept))
     return table
 
 

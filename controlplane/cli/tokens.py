@@ -15,10 +15,10 @@ from controlplane.cli.units import local_date, parse_duration
 
 ROLES = ("viewer", "caller", "deployer", "admin")
 COLUMNS = (
-    Column("NAME", style="bold"),
+    Column("NAME", gives=True, style="bold"),
     Column("ROLE"),
-    Column("OWNER"),
-    Column("LAST USED"),
+    Column("OWNER", spare=2),
+    Column("LAST USED", spare=1),
     Column("EXPIRES"),
     Column("ID", style="dim"),
 )

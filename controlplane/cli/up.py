@@ -19,14 +19,17 @@ FLAGS = {
 """Each flag's variable; every other setting is a variable only (`.env.example` lists them)."""
 
 EPILOG = """\b
-Every setting is an environment variable too, and .env is read: see .env.example.
+Every setting is an environment variable too, and .env in this folder is read;
+.env.example lists them all.
 Exit codes: 0 stopped, 70 internal error, 78 wrong configuration.
 """
 
 
 @click.command(short_help="Start the control plane and all that it needs; Ctrl-C stops it.", epilog=EPILOG)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: any free one.  [default: 8000]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port to listen on; 0: any free one.  [default: 8000]"
+)
 @click.option("--home", type=click.Path(file_okay=False), help="Folder of all data.")
 @click.option("--database-url", metavar="URL", help="Postgres to use; without: an embedded one is started.")
 @click.option("--redis-url", metavar="URL", help="Redis to use; without: an embedded Valkey is started.")

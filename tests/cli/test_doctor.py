@@ -1,0 +1,156 @@
+"""`corral doctor`: what it finds, and what it says to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from controlplane.cli import hostchecks
+from controlplane.cli.hostchecks import BAD, GOOD, POOR
+from tests.cli.fake_api import document, problem
+
+HEALTH = {
+    "status": "healthy",
+    "services": {"redis": "connected", "mcp_manager": "healthy", "postgres": "connected"},
+    "active_instances": 2,
+    "version": "0.1.0",
+    "uptime_s": 61.0,
+}
+STATS = {"orphans": 0, "dropped": {"logs": 0}, "instances": {"total": 2, "by_status": {"running": 2}}}
+
+
+@pytest.fixture
+def checks(api, corral):
+    """Run the doctor and return its findings by name, with its exit code."""
+
+    def run():
+        result = corral("doctor", "--json")
+        return result.code, {check["name"]: check for check in result.json["checks"]}
+
+    return run
+
+
+def test_a_healthy_control_plane_has_nothing_to_mend(api, checks):
+    api.on("GET /health", document(HEALTH))
+    api.on("GET /stats", document(STATS))
+    code, found = checks()
+    assert code == 0
+    for name in ("running", "Postgres", "Redis", "supervisor", "orphans"):
+        assert (found[name]["verdict"], found[name]["fix"]) == (GOOD, "")
+    assert "version 0.1.0, up 1m1s" in found["running"]["found"]
+
+
+def test_a_host_without_a_control_plane_is_no_fault(api, checks, monkeypatch):
+    monkeypatch.setenv("CORRAL_URL", "http://127.0.0.1:1")
+    code, found = checks()
+    assert code == 0
+    assert (found["running"]["verdict"], found["running"]["fix"]) == (POOR, "corral up")
+    assert "Postgres" in found
+    assert "Redis" in found
+
+
+def test_orphans_are_a_fault_and_dropped_rows_a_warning(api, checks):
+    api.on("GET /health", document(HEALTH))
+    by_status = {"running": 1, "failed": 2}
+    api.on(
+        "GET /stats",
+        document({"orphans": 3, "dropped": {"logs": 12, "samples": 0}, "instances": {"by_status": by_status}}),
+    )
+    code, found = checks()
+    assert code == 1
+    assert (found["orphans"]["verdict"], found["orphans"]["found"]) == (BAD, "3")
+    assert (found["dropped rows"]["verdict"], found["dropped rows"]["found"]) == (POOR, "12 logs")
+    assert found["instances"]["fix"] == "corral ls --status failed"
+
+
+def test_a_database_that_is_away_is_named_also_when_health_answers_503(api, checks):
+    down = {**HEALTH, "status": "unhealthy", "services": {"redis": "disconnected", "postgres": "disconnected"}}
+    api.on("GET /health", document(down, 503))
+    code, found = checks()
+    assert code == 1
+    assert found["running"]["verdict"] == BAD
+    assert found["Postgres"]["verdict"] == BAD
+    assert "DATABASE_URL" in found["Postgres"]["fix"]
+    assert found["Redis"]["verdict"] == POOR
+
+
+def test_a_refused_token_is_a_fault(api, checks):
+    api.on("GET /health", document(HEALTH))
+    api.on("GET /stats", problem(403, "forbidden"))
+    code, found = checks()
+    assert code == 1
+    assert "title of forbidden" in found["answer"]["found"]
+
+
+def test_the_list_for_people_has_a_sign_and_a_way_to_mend(api, corral):
+    api.on("GET /health", document(HEALTH))
+    api.on("GET /stats", document({**STATS, "orphans": 1}))
+    out = corral("doctor").out
+    assert "✓ Postgres        connected" in out
+    assert "✗ orphans         1" in out
+    assert "→ This is a bug of Corral's" in out
+
+
+def test_credentials_that_others_can_read_are_a_fault(tmp_path):
+    path = tmp_path / "credentials"
+    path.touch(0o600)
+    assert hostchecks.credentials({"CORRAL_HOME": str(tmp_path)})[0].verdict == GOOD
+    path.chmod(0o640)
+    finding = hostchecks.credentials({"CORRAL_HOME": str(tmp_path)})[0]
+    assert (finding.verdict, finding.fix) == (BAD, f"chmod 600 {path}")
+    assert hostchecks.credentials({"CORRAL_HOME": str(tmp_path / "none")}) == []
+
+
+def test_a_named_database_is_tried_and_its_password_never_shown():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        there, _ = hostchecks.services({"DATABASE_URL": f"postgresql://u:s3cret@127.0.0.1:{port}/d"})
+    assert (there.verdict, there.found) == (GOOD, f"127.0.0.1:{port} from DATABASE_URL takes connections")
+    gone, _ = hostchecks.services({"DATABASE_URL": f"postgresql://u:s3cret@127.0.0.1:{port}/d"})
+    assert gone.verdict == BAD
+    assert "s3cret" not in repr(gone)
+    assert hostchecks.services({"REDIS_URL": "redis://["})[1].verdict == BAD
+    assert hostchecks.services({"REDIS_URL": "unix:///run/redis.sock"})[1].verdict == GOOD
+
+
+def test_a_process_that_an_earlier_life_left_is_found():
+    environment = {**os.environ, "CORRAL_OWNER": "test"}
+    with subprocess.Popen([sys.executable, "-c", "input()"], env=environment, stdin=subprocess.PIPE) as left:
+        finding = hostchecks.leftovers()
+        assert finding.verdict == POOR
+        assert finding.found.split()[0].isdigit()
+        left.kill()
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict", "words"),
+    [("v20.1.0", GOOD, "v20.1.0"), ("v16.20.0", POOR, "18 or newer"), ("", POOR, "up` installs one")],
+)
+def test_node_is_judged_by_its_version(monkeypatch, tmp_path, version, verdict, words):
+    if version:
+        for name in ("node", "npx"):
+            (tmp_path / name).write_text(f"#!/bin/sh\necho {version}\n")
+            (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(hostchecks.importlib.util, "find_spec", lambda _name: None)
+    finding = hostchecks.node()[0]
+    assert finding.verdict == verdict
+    assert words in finding.found + finding.fix
+
+
+def test_every_check_of_this_host_ends_with_a_verdict(tmp_path):
+    findings = hostchecks.all_of_host({"CORRAL_HOME": str(tmp_path / "not" / "yet")})
+    assert {finding.verdict for finding in findings} <= {GOOD, POOR, BAD}
+    assert [finding.name for finding in findings if finding.name != "npx"] == [
+        "Python",
+        "Node",
+        "uv",
+        "disk",
+        "memory",
+        "user namespaces",
+        "open files",
+    ]

@@ -7,18 +7,39 @@ exactly. Pure: bytes in, values out.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 import msgspec
 from attrs import frozen
 
+from controlplane.core import rawjson
+from controlplane.core.rawjson import UNDECODABLE, decode_or_none, encode, encode_text, one_line
+
+__all__ = [
+    "METHOD_NOT_FOUND",
+    "UNSUPPORTED_PROTOCOL_VERSION",
+    "Garbled",
+    "Message",
+    "Notification",
+    "Request",
+    "Response",
+    "decode_or_none",
+    "encode",
+    "error_code",
+    "error_line",
+    "member_value",
+    "notification_line",
+    "one_line",
+    "own_id",
+    "parse",
+    "request_line",
+    "result_line",
+]
+
 METHOD_NOT_FOUND = -32601
 UNSUPPORTED_PROTOCOL_VERSION = -32022
 """2026-07-28: the server does not speak the version asked for."""
-SECOND_LOOK_MAX_BYTES = 256 * 1024
-"""Longer lines that do not parse are not looked at again: this many bytes cost up to 40 ms, whenever a child likes."""
 _BOM = b"\xef\xbb\xbf"
 _NULL = b"null"
 _ID_MAX_DIGITS = 18
@@ -40,17 +61,7 @@ class _Bare(msgspec.Struct, forbid_unknown_fields=True):
 
 _decode = msgspec.json.Decoder(_Envelope).decode
 _decode_bare = msgspec.json.Decoder(_Bare).decode
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_encode = msgspec.json.Encoder().encode
-decode_json = msgspec.json.Decoder().decode
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_HALF_PAIR = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
-_PAIR = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
-_MARK = b"\xff"
-"""Stands for `\\u` of half a surrogate pair: no UTF-8 text holds this byte, and the decoder lets it pass in raw values."""
 _VERSION = rb'"jsonrpc" ?: ?"2\.0" ?'
 _ID = rb'"id" ?: ?(\d+|"\d+") ?'
 _ID_FIRST = re.compile(rb"\{ ?(?:" + _VERSION + rb", ?)?" + _ID + rb', ?"(?:result|error)"')
@@ -107,7 +118,7 @@ def parse(line: bytes) -> Message | None:
         message = _message(_decode(line), line)
     except UNDECODABLE:
         return _second_look(line)
-    if line.isascii() or _is_utf8(line):
+    if rawjson.is_utf8(line):
         return message
     return Garbled(message.id) if isinstance(message, Response) and message.id is not None else None
 
@@ -143,27 +154,29 @@ def _is_bare(line: bytes) -> bool:
     return True
 
 
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _second_look(line: bytes) -> Message | None:
     """What the decoder refuses is noise, but for two things that servers do write.
 
     Half a surrogate pair is valid JSON; an answer with NaN in it is not, but names the call that it ends.
     """
-    if len(line) <= SECOND_LOOK_MAX_BYTES and _is_utf8(line):
-        masked = _HALF_PAIR.sub(lambda found: _MARK + found[1] if found[1] else found[0], line)
-        if masked != line:
-            try:
-                return _unmasked(_message(_decode(masked), masked))
-            except UNDECODABLE:
-                pass
+    masked = rawjson.mask(line)
+    if masked is not None:
+        try:
+            return _unmasked(_message(_decode(masked), masked))
+        except UNDECODABLE:
+            pass
     return _garbled(line)
+
+
+def _unmasked(message: Message | None) -> Message | None:
+    match message:
+        case Response(raw_id, member, is_error):
+            return Response(None if raw_id is None else rawjson.unmask(raw_id), rawjson.unmask(member), is_error)
+        case Request(raw_id, method, params):
+            return Request(rawjson.unmask(raw_id), method, None if params is None else rawjson.unmask(params))
+        case Notification(method, bytes(params)):
+            return Notification(method, rawjson.unmask(params))
+    return message
 
 
 def _garbled(line: bytes) -> Garbled | None:
@@ -172,17 +185,6 @@ def _garbled(line: bytes) -> Garbled | None:
     if found is None and _OUTCOME_FIRST.match(line):
         found = _ID_LAST.search(line[-_EDGE_BYTES:])
     return None if found is None else Garbled(found[1])
-
-
-def _unmasked(message: Message | None) -> Message | None:
-    match message:
-        case Response(raw_id, member, is_error):
-            return Response(raw_id, member.replace(_MARK, b"\\u"), is_error)
-        case Request(raw_id, method, bytes(params)):
-            return Request(raw_id, method, params.replace(_MARK, b"\\u"))
-        case Notification(method, bytes(params)):
-            return Notification(method, params.replace(_MARK, b"\\u"))
-    return message
 
 
 def own_id(raw_id: bytes) -> int:
@@ -196,17 +198,10 @@ def own_id(raw_id: bytes) -> int:
     return -1
 
 
-def one_line(raw: bytes) -> bytes:
-    """Make raw JSON fit one line; a line break in valid JSON is only ever white space between tokens."""
-    if b"\n" in raw or b"\r" in raw:
-        return raw.replace(b"\n", b" ").replace(b"\r", b" ")
-    return raw
-
-
 def request_line(wire_id: int, method: str, params: bytes | None) -> bytes:
     """Encode a request of ours, newline included."""
     tail = b"" if params is None else b',"params":' + one_line(params)
-    return b'{"jsonrpc":"2.0","id":%d,"method":%b%b}\n' % (wire_id, _text(method), tail)
+    return b'{"jsonrpc":"2.0","id":%d,"method":%b%b}\n' % (wire_id, encode_text(method), tail)
 
 
 def notification_line(method: str, params: Any = None) -> bytes:
@@ -214,60 +209,18 @@ def notification_line(method: str, params: Any = None) -> bytes:
     message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
     if params is not None:
         message["params"] = params
-    return _encode(message) + b"\n"
+    return encode(message) + b"\n"
 
 
 def result_line(raw_id: bytes, result: Any) -> bytes:
     """Encode our answer to a request of the other side."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}\n' % (one_line(raw_id), _encode(result))
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}\n' % (one_line(raw_id), encode(result))
 
 
 def error_line(raw_id: bytes, code: int, message: str) -> bytes:
     """Encode our refusal of a request of the other side."""
     line = b'{"jsonrpc":"2.0","id":%b,"error":{"code":%d,"message":%b}}\n'
-    return line % (one_line(raw_id), code, _text(message))
-
-
-def _text(value: str) -> bytes:
-    try:
-        return _encode(value)
-    except UnicodeEncodeError:  # half a surrogate pair
-        return json.dumps(value).encode()
-
-
-def encode(value: Any) -> bytes:
-    """Compact JSON."""
-    return _encode(value)
-
-
-def decode_or_none(raw: bytes | None) -> Any:
-    """Decode what another side wrote, for our own use; half a surrogate pair becomes U+FFFD.
-
-    None when it cannot be decoded (no JSON, bad UTF-8, numbers or nesting without end).
-    """
-    if raw is None:
-        return None
-    try:
-        return decode_json(raw)
-    except UNDECODABLE:
-        return _decode_mended(raw)
-
-
-def _decode_mended(raw: bytes) -> Any:
-    if len(raw) > SECOND_LOOK_MAX_BYTES:
-        return None
-    try:
-        return decode_json(_PAIR.sub(lambda found: b"\\ufffd" if found[1] else found[0], raw))
-    except UNDECODABLE:
-        return None
-
-
-def members(raw: bytes) -> dict[str, msgspec.Raw] | None:
-    """An object's members, their values raw, so that they can be encoded again as they were; None for anything else."""
-    try:
-        return _decode_members(raw)
-    except UNDECODABLE:
-        return None
+    return line % (one_line(raw_id), code, encode_text(message))
 
 
 def member_value(member: bytes) -> Any:

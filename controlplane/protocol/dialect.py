@@ -2,18 +2,22 @@
 
 Legacy servers get the caller's parameters as they are. Modern servers need the
 envelope's `_meta` in every request. Bare servers get no `_meta`, and their
-answers are mended into what MCP promises.
+answers are mended into what MCP promises. Only the members in question are
+touched: every other value stays the bytes that its author wrote.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from controlplane.core.jsonrpc import decode_json, encode, member_value
+import msgspec
+
+from controlplane.core.rawjson import decode_or_none, encode, items, members
 from controlplane.protocol.handshake import Era, ProtocolFacts, modern_meta
 
 INTERNAL_ERROR = -32603
+MESSAGE_MAX_CHARS = 2_000
+"""Of an error that a bare server gives as something else than a message."""
 
 
 def outgoing_params(era: Era, params: bytes | None, version: str) -> bytes | None:
@@ -31,16 +35,22 @@ def outgoing_params(era: Era, params: bytes | None, version: str) -> bytes | Non
     return _with_meta(params, modern_meta(version))
 
 
-def with_progress_token(params: bytes | None, token: str) -> tuple[bytes, Any]:
-    """Put Corral's own progress token in; returns the parameters and the caller's token, None if it had none."""
-    value = decode_json(params) if params else {}
-    if not isinstance(value, dict):
-        return params or b"{}", None
-    meta = value.get("_meta")
-    meta = dict(meta) if isinstance(meta, dict) else {}
+def with_progress_token(params: bytes | None, token: str) -> tuple[bytes | None, bytes | None]:
+    """Put Corral's own progress token in; returns the parameters and the caller's raw token, None if it had none."""
+    found = {} if params is None else members(params)
+    if found is None:
+        return params, None
+    meta = _object(found.get("_meta"))
     theirs = meta.get("progressToken")
-    meta["progressToken"] = token
-    return encode(value | {"_meta": meta}), theirs
+    return encode(found | {"_meta": meta | {"progressToken": token}}), None if theirs is None else bytes(theirs)
+
+
+def with_callers_token(params: bytes | None, theirs: bytes | None) -> bytes | None:
+    """Put the caller's own progress token back into a progress notification's parameters."""
+    found = None if params is None or theirs is None else members(params)
+    if found is None or theirs is None:
+        return params
+    return encode(found | {"progressToken": msgspec.Raw(theirs)})
 
 
 def synthesized(facts: ProtocolFacts, method: str) -> bytes | None:
@@ -65,54 +75,73 @@ def synthesized(facts: ProtocolFacts, method: str) -> bytes | None:
 
 def mended(method: str, member: bytes) -> bytes:
     """Turn a bare server's answer into one that MCP clients accept."""
-    name, _, _ = member.partition(b":")
-    value = member_value(member)
+    name, _, raw = member.partition(b":")
     if name == b'"error"':
-        return b'"error":' + encode(_mended_error(value))
-    if method == "tools/call" and not (isinstance(value, dict) and "content" in value):
-        value = {"content": [{"type": "text", "text": encode(value).decode()}]}
-    elif method == "tools/list" and isinstance(value, dict):
-        value = value | {"tools": [_mended_tool(tool) for tool in value.get("tools") or []]}
-    elif not isinstance(value, dict):
-        value = {"value": value}
-    return b'"result":' + encode(value)
+        return b'"error":' + encode(_mended_error(raw))
+    found = members(raw)
+    if method == "tools/call":
+        return member if found is not None and "content" in found else b'"result":' + encode(_as_content(raw))
+    if found is None:  # no object, or one that cannot be read and is best left as it is
+        return member if raw.startswith(b"{") else b'"result":{"value":' + raw + b"}"
+    if method == "tools/list":
+        tools = items(bytes(found.get("tools", b""))) or []
+        return b'"result":' + encode(found | {"tools": [_mended_tool(tool) for tool in tools]})
+    return member
 
 
-def _mended_error(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {"code": INTERNAL_ERROR, "message": str(value)}
-    code = value.get("code")
+def _as_content(raw: bytes) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": raw.decode("utf-8", "replace")}]}
+
+
+def _mended_error(raw: bytes) -> dict[str, Any]:
+    found = members(raw)
+    if found is None:
+        return {"code": INTERNAL_ERROR, "message": _words(raw)}
+    code = decode_or_none(bytes(found.get("code", b"null")))
     error: dict[str, Any] = {
         "code": code if isinstance(code, int) and not isinstance(code, bool) else INTERNAL_ERROR,
-        "message": str(value.get("message", "error")),
+        "message": _words(bytes(found.get("message", b"null"))),
     }
-    return error | ({"data": value["data"]} if "data" in value else {})
+    return error | ({"data": found["data"]} if "data" in found else {})
 
 
-def _mended_tool(tool: Any) -> Any:
-    if isinstance(tool, dict) and not isinstance(tool.get("inputSchema"), dict):
-        return tool | {"inputSchema": {"type": "object"}}
-    return tool
+def _words(raw: bytes) -> str:
+    """A message as text, whatever it is."""
+    if raw == b"null":
+        return "error"
+    value = decode_or_none(raw)
+    return (
+        value if isinstance(value, str) else raw[: MESSAGE_MAX_CHARS * 4].decode("utf-8", "replace")[:MESSAGE_MAX_CHARS]
+    )
+
+
+def _mended_tool(tool: bytes) -> Any:
+    found = members(tool)
+    if found is None or bytes(found.get("inputSchema", b"")).startswith(b"{"):
+        return msgspec.Raw(tool)
+    return found | {"inputSchema": {"type": "object"}}
 
 
 def _without_meta(params: bytes | None) -> bytes | None:
-    if params is None or b'"_meta"' not in params:
+    if params is None or (b"_meta" not in params and b"\\u" not in params):
         return params
-    value = decode_json(params)
-    if not isinstance(value, dict):
+    found = members(params)
+    if found is None or "_meta" not in found:
         return params
-    value.pop("_meta", None)
-    return encode(value)
+    del found["_meta"]
+    return encode(found)
 
 
-def _with_meta(params: bytes | None, meta: Mapping[str, Any]) -> bytes:
-    raw = (params or b"{}").strip()
-    if b'"_meta"' not in raw and raw.startswith(b"{"):
-        # Splice instead of decoding: the caller's bytes pass through exactly.
-        rest = raw[1:].lstrip()
-        return b'{"_meta":' + encode(meta) + (b"" if rest.startswith(b"}") else b",") + rest
-    value = decode_json(raw)
-    if not isinstance(value, dict):
+def _with_meta(params: bytes | None, meta: dict[str, Any]) -> bytes:
+    raw = b"{}" if params is None or params == b"null" else params.lstrip()
+    if not raw.startswith(b"{"):
         return raw
-    theirs = value.get("_meta")
-    return encode(value | {"_meta": (dict(theirs) if isinstance(theirs, dict) else {}) | dict(meta)})
+    found = members(raw)
+    if found is None:  # nested too deep to read: put in front what the caller may well have written itself
+        return b'{"_meta":' + encode(meta) + b"," + raw[1:]
+    theirs = _object(found.pop("_meta", None))
+    return encode({"_meta": theirs | meta} | found)
+
+
+def _object(raw: msgspec.Raw | None) -> dict[str, Any]:
+    return (None if raw is None else members(bytes(raw))) or {}

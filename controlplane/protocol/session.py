@@ -40,6 +40,9 @@ from controlplane.protocol.pending import TICK_S, Call, Pending
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 READ_BYTES = 256 * 1024
+EVENTS_PER_TURN = 32
+"""What a server tells before the streams get their turn: each line may be two events, and a subscriber's queue holds 256.
+A burst that arrives in one read must not cut readers who never had a chance to read."""
 PROBE_TIMEOUT_S = 10.0
 """After this, `initialize` is sent as well; the probe's answer still counts if it comes first."""
 
@@ -242,8 +245,12 @@ class Session:
             except OSError:
                 data = b""
             lines = splitter.feed(data) if data else splitter.close()
+            told = 0
             for line in lines:
-                self._on_line(line)
+                told += not self._on_line(line)
+                if told == EVENTS_PER_TURN:
+                    told = 0
+                    await trio.lowlevel.checkpoint()
             if not data:
                 self._break("the server closed its stdout")
                 return
@@ -256,14 +263,15 @@ class Session:
 
     # -- what the server says
 
-    def _on_line(self, line: bytes | Oversized) -> None:
+    def _on_line(self, line: bytes | Oversized) -> bool:
+        """Take one line; whether it was an answer, which only its caller hears of."""
         if isinstance(line, Oversized):
             self._on_oversized(line.size_bytes)
-            return
+            return False
         message = jsonrpc.parse(line)
         if isinstance(message, Response):
             self._on_response(message)
-            return
+            return True
         self._remember(line)
         match message:
             case None:
@@ -276,6 +284,7 @@ class Session:
                 self._on_notification(method, params)
             case Request():
                 self._answer(message)
+        return False
 
     def _on_response(self, response: Response) -> None:
         if self._handshake is not None:
@@ -349,13 +358,12 @@ def _wire_id(raw: bytes) -> int:
     return int(digits) if digits.isdigit() and len(digits) < 19 else -1
 
 
-def _restoring(token: Any, deliver: Callable[[str, bytes | None], None]) -> Callable[[str, bytes | None], None]:
+def _restoring(
+    token: bytes | None, deliver: Callable[[str, bytes | None], None]
+) -> Callable[[str, bytes | None], None]:
     """Give progress back under the caller's own token."""
 
     def restored(method: str, params: bytes | None) -> None:
-        if method == "notifications/progress" and params is not None and token is not None:
-            value = jsonrpc.decode_or_none(params)
-            params = jsonrpc.encode((value if isinstance(value, dict) else {}) | {"progressToken": token})
-        deliver(method, params)
+        deliver(method, dialect.with_callers_token(params, token) if method == "notifications/progress" else params)
 
     return restored

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.core import jsonrpc
+from controlplane.core import jsonrpc, rawjson
 from controlplane.core.jsonrpc import Garbled, Message, Notification, Request, Response, parse
 
 DEEP = b"[" * 50_000 + b"]" * 50_000
@@ -160,12 +160,17 @@ def test_a_broken_answer_is_known_by_its_id(line: bytes) -> None:
     assert parse(line) == Garbled(b"17")
 
 
+def test_an_id_with_half_a_pair_is_echoed_as_it_is() -> None:
+    assert parse(b'{"id":"\\ud800","method":"ping"}') == Request(b'"\\ud800"', "ping", None)
+    assert parse(b'{"id":"\\ud800","result":1}') == Response(b'"\\ud800"', b'"result":1', is_error=False)
+
+
 def test_half_of_a_broken_pair_and_broken_text_is_broken() -> None:
     assert parse(answer(b'"\\ud800\xff"')) == Garbled(b"17")
 
 
 def test_a_long_hostile_line_is_not_looked_at_twice() -> None:
-    many = b'"' + b"\\ud800" * (jsonrpc.SECOND_LOOK_MAX_BYTES // 6 + 1) + b'"'
+    many = b'"' + b"\\ud800" * (rawjson.SECOND_LOOK_MAX_BYTES // 6 + 1) + b'"'
 
     assert parse(answer(many)) == Garbled(b"17")
     assert parse(b'{"method":"n","params":' + many + b"}") is None
@@ -292,35 +297,3 @@ def test_what_corral_says_itself_is_one_line_each(line: bytes, expected: dict[st
 )
 def test_an_errors_code_is_a_whole_number_or_nothing(member: bytes, code: int | None) -> None:
     assert jsonrpc.error_code(member) == code
-
-
-@pytest.mark.parametrize(
-    ("raw", "value"),
-    [
-        (None, None),
-        (b'{"a":[1,"x"]}', {"a": [1, "x"]}),
-        (b'"\\ud83d\\ude00 \\ud83d \\\\ud83d"', "\U0001f600 \ufffd \\ud83d"),
-        (b'{"\\udfff":1}', {"\ufffd": 1}),
-        (b'"\xff"', None),
-        (b"1e400", None),
-        (b"1" * 5_000, None),
-        (DEEP, None),
-        (b"{", None),
-        (b"", None),
-    ],
-)
-def test_what_cannot_be_decoded_is_none_and_what_can_be_stored_is_kept(raw: bytes | None, value: Any) -> None:
-    assert jsonrpc.decode_or_none(raw) == value
-
-
-def test_the_members_of_an_object_stay_raw() -> None:
-    found = jsonrpc.members(b'{"a": -0, "_\\u006deta": {"x": 1E2 }, "a": 1.0}')
-
-    assert found is not None
-    assert {name: bytes(raw) for name, raw in found.items()} == {"a": b"1.0", "_meta": b'{"x": 1E2 }'}
-    assert jsonrpc.encode(found) == b'{"a":1.0,"_meta":{"x": 1E2 }}'
-
-
-@pytest.mark.parametrize("raw", [b"[1]", b"1", b"null", b'{"a":NaN}', b'{"a":' + DEEP + b"}", b""])
-def test_what_is_no_object_has_no_members(raw: bytes) -> None:
-    assert jsonrpc.members(raw) is None

@@ -111,6 +111,10 @@ class Runner:
         return self.child.job.pid if self.child is not None and self.child.exit is None else None
 
     @property
+    def calls_in_flight(self) -> int:
+        return len(self.child.session.pending) if self.child is not None else 0
+
+    @property
     def uptime_s(self) -> float | None:
         return trio.current_time() - self.child.started if self.pid is not None and self.child is not None else None
 

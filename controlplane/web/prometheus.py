@@ -57,6 +57,7 @@ def _fleet(page: Exposition, runners: list[Runner]) -> None:
     total = fleet(runners)
     by_status = [({"status": word}, total.by_status.get(word, 0)) for word in PUBLIC_STATUS.values()]
     page.family("corral_instances", "gauge", "Instances by status.", by_status)
+    page.one("corral_calls_in_flight", "gauge", "Calls that instances have not answered yet.", total.in_flight)
     page.histogram(
         "mcp_server_operation_duration_seconds",
         "Duration of MCP requests to instances, as the control plane sees it.",
@@ -140,6 +141,7 @@ def _process_facts(page: Exposition, services: Services) -> None:
         page.one("process_cpu_seconds_total", "counter", "CPU of the control plane.", times.user + times.system)
         page.one("process_resident_memory_bytes", "gauge", "Memory of the control plane.", memory.rss)
         page.one("process_open_fds", "gauge", "Its open file descriptors.", _process.num_fds())
+        page.one("corral_tasks", "gauge", "Its Trio tasks.", trio.lowlevel.current_statistics().tasks_living)
         page.one("process_start_time_seconds", "gauge", "When it started, Unix time.", _process.create_time())
     uptime = trio.current_time() - services.started_at
     page.one("corral_uptime_seconds", "gauge", "Since the control plane was ready.", uptime)

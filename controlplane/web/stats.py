@@ -37,6 +37,7 @@ class Fleet:
     by_language: Counter[str]
     calls: int
     errors: int
+    in_flight: int
     latency: Histogram
     restarts: int
     cpu_percent: float
@@ -60,6 +61,7 @@ def fleet(runners: Iterable[Runner]) -> Fleet:
         by_language=Counter(r.instance.spec.language for r in runners),
         calls=sum(r.meter.calls for r in runners),
         errors=sum(r.meter.errors for r in runners),
+        in_flight=sum(r.calls_in_flight for r in runners),
         latency=latency,
         restarts=sum(r.instance.restarts for r in runners),
         cpu_percent=round(sum(s.cpu_percent for s in samples), 1),
@@ -102,7 +104,7 @@ async def get_stats(call: Call) -> Reply:
 
 def _calls(total: Fleet) -> dict[str, Any]:
     quantiles = {f"p{q}_ms": milliseconds(total.latency.quantile(q / 100)) for q in (50, 95, 99)}
-    return {"total": total.calls, "errors": total.errors, **quantiles}
+    return {"total": total.calls, "errors": total.errors, "in_flight": total.in_flight, **quantiles}
 
 
 def dropped(services: Services) -> dict[str, int]:
@@ -125,6 +127,7 @@ def _control_plane(services: Services) -> dict[str, Any]:
             "memory_mb": round(memory.rss / MIB, 2),
             "open_files": _process.num_fds(),
             "threads": _process.num_threads(),
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
         }
     return {
         "version": services.version,

@@ -284,7 +284,7 @@ class StatsOut:
     """Totals over what the caller may see; host and control-plane facts for admins only."""
 
     instances: dict[str, Any] = bounded(description="`{total, by_status, by_language}`.")
-    calls: dict[str, Any] = bounded(description="`{total, errors, p50_ms, p95_ms, p99_ms}` since the start.")
+    calls: dict[str, Any] = bounded(description="`{total, errors, in_flight, p50_ms, p95_ms, p99_ms}` since the start.")
     restarts: int
     fleet: dict[str, Any] = bounded(description="`{cpu_percent, memory_mb, processes}` of all instances.")
     subscribers: int = bounded(description="Open event streams; for others than admins 0.")

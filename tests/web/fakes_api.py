@@ -90,6 +90,7 @@ class ApiRunner:
     listed: list[dict[str, Any]] | Exception = field(factory=lambda: [{"name": "add"}])
     gone: bool = True
     """What `wait_gone` answers."""
+    calls_in_flight: int = 0
 
     @property
     def state(self) -> State:

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from controlplane.core.framing import LineSplitter, Oversized
 from controlplane.protocol.outbox import Outbox
-from controlplane.protocol.session import READ_BYTES, Listener, Session
+from controlplane.protocol.session import EVENTS_PER_TURN, READ_BYTES, Listener, Session
 from controlplane.spawn.client import LeftOvers
 from controlplane.supervise.logbook import MAX_LINE_CHARS, Logbook
 
@@ -107,11 +107,13 @@ class Child:
                 continue
             except OSError:
                 data = b""
-            for line in splitter.feed(data) if data else splitter.close():
+            for number, line in enumerate(splitter.feed(data) if data else splitter.close(), 1):
                 if isinstance(line, Oversized):
                     self.logbook.system("warning", f"skipped a line of {line.size_bytes} bytes on stderr")
                 else:
                     self.logbook.printed("stderr", line)
+                if number % EVENTS_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
             if not data:
                 return
             await trio.lowlevel.checkpoint()

@@ -1,0 +1,258 @@
+"""`python -m bench`: one run, one Markdown table on standard output; what happens meanwhile on standard error."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from attrs import frozen
+
+from bench import fanout, machine, programs, rest, starts
+from bench.calls import Calls
+from bench.corral import Corral
+from bench.gateways import (
+    MEMORY_SERVER,
+    MEMORY_SERVER_VERSION,
+    Gateway,
+    McpHub,
+    Missing,
+    NpmMcpProxy,
+    PypiMcpProxy,
+    install_npm,
+)
+from bench.programs import BenchError, Native
+from bench.results import CORRAL, RAW, Results, summary, table
+
+RUN_PARENT = Path("/var/tmp")
+"""Not /tmp: instances have a /tmp of their own."""
+ENTER_ONLY = 0o711
+PARTS = ("calls", "starts", "fanout", "spawn")
+EX_UNAVAILABLE = 69
+SPAWN_S = 60.0
+
+
+@frozen(kw_only=True)
+class Plan:
+    """How long and how often. Seconds, but for the counts."""
+
+    seconds: float
+    repeats: int
+    patience_s: float
+    retry_s: float
+    """How long after the start stretches that others disturbed are still tried again."""
+    deploys: int
+    fans: int
+    spawns: int
+
+
+FULL = Plan(seconds=2.0, repeats=5, patience_s=2.0, retry_s=300.0, deploys=15, fans=5, spawns=60)
+QUICK = Plan(seconds=0.5, repeats=3, patience_s=0.6, retry_s=30.0, deploys=4, fans=2, spawns=20)
+
+
+@frozen(kw_only=True)
+class Run:
+    """One run: where it works, with what, and what it has found."""
+
+    plan: Plan
+    native: Native
+    program: Path
+    """The MCP server behind every gateway."""
+    folder: Path
+    results: Results
+
+    def calls(self) -> None:
+        """Calls through every gateway."""
+        deadline = time.monotonic() + self.plan.retry_s
+        with ExitStack() as stack:
+            gateways = self._start_all(stack)
+            self.results.columns += [RAW]
+            Calls(
+                native=self.native,
+                folder=self.folder,
+                gateways=gateways,
+                seconds=self.plan.seconds,
+                repeats=self.plan.repeats,
+                patience_s=self.plan.patience_s,
+                deadline=deadline,
+            ).run(self.results)
+
+    def _start_all(self, stack: ExitStack) -> list[Gateway]:
+        kinds: list[type[Corral | McpHub | NpmMcpProxy | PypiMcpProxy]] = [Corral, McpHub, NpmMcpProxy, PypiMcpProxy]
+        running: list[Gateway] = []
+        for kind in kinds:
+            gateway = kind(self.program)
+            if kind.name != CORRAL:
+                self.results.columns.append(kind.name)
+            try:
+                self._start(gateway, stack)
+            except (Missing, BenchError) as error:
+                if kind.name == CORRAL:
+                    raise
+                self.results.said[kind.name] = "missing"
+                print(f"{kind.name} is missing: {error}", file=sys.stderr)
+            else:
+                running.append(gateway)
+        return running
+
+    def _start(self, gateway: Gateway, stack: ExitStack) -> None:
+        folder = self.folder / f"gateway-{gateway.port}"
+        folder.mkdir(mode=ENTER_ONLY)
+        stack.callback(lambda: gateway.server.stop() if hasattr(gateway, "server") else None)
+        gateway.start(folder)
+        self.results.add("ready", gateway.name, time.monotonic() - gateway.server.started)
+
+    def starts(self, corral: Corral) -> None:
+        """Deploys, and memory per instance; `corral` must be freshly started."""
+        starts.measure_memory(corral, self.results)
+        echo = ("tools/call", rest.echo_params("hello"))
+        repeats = self.plan.deploys
+        starts.measure_deploys(
+            corral, self.results, row="deploy echo", argv=[str(self.program)], env={}, call=echo, repeats=repeats
+        )
+        try:
+            modules = install_npm(MEMORY_SERVER, MEMORY_SERVER_VERSION)
+        except Missing as error:
+            print(f"the npm memory server is missing: {error}", file=sys.stderr)
+            return
+        argv, env = starts.memory_server(modules, self.folder)
+        read = ("tools/call", {"name": "read_graph", "arguments": {}})
+        repeats = max(3, repeats // 2)
+        starts.measure_deploys(
+            corral, self.results, row="deploy memory", argv=argv, env=env, call=read, repeats=repeats
+        )
+
+    def spawn(self) -> None:
+        """The spawner alone."""
+        folder = self.folder / "spawn"
+        folder.mkdir(mode=ENTER_ONLY)
+        argv = [sys.executable, "-m", "bench.spawning", str(self.program), str(folder), str(self.plan.spawns)]
+        done = subprocess.run(
+            argv,
+            cwd=programs.HERE.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SPAWN_S,
+            preexec_fn=programs.die_with_parent,
+        )
+        if done.returncode:
+            raise BenchError(f"the spawner: {done.stderr[-programs.LOG_TAIL_CHARS :]}")
+        found = json.loads(done.stdout)
+        for column, key in ((CORRAL, "corral"), (RAW, "bare")):
+            for milliseconds in found[key]:
+                self.results.add("spawn", column, milliseconds)
+
+    def run(self, parts: list[str]) -> None:
+        """Everything, in order."""
+        if "calls" in parts:
+            self.calls()
+        else:
+            self.results.columns += [RAW]
+        if {"starts", "fanout"} & set(parts):
+            with ExitStack() as stack:
+                corral = Corral(self.program)
+                self._start(corral, stack)
+                if "starts" in parts:
+                    self.starts(corral)
+                if "fanout" in parts:
+                    plan = self.plan
+                    fanout.measure(
+                        corral, self.native, self.folder, self.results, repeats=plan.fans, patience_s=plan.patience_s
+                    )
+        if "spawn" in parts:
+            self.spawn()
+
+
+def main() -> int:
+    options = _options()
+    signal.signal(signal.SIGTERM, _on_signal)
+    began = time.monotonic()
+    results = Results()
+    plan = QUICK if options.quick else FULL
+    try:
+        native = programs.build()
+        with _only_one(), _folder() as folder:
+            program = _program(folder, native, options.child)
+            Run(plan=plan, native=native, program=program, folder=folder, results=results).run(options.only)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return EX_UNAVAILABLE
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+    print(table(results))
+    print(f"\n{_circumstances(plan, options.child, time.monotonic() - began)} {summary(results)}")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="under two minutes: shorter stretches, fewer repeats")
+    parser.add_argument("--child", choices=("c", "python"), default="c", help="the MCP server behind each gateway")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="parts of the run")
+    return parser.parse_args()
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Two runs at once would measure each other."""
+    with (programs.BUILD / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BenchError("another run is under way in this checkout") from None
+        yield
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that every user may enter, gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="corral-bench-", dir=RUN_PARENT))
+    folder.chmod(ENTER_ONLY)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _program(folder: Path, native: Native, child: str) -> Path:
+    """The MCP server, where every user can run it."""
+    program = folder / "echo"
+    if child == "c":
+        shutil.copyfile(native.echo, program)
+    else:
+        source = (programs.HERE / "echo.py").read_text()
+        program.write_text(f"#!{shutil.which('python3') or sys.executable}\n{source}")
+    program.chmod(0o755)
+    return program
+
+
+def _circumstances(plan: Plan, child: str, took_s: float) -> str:
+    root = "root" if os.geteuid() == 0 else "a plain user"
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine.description()}, Python {sys.version.split()[0]}, as {root}; "
+        f"MCP server in {'C' if child == 'c' else 'Python'}, {plan.repeats} × {plan.seconds:g} s per cell of calls, "
+        f"{took_s:.0f} s in all. Cells are medians, (max - min) / median in parentheses."
+    )
+
+
+def _on_signal(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""What a run found, and the one table of it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from attrs import define, field, frozen
+
+CORRAL = "Corral"
+RAW = "raw stdio"
+CONNECTIONS = (1, 16, 64)
+SUBSCRIBERS = (1, 100, 1000)
+NONE = "–"
+
+
+@frozen
+class Row:
+    """One measure. `better` says which way is better, "more" or "less"; with it, Corral is set against the best peer."""
+
+    key: str
+    label: str
+    better: str = ""
+
+
+def rows() -> list[Row]:
+    """Every measure, in the order of the table."""
+    found = []
+    for c in CONNECTIONS:
+        at = "1 connection" if c == 1 else f"{c} connections"
+        found += [
+            Row(f"rate {c}", f"calls/s, {at}", "more"),
+            Row(f"p50 {c}", f"p50 ms, {at}", "less"),
+            Row(f"p99 {c}", f"p99 ms, {at}", "less"),
+            Row(f"cpu {c}", f"gateway CPU s per 1,000 calls, {at}", "less"),
+        ]
+    found += [
+        Row("errors", "wrong or missing answers, in all"),
+        Row("rss", "RSS of the gateway after load, MiB", "less"),
+        Row("rss main", "of that, the process that takes the calls, MiB", "less"),
+        Row("ready", "process start → first answer, s", "less"),
+        Row("deploy echo", "deploy → first result, `echo`, ms"),
+        Row("deploy memory", "deploy → first result, npm memory server, ms"),
+        Row("instance", "memory per instance in the control plane (1 → 50), MiB"),
+    ]
+    for n in SUBSCRIBERS:
+        at = "1 subscriber" if n == 1 else f"{n:,} subscribers"
+        found += [
+            Row(f"fan rate {n}", f"SSE, {at}: events/s delivered"),
+            Row(f"fan last {n}", f"SSE, {at}: last has the last event after, ms"),
+            Row(f"fan missing {n}", f"SSE, {at}: events missing"),
+        ]
+    return [*found, Row("spawn", "spawn request → process runs, ms")]
+
+
+@define
+class Results:
+    """Samples by row and column; `said` replaces a column's empty cells by a word."""
+
+    columns: list[str] = field(factory=lambda: [CORRAL])
+    said: dict[str, str] = field(factory=dict)
+    noise: list[float] = field(factory=list)
+    """Cores that others took during each stretch that counts."""
+    load: list[float] = field(factory=list)
+    """Cores that the load program itself took."""
+    _samples: dict[tuple[str, str], list[float]] = field(factory=dict, init=False)
+
+    def add(self, row: str, column: str, value: float) -> None:
+        self._samples.setdefault((row, column), []).append(value)
+
+    def samples(self, row: str, column: str) -> list[float]:
+        return self._samples.get((row, column), [])
+
+    def value(self, row: str, column: str) -> float | None:
+        """The median; for what is counted, the sum."""
+        samples = self.samples(row, column)
+        if not samples:
+            return None
+        return sum(samples) if _is_counted(row) else median(samples)
+
+
+def _is_counted(row: str) -> bool:
+    return row == "errors" or row.startswith("fan missing")
+
+
+def table(results: Results) -> str:
+    """The results as one Markdown table: medians, and in parentheses the spread (max - min) / median."""
+    shown = [row for row in rows() if any(results.samples(row.key, column) for column in results.columns)]
+    lines = [
+        _line(["measure", *results.columns, "Corral : best peer"]),
+        _line(["---", *("---:" for _ in results.columns), "---:"]),
+    ]
+    for row in shown:
+        cells = [_cell(results, row.key, column) for column in results.columns]
+        lines.append(_line([row.label, *cells, _ratio(results, row)]))
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(results: Results, row: str, column: str) -> str:
+    value = results.value(row, column)
+    if value is None:
+        return results.said.get(column, NONE)
+    samples = results.samples(row, column)
+    if _is_counted(row) or len(samples) == 1:
+        return number(value)
+    spread = (max(samples) - min(samples)) / value if value else 0.0
+    return f"{number(value)} ({spread:.0%})"
+
+
+def _ratio(results: Results, row: Row) -> str:
+    """How many times better than the best peer: above 1 is for Corral, whichever way is better."""
+    mine = results.value(row.key, CORRAL)
+    peers = [results.value(row.key, column) for column in results.columns if column not in {CORRAL, RAW}]
+    known = [value for value in peers if value]
+    if not row.better or not mine or not known:
+        return NONE
+    best = max(known) if row.better == "more" else min(known)
+    return f"{mine / best if row.better == 'more' else best / mine:.2f} ×"
+
+
+def number(value: float) -> str:
+    """Three significant digits, and whole numbers as they are."""
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    for limit, digits in ((100, 0), (10, 1), (1, 2), (0.1, 3)):
+        if abs(value) >= limit:
+            return f"{value:.{digits}f}"
+    return f"{value:.4f}"
+
+
+def summary(results: Results, describe: Callable[[str, list[float]], str] | None = None) -> str:
+    """What disturbed the run, in one sentence."""
+    say = describe or _range
+    return f"{say('CPU taken by others meanwhile', results.noise)}; {say('by the load program', results.load)}."
+
+
+def _range(what: str, cores: list[float]) -> str:
+    return f"{what}: median {median(cores):.2f} cores, at most {max(cores):.2f}" if cores else f"{what}: not measured"

@@ -1,0 +1,103 @@
+"""How long a deploy takes to its first result, and what an instance costs the control plane's memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import machine, rest
+from bench.gateways import own_pids
+from bench.results import CORRAL, RAW, Results
+
+if TYPE_CHECKING:
+    from bench.corral import Corral
+
+INSTANCES = 50
+SETTLE_S = 2.0
+"""After the last deploy: two samples of every instance, and the journal's next writes."""
+Call = tuple[str, Mapping[str, Any]]
+"""Method and parameters."""
+
+
+def measure_memory(corral: Corral, results: Results) -> None:
+    """Let the control plane grow from one instance to many, and shrink again. It must be freshly started."""
+    time.sleep(SETTLE_S)
+    before = machine.rss_mb([corral.server.pid])
+    added = [corral.deploy(f"many-{number}", [str(corral.program)]) for number in range(INSTANCES - 1)]
+    for instance in added:
+        corral.call(instance, "tools/call", rest.echo_params("hello"))
+    time.sleep(SETTLE_S)
+    after = machine.rss_mb([corral.server.pid])
+    results.add("instance", CORRAL, (after - before) / len(added))
+    for instance in added:
+        corral.remove(instance)
+
+
+def measure_deploys(
+    corral: Corral, results: Results, *, row: str, argv: Sequence[str], env: Mapping[str, str], call: Call, repeats: int
+) -> None:
+    """Deploy a command that has run before and call it, again and again; beside it, the bare command over its pipes."""
+    _deploy_and_call(corral, f"{row}-0", argv, env, call)
+    for number in range(1, repeats + 1):
+        machine.wait_quiet(own_pids(corral), SETTLE_S)
+        results.add(row, CORRAL, _deploy_and_call(corral, f"{row}-{number}", argv, env, call) * 1000)
+        results.add(row, RAW, _start_and_call(argv, env, call) * 1000)
+
+
+def _deploy_and_call(corral: Corral, name: str, argv: Sequence[str], env: Mapping[str, str], call: Call) -> float:
+    began = time.perf_counter()
+    instance = corral.deploy(name.replace(" ", "-"), list(argv), env)
+    corral.call(instance, *call)
+    took = time.perf_counter() - began
+    corral.remove(instance)
+    return took
+
+
+def _start_and_call(argv: Sequence[str], env: Mapping[str, str], call: Call) -> float:
+    began = time.perf_counter()
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": os.environ.get("PATH", os.defpath), **env},
+        bufsize=0,
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        lines = child.stdout
+        for message in (rest.HELLO, rest.THANKS, {"jsonrpc": "2.0", "id": 1, "method": call[0], "params": call[1]}):
+            child.stdin.write(rest.encode(message) + b"\n")
+            if "id" in message:
+                while json.loads(_line(lines)).get("id") != message["id"]:
+                    pass
+        took = time.perf_counter() - began
+        child.stdin.close()
+        child.kill()
+    return took
+
+
+def _line(stream: Any) -> bytes:
+    """Read one line of an unbuffered pipe."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        line += stream.read(65536) or _ended()
+    return bytes(line)
+
+
+def _ended() -> bytes:
+    raise EOFError("the server ended")
+
+
+def memory_server(modules: Path, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The npm memory server as a command, from a copy that every user can read, and what it needs of the environment."""
+    own = folder / "memory" / "node_modules"
+    shutil.copytree(modules, own, symlinks=True)
+    script = own / "@modelcontextprotocol" / "server-memory" / "dist" / "index.js"
+    return ["node", str(script)], {"MEMORY_FILE_PATH": "/tmp/bench-memory.jsonl"}  # read, found missing, never written

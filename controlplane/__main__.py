@@ -43,7 +43,8 @@ def _run(config: Config) -> int:
     from controlplane.banner import open_log  # noqa: PLC0415
     from controlplane.config import ConfigError  # noqa: PLC0415
     from controlplane.errors import StorageUnavailable  # noqa: PLC0415
-    from controlplane.home import HomeBusy  # noqa: PLC0415
+    from controlplane.embedded import EmbeddedFailed  # noqa: PLC0415
+    from controlplane.home import HomeUnusable  # noqa: PLC0415
     from controlplane.store.migrate import SchemaRefused  # noqa: PLC0415
 
     open_log(config.log_level, config.log_dir)
@@ -54,7 +55,7 @@ def _run(config: Config) -> int:
         trio.run(run, config, strict_exception_groups=True)
     except* ConfigError as group:
         problems += [problem for error in _leaves(group) for problem in getattr(error, "problems", [str(error)])]
-    except* (HomeBusy, SchemaRefused, StorageUnavailable) as group:
+    except* (HomeUnusable, EmbeddedFailed, SchemaRefused, StorageUnavailable) as group:
         problems += [str(error) for error in _leaves(group)]
     except* OSError as group:
         problems += [_address_problem(config, error) for error in _leaves(group)]

@@ -126,9 +126,11 @@ async def test_calls_in_flight_are_answered_and_nobody_new_is_let_in(server: Ser
             with pytest.raises(OSError, match="failed"):
                 await server.connect()
             memory(server.services).release.set()
+            released = trio.current_time()
             reply = await client.reply()
             assert (reply.status, reply.json()["result"]) == (200, "waited")
             assert await client.is_closed()
+        assert trio.current_time() - released < 2, "no connection is kept for another request"
 
 
 async def test_a_call_that_outlasts_the_drain_ends_with_it(server: Server) -> None:

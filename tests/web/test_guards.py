@@ -427,6 +427,14 @@ async def test_a_large_body_without_a_token_is_refused_unread(server: Server) ->
     assert (await ask(server, data)).status == 401
 
 
+async def test_who_is_refused_early_may_finish_sending(server: Server) -> None:
+    """A reset in the middle of the upload would hide the answer from many clients."""
+    with trio.fail_after(20):
+        client = await server.connect()
+        await client.send(request(token=None, body=b"x" * 5_000_000))
+        assert (await client.reply()).status == 401
+
+
 async def test_a_small_refused_body_leaves_the_connection_usable(server: Server) -> None:
     with trio.fail_after(10):
         client = await server.connect()

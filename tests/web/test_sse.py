@@ -12,6 +12,7 @@ import trio.testing
 
 from controlplane.model import Principal, Role
 from controlplane.web import sse
+from controlplane.web.hypercorn_server import HypercornConnection
 from tests.web.fakes import MEMORY_ID, TOKENS, Client, make_services, make_token, request, running
 
 if TYPE_CHECKING:
@@ -249,6 +250,25 @@ async def test_a_reader_that_stops_reading_loses_its_own_stream_only() -> None:
         assert services.hub.statistics().lagged == 1
         assert services.hub.statistics().subscribers == 1
         assert stalled.client.stream.socket.fileno() >= 0
+
+
+async def test_a_stream_that_ends_in_the_middle_of_a_write_ends_with_a_whole_event() -> None:
+    services = make_services()
+    async with running(services) as server:
+        reader = await open_stream(server)
+        await reader.next()
+        principal = services.tokens.verify(f"Bearer {TOKENS[Role.VIEWER]}")
+        with trio.fail_after(30):
+            [connection] = server.door.connections
+            assert isinstance(connection, HypercornConnection)
+            while not connection._send_lock.locked():
+                services.hub.publish_nowait(
+                    "status", instance_id=MEMORY_ID, owner="alice", data={"pad": "x" * 1_000_000}
+                )
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            services.tokens.discard_token(UUID(principal.token_id))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert all(len(event["pad"]) == 1_000_000 for event in await reader.rest())
 
 
 async def test_a_thousand_readers_get_every_event_in_order(many_files: None) -> None:

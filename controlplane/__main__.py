@@ -42,8 +42,8 @@ def _run(config: Config) -> int:
     from controlplane.app import run  # noqa: PLC0415
     from controlplane.banner import open_log  # noqa: PLC0415
     from controlplane.config import ConfigError  # noqa: PLC0415
-    from controlplane.errors import StorageUnavailable  # noqa: PLC0415
     from controlplane.embedded import EmbeddedFailed  # noqa: PLC0415
+    from controlplane.errors import StorageUnavailable  # noqa: PLC0415
     from controlplane.home import HomeUnusable  # noqa: PLC0415
     from controlplane.store.migrate import SchemaRefused  # noqa: PLC0415
 

@@ -32,7 +32,8 @@ class Outbox:
     broken: trio.Event = field(factory=trio.Event, init=False)
     stuck_since: float | None = field(default=None, init=False)
     """When the pipe last took a byte while bytes were waiting; None while nothing waits."""
-    _queue: deque[bytes] = field(factory=deque, init=False)
+    _queue: deque[bytes | memoryview] = field(factory=deque, init=False)
+    # What is left of a line that went in part is a view: a child that reads in sips must not cost a copy for each.
     _size: int = field(default=0, init=False)
     _closing: bool = field(default=False, init=False)
     _kick: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
@@ -50,17 +51,17 @@ class Outbox:
         """
         if self.broken.is_set() or self._closing:
             raise BrokenPipeError
-        if self._queue:
-            if self._size + len(line) > self.max_bytes:
-                raise OutboxFull
-        else:
+        if self._size + len(line) > self.max_bytes:
+            raise OutboxFull
+        rest: bytes | memoryview = line
+        if not self._queue:
             sent = self._write(line)
             if sent == len(line):
                 return
-            line = line[sent:]
+            rest = memoryview(line)[sent:]
             self.stuck_since = trio.current_time()
-        self._queue.append(line)
-        self._size += len(line)
+        self._queue.append(rest)
+        self._size += len(rest)
         self._kick.unpark_all()
 
     async def run(self) -> None:
@@ -106,5 +107,5 @@ class Outbox:
         sent = self._write(head)
         self._size -= sent
         if sent < len(head):
-            self._queue.appendleft(head[sent:])
+            self._queue.appendleft(memoryview(head)[sent:])
         self.stuck_since = trio.current_time() if self._queue else None

@@ -21,7 +21,9 @@ class Kind(Enum):
     SLOW = "slow"
     """It is there, and this call took too long or met a lock."""
     READ_ONLY = "read_only"
-    """It is there and refuses to work: read-only, disk full, out of memory, tables or rights taken away."""
+    """It is there and refuses to write: read-only, disk full, out of memory."""
+    DAMAGED = "damaged"
+    """It is there, and tables or rights that Corral needs are not."""
     CONFLICT = "conflict"
     """A unique or foreign key says no."""
     DATA = "data"
@@ -83,8 +85,10 @@ def _read_sqlstate(error: asyncpg.PostgresError) -> Failure:
         return Failure(Kind.LOST, reason)
     if state in _AWAY or state.startswith("28"):
         return Failure(Kind.AWAY, reason)
-    if state in _READ_ONLY or state[:2] in {"42", "53", "58"}:
+    if state in _READ_ONLY or state[:2] in {"53", "58"}:
         return Failure(Kind.READ_ONLY, reason)
+    if state.startswith("42"):
+        return Failure(Kind.DAMAGED, reason)
     return Failure(Kind.DATA, f"Postgres refuses a value or statement (SQLSTATE {state})", constraint)
 
 

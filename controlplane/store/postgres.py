@@ -1,10 +1,8 @@
 """The store on Postgres, for Trio: the only module of the store that knows trio-asyncio.
 
-Each method crosses to asyncio once, for one unit of work on one connection. What goes
-wrong is judged here, once: StorageUnavailable where waiting may help, Conflict,
-NotFound and QuotaExceeded where the caller asked for what cannot be, DataRefused
-where the database refuses a value. Times add up to less than the 8 s that callers are
-promised: 1.5 s for a turn, 2 s to connect, 4 s of work.
+Each method crosses to asyncio once, for one unit of work on one connection, through the
+gate. Times add up to less than the 8 s that callers are promised: 1.5 s for a turn, 2 s to
+connect, 4 s of work.
 """
 
 from __future__ import annotations
@@ -24,7 +22,6 @@ from attrs import define, field
 from controlplane.config import ConfigError
 from controlplane.core.lifecycle import Desired
 from controlplane.errors import Conflict, CorralError, NotFound, StorageUnavailable
-from controlplane.secretbox import SecretBox, SecretUnreadable
 from controlplane.store import (
     queries_history,
     queries_instances,
@@ -48,15 +45,16 @@ from controlplane.store.base import (
     StoredEvent,
     StoreStatistics,
 )
-from controlplane.store.circuit import RETRY_AFTER_S, Circuit
-from controlplane.store.failures import Failure, Kind, read
+from controlplane.store.failures import Kind, read
+from controlplane.store.gate import PROBE_MAX_S, PROBE_MIN_S, Cross, Gate, ping
 from controlplane.store.listening import Ear
 from controlplane.store.mailbox import Mailbox
 from controlplane.store.migrate import SchemaRefused, bring_up
-from controlplane.store.pool import SLOTS, Pool, Work, open_pool
+from controlplane.store.pool import Pool, Work, open_pool
 
 if TYPE_CHECKING:
     from controlplane.model import Evidence, Instance, LogLine, Role, Sample, Token, User
+    from controlplane.secretbox import SecretBox
     from controlplane.store.partitions import Partition
 
 log = logging.getLogger(__name__)
@@ -65,12 +63,6 @@ WAIT_S = 60.0
 """How long a start waits for a database that is not there yet."""
 MIGRATE_S = 300.0
 """A migration that rewrites a large table may take minutes; then the start is given up."""
-SLOT_WAIT_S = 1.5
-"""How long a call waits for its turn while all connections are in use."""
-PROBE_S = 1.5
-"""A probe's time: a healthy server answers in a millisecond."""
-PROBE_MIN_S, PROBE_MAX_S = 0.1, 1.0
-"""Between probes while Postgres is away, doubling."""
 CLOSE_S = 2.0
 """Closing connections in good order; then they are cut."""
 
@@ -81,16 +73,12 @@ T = TypeVar("T")
 class PostgresStore:
     """See `store.base.Store`; made by `open_store`."""
 
-    _loop: trio_asyncio.BaseTrioEventLoop
+    _gate: Gate
     _pool: Pool
+    _cross: Cross
     _url: str = field(repr=False)
     _box: SecretBox
-    _circuit: Circuit = field(factory=Circuit, init=False)
-    _slots: trio.Semaphore = field(factory=lambda: trio.Semaphore(SLOTS), init=False)
-    _doubt: trio.Event = field(factory=trio.Event, init=False)
     _partitions: set[Partition] = field(factory=set, init=False)
-    _calls: int = field(default=0, init=False)
-    _failures: int = field(default=0, init=False)
     _ear: Ear | None = field(default=None, init=False)
 
     # Users and tokens
@@ -176,8 +164,8 @@ class PostgresStore:
         Raises:
             StorageUnavailable: Postgres is away; what was done is done.
         """
-        self._refuse_while_away()
-        with self._judged(writes=True):
+        self._gate.refuse_while_away()
+        with self._gate.judged(writes=True):
             report: RetentionReport = await self._cross(
                 self._pool.run_apart, forgetting.retain, retention, seconds=forgetting.RETAIN_S
             )
@@ -188,18 +176,18 @@ class PostgresStore:
 
     async def ping(self) -> None:
         """Ask the database for a sign of life."""
-        await self._call(_ping)
+        await self._call(ping)
 
     def statistics(self) -> StoreStatistics:
-        circuit = self._circuit
+        circuit = self._gate.circuit
         return StoreStatistics(
             available=not circuit.is_open,
             writable=not circuit.is_open and circuit.refusing is None,
             problem=circuit.problem or circuit.refusing,
             away_since=circuit.away_since,
-            calls=self._calls,
-            failures=self._failures,
-            busy=SLOTS - self._slots.value,
+            calls=self._gate.calls,
+            failures=self._gate.failures,
+            busy=self._gate.busy,
             listening=self._ear is not None and self._ear.listening,
         )
 
@@ -226,96 +214,8 @@ class PostgresStore:
         finally:
             self._ear = None
 
-    # Crossing to asyncio, and judging what comes back
-
     async def _call(self, work: Work[T], *args: Any, writes: bool = False) -> T:
-        self._calls += 1
-        await self._wait_turn()
-        try:
-            self._refuse_while_away()  # that may have become known while this call waited
-            with self._judged(writes=writes):
-                return await self._cross(self._pool.run, work, *args)
-        finally:
-            self._slots.release()
-
-    async def _wait_turn(self) -> None:
-        self._refuse_while_away()
-        with trio.move_on_after(SLOT_WAIT_S) as scope:
-            await self._slots.acquire()
-        if scope.cancelled_caught:
-            self._failures += 1
-            raise _unavailable("the database is busy")
-
-    def _refuse_while_away(self) -> None:
-        if self._circuit.is_open:
-            self._failures += 1
-            raise _unavailable("the database is away")
-
-    async def _cross(self, work: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
-        """Run asyncio's `work` and wait for it, from Trio."""
-        result: T = await trio_asyncio.aio_as_trio(work, loop=self._loop)(*args, **kwargs)
-        return result
-
-    @contextmanager
-    def _judged(self, *, writes: bool) -> Iterator[None]:
-        try:
-            yield
-        except (CorralError, SecretUnreadable, SchemaRefused):
-            raise  # said inside the unit of work, in our own words
-        except asyncio.CancelledError:  # not ours: the asyncio loop is closing
-            raise _unavailable("the store is closing") from None
-        except Exception as error:
-            # Not chained: what Postgres says of a row that it refuses quotes the row.
-            raise self._judge(read(error), writes=writes) from None
-        if writes and self._circuit.write_accepted():
-            log.warning("database: it takes writes again")
-
-    def _judge(self, failure: Failure, *, writes: bool) -> CorralError:
-        match failure.kind:
-            case Kind.CONFLICT:
-                return _conflict(failure)
-            case Kind.DATA:
-                log.error("database: %s %s", failure.reason, failure.constraint)
-                return DataRefused("the database refused a value")
-            case Kind.AWAY:
-                self._away(failure.reason)
-            case Kind.LOST:
-                self._doubt.set()
-            case Kind.READ_ONLY if writes and self._circuit.write_refused(failure.reason):
-                log.error("database: it refuses to write: %s", failure.reason)
-            case Kind.SLOW:
-                log.warning("database: a call was given up: %s", failure.reason)
-        self._failures += 1
-        return _unavailable("the database does not take this now" if failure.kind is Kind.READ_ONLY else "")
-
-    def _away(self, reason: str) -> None:
-        if self._circuit.open(reason, trio.current_time()):
-            log.error("database: away: %s", reason)
-        self._doubt.set()
-
-    async def watch(self) -> None:
-        """Probe whenever there is doubt, until Postgres answers; runs as long as the store is open."""
-        while True:
-            await self._doubt.wait()
-            await self._probe_until_back()
-            self._doubt = trio.Event()
-
-    async def _probe_until_back(self) -> None:
-        delay = PROBE_MIN_S
-        while (reason := await self._probe()) is not None:
-            self._away(reason)
-            await trio.sleep(delay)
-            delay = min(PROBE_MAX_S, delay * 2)
-        if self._circuit.close():
-            log.warning("database: back")
-
-    async def _probe(self) -> str | None:
-        """Why Postgres is away; None if it is not."""
-        try:
-            await self._cross(self._pool.run, _ping, seconds=PROBE_S)
-        except Exception as error:
-            return read(error).reason
-        return None
+        return await self._gate.call(work, *args, writes=writes)
 
     async def wait_ready(self, wait_s: float) -> None:
         """Wait for the database and bring its schema up to date.
@@ -334,8 +234,8 @@ class PostgresStore:
                 raise
             except Exception as error:
                 failure = read(error)
-                if failure.kind is Kind.DATA:
-                    raise
+                if failure.kind in (Kind.DATA, Kind.CONFLICT, Kind.DAMAGED):
+                    raise SchemaRefused(f"the schema cannot be brought up to date: {failure.reason}") from error
             else:
                 return
             if told != failure.reason:
@@ -350,29 +250,6 @@ class PostgresStore:
         """Close the connections: in good order where Postgres answers, else at once."""
         with trio.move_on_after(CLOSE_S, shield=True):
             await self._cross(self._pool.close)
-
-
-async def _ping(connection: Any) -> None:
-    await connection.execute("SELECT 1")
-
-
-def _unavailable(detail: str) -> StorageUnavailable:
-    return StorageUnavailable(detail, retry_after_s=RETRY_AFTER_S)
-
-
-_CONFLICTS = {
-    "mcp_users_pkey": "there is a user of this name already",
-    "mcp_tokens_pkey": "there is a token of this id already",
-    "mcp_tokens_digest_key": "this token exists already",
-    "mcp_instances_pkey": "there is an instance of this id already",
-    "mcp_instances_live_name": "there is an instance of this name already",
-}
-
-
-def _conflict(failure: Failure) -> CorralError:
-    if failure.constraint.endswith("_owner_fkey"):
-        return NotFound("there is no such user")
-    return Conflict(_CONFLICTS.get(failure.constraint, "it contradicts what exists"))
 
 
 @asynccontextmanager
@@ -393,16 +270,26 @@ async def open_store(url: str, secret_box: SecretBox, *, wait_s: float = WAIT_S)
     with unwrapped():
         async with _asyncio_loop() as loop:
             pool = await trio_asyncio.aio_as_trio(open_pool, loop=loop)(url)
-            store = PostgresStore(loop, pool, url, secret_box)
+            cross = _crossing(loop)
+            gate = Gate(pool, cross)
+            store = PostgresStore(gate, pool, cross, url, secret_box)
             try:
                 await store.wait_ready(wait_s)
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(store.watch)
+                    nursery.start_soon(gate.watch)
                     yield store
                     nursery.cancel_scope.cancel()
             finally:
                 await store.close()
                 pool.terminate()
+
+
+def _crossing(loop: trio_asyncio.BaseTrioEventLoop) -> Cross:
+    async def cross(work: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
+        result: T = await trio_asyncio.aio_as_trio(work, loop=loop)(*args, **kwargs)
+        return result
+
+    return cross
 
 
 @asynccontextmanager

@@ -16,7 +16,8 @@ from attrs import define, field
 
 from controlplane.store.base import PAGE_MAX, EventFilter, LogFilter, MetricFilter, Page, StoredEvent
 from controlplane.store.cursor import Cursor
-from controlplane.store.rows import Row, event_of, evidence_of, log_of, sample_of
+from controlplane.store.rows import Row, evidence_of
+from controlplane.store.rows_history import event_of, log_of, sample_of
 from controlplane.store.text import clean_text
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from controlplane.store.partitions import EVENTS, LOGS, METRICS, Partition, create, existing
-from controlplane.store.rows import LOG_COLUMNS, METRIC_COLUMNS, evidence_json, incarnation_row, log_row, sample_row
+from controlplane.store.rows import evidence_json
+from controlplane.store.rows_history import LOG_COLUMNS, METRIC_COLUMNS, incarnation_row, log_row, sample_row
 from controlplane.store.text import clean_text
 
 if TYPE_CHECKING:

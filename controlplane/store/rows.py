@@ -25,19 +25,16 @@ from controlplane.errors import FieldError, InvalidRequest
 from controlplane.model import (
     Command,
     Evidence,
-    Incarnation,
     Instance,
     Limits,
-    LogLine,
     Role,
-    Sample,
     SourceType,
     Spec,
     Token,
     User,
 )
-from controlplane.store.base import Idempotency, StoredEvent
-from controlplane.store.text import JSON_MAX_BYTES, clean_text, cut_line, is_clean, json_text
+from controlplane.store.base import Idempotency
+from controlplane.store.text import JSON_MAX_BYTES, cut_line, is_clean, json_text
 
 if TYPE_CHECKING:
     from controlplane.secretbox import SecretBox
@@ -69,7 +66,7 @@ def user_of(row: Row) -> User:
 def token_of(row: Row) -> Token:
     """A token from its row."""
     return Token(
-        id=_uuid(row["id"]),
+        id=uuid_of(row["id"]),
         owner=row["owner"],
         name=row["name"],
         role=Role(row["role"]),
@@ -86,7 +83,7 @@ def idempotency_of(row: Row) -> Idempotency:
         owner=row["owner"],
         key=row["key"],
         body_digest=row["body_digest"],
-        instance_id=_uuid(row["instance_id"]),
+        instance_id=uuid_of(row["instance_id"]),
         created_at=row["created_at"],
     )
 
@@ -98,7 +95,7 @@ def instance_of(row: Row, box: SecretBox) -> Instance:
         SecretUnreadable: its environment was encrypted with another key, or the row was changed.
     """
     return Instance(
-        id=_uuid(row["id"]),
+        id=uuid_of(row["id"]),
         owner=row["owner"],
         name=row["name"],
         spec=_spec_of(row, box),
@@ -117,7 +114,7 @@ def instance_of(row: Row, box: SecretBox) -> Instance:
 
 def _spec_of(row: Row, box: SecretBox) -> Spec:
     command = row["spec_command"]
-    sealed = box.decrypt(row["spec_env"], env_aad(row["owner"], _uuid(row["id"]), row["revision"]))
+    sealed = box.decrypt(row["spec_env"], env_aad(row["owner"], uuid_of(row["id"]), row["revision"]))
     return Spec(
         revision=row["revision"],
         source_type=SourceType(row["spec_source_type"]),
@@ -247,102 +244,6 @@ def evidence_of(text: str | None) -> Evidence | None:
         return Evidence(code="unreadable", reason=reason, phase="", at=datetime.fromtimestamp(0, UTC))
 
 
-def log_of(row: Row) -> LogLine:
-    """A log line from its row."""
-    return LogLine(
-        instance_id=_uuid(row["instance_id"]),
-        at=row["timestamp"],
-        level=row["log_level"],
-        stream=row["stream"],
-        incarnation=row["incarnation"],
-        message=row["message"],
-        sanitized=row["sanitized"],
-    )
-
-
-LOG_COLUMNS = ("instance_id", "log_level", "message", "timestamp", "stream", "incarnation", "sanitized")
-LEVEL_MAX_CHARS = 16
-
-
-def log_row(line: LogLine) -> tuple[Any, ...]:
-    """Values of `LOG_COLUMNS`, cleaned."""
-    message, changed = clean_text(line.message)
-    level = clean_text(line.level)[0][:LEVEL_MAX_CHARS]
-    return line.instance_id, level, message, line.at, line.stream, line.incarnation, line.sanitized or changed
-
-
-def sample_of(row: Row) -> Sample:
-    """A sample from its row, or from a fold of several."""
-    return Sample(
-        at=row["timestamp"],
-        cpu_percent=row["cpu_usage"],
-        memory_mb=row["memory_usage"],
-        processes=row["processes"],
-        open_files=row["open_files"],
-        calls=row["calls"],
-        errors=row["errors"],
-        p50_ms=row["p50_ms"],
-        p95_ms=row["p95_ms"],
-    )
-
-
-METRIC_COLUMNS = (
-    "instance_id",
-    "cpu_usage",
-    "memory_usage",
-    "timestamp",
-    "processes",
-    "open_files",
-    "calls",
-    "errors",
-    "p50_ms",
-    "p95_ms",
-)
-
-
-def sample_row(instance_id: UUID, sample: Sample) -> tuple[Any, ...]:
-    """Values of `METRIC_COLUMNS`."""
-    return (
-        instance_id,
-        sample.cpu_percent,
-        sample.memory_mb,
-        sample.at,
-        sample.processes,
-        sample.open_files,
-        sample.calls,
-        sample.errors,
-        sample.p50_ms,
-        sample.p95_ms,
-    )
-
-
-def event_of(row: Row) -> StoredEvent:
-    """An event from its row."""
-    instance_id = row["instance_id"]
-    return StoredEvent(
-        id=row["id"],
-        at=row["timestamp"],
-        type=row["type"],
-        instance_id=None if instance_id is None else _uuid(instance_id),
-        owner=row["owner"],
-        data=json.loads(row["data"]),
-    )
-
-
-def incarnation_row(incarnation: Incarnation) -> tuple[Any, ...]:
-    """Values in the order of the columns of mcp_incarnations."""
-    return (
-        incarnation.instance_id,
-        incarnation.number,
-        incarnation.pid,
-        incarnation.started_at,
-        incarnation.ended_at,
-        incarnation.exit_code,
-        incarnation.signal,
-        evidence_json(incarnation.evidence),
-    )
-
-
-def _uuid(value: Any) -> UUID:
+def uuid_of(value: Any) -> UUID:
     """A plain UUID: asyncpg's own subclass pickles and prints differently."""
     return UUID(bytes=value.bytes)

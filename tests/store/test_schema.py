@@ -212,6 +212,15 @@ async def test_a_database_with_tables_of_somebody_else_under_our_names_is_refuse
             pass
 
 
+async def test_a_schema_that_was_damaged_is_refused_with_the_reason(
+    database_url: str, postgres_server: Postgres
+) -> None:
+    postgres_server.sql(database_url.split("/")[3].split("?")[0], "CREATE TABLE mcp_schema (wrong integer)")
+    with trio.fail_after(10), pytest.raises(SchemaRefused, match=r'column "version" does not exist'):
+        async with open_store(database_url, SecretBox("k" * 32), wait_s=60):
+            pass
+
+
 async def test_a_user_who_may_not_create_tables_is_told_so(database_url: str, postgres_server: Postgres) -> None:
     database = database_url.split("/")[3].split("?")[0]
     postgres_server.sql(database, "DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN")

@@ -1,0 +1,110 @@
+"""Rows of history <-> log lines, samples, events, incarnations; pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from controlplane.model import Incarnation, LogLine, Sample
+from controlplane.store.base import StoredEvent
+from controlplane.store.rows import Row, evidence_json, uuid_of
+from controlplane.store.text import clean_text
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+def log_of(row: Row) -> LogLine:
+    """A log line from its row."""
+    return LogLine(
+        instance_id=uuid_of(row["instance_id"]),
+        at=row["timestamp"],
+        level=row["log_level"],
+        stream=row["stream"],
+        incarnation=row["incarnation"],
+        message=row["message"],
+        sanitized=row["sanitized"],
+    )
+
+
+LOG_COLUMNS = ("instance_id", "log_level", "message", "timestamp", "stream", "incarnation", "sanitized")
+LEVEL_MAX_CHARS = 16
+
+
+def log_row(line: LogLine) -> tuple[Any, ...]:
+    """Values of `LOG_COLUMNS`, cleaned."""
+    message, changed = clean_text(line.message)
+    level = clean_text(line.level)[0][:LEVEL_MAX_CHARS]
+    return line.instance_id, level, message, line.at, line.stream, line.incarnation, line.sanitized or changed
+
+
+def sample_of(row: Row) -> Sample:
+    """A sample from its row, or from a fold of several."""
+    return Sample(
+        at=row["timestamp"],
+        cpu_percent=row["cpu_usage"],
+        memory_mb=row["memory_usage"],
+        processes=row["processes"],
+        open_files=row["open_files"],
+        calls=row["calls"],
+        errors=row["errors"],
+        p50_ms=row["p50_ms"],
+        p95_ms=row["p95_ms"],
+    )
+
+
+METRIC_COLUMNS = (
+    "instance_id",
+    "cpu_usage",
+    "memory_usage",
+    "timestamp",
+    "processes",
+    "open_files",
+    "calls",
+    "errors",
+    "p50_ms",
+    "p95_ms",
+)
+
+
+def sample_row(instance_id: UUID, sample: Sample) -> tuple[Any, ...]:
+    """Values of `METRIC_COLUMNS`."""
+    return (
+        instance_id,
+        sample.cpu_percent,
+        sample.memory_mb,
+        sample.at,
+        sample.processes,
+        sample.open_files,
+        sample.calls,
+        sample.errors,
+        sample.p50_ms,
+        sample.p95_ms,
+    )
+
+
+def event_of(row: Row) -> StoredEvent:
+    """An event from its row."""
+    instance_id = row["instance_id"]
+    return StoredEvent(
+        id=row["id"],
+        at=row["timestamp"],
+        type=row["type"],
+        instance_id=None if instance_id is None else uuid_of(instance_id),
+        owner=row["owner"],
+        data=json.loads(row["data"]),
+    )
+
+
+def incarnation_row(incarnation: Incarnation) -> tuple[Any, ...]:
+    """Values in the order of the columns of mcp_incarnations."""
+    return (
+        incarnation.instance_id,
+        incarnation.number,
+        incarnation.pid,
+        incarnation.started_at,
+        incarnation.ended_at,
+        incarnation.exit_code,
+        incarnation.signal,
+        evidence_json(incarnation.evidence),
+    )

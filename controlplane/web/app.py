@@ -42,10 +42,14 @@ if TYPE_CHECKING:
 View = Callable[..., Awaitable[Response]]
 
 
-class RefConverter(BaseConverter):
-    """An instance's name or id, or `owner/name`; where both readings fit, the longer literal path wins."""
+_BELOW_AN_INSTANCE = sorted({route.path.partition("{id}/")[2] for route in ROUTES} - {""})
+"""`logs`, `start` …: what stands there is never read as the name in `owner/name`; such an instance is named by its id."""
 
-    regex = "[^/]+(?:/[^/]+)?"
+
+class RefConverter(BaseConverter):
+    """An instance's name or id, or `owner/name`."""
+
+    regex = rf"[^/]+(?:/(?!(?:{'|'.join(_BELOW_AN_INSTANCE)})(?:/|$))[^/]+)?"
     part_isolating = False
     weight = 300
 

@@ -91,13 +91,13 @@ EXAMPLE = {
 }
 
 
-def _route(path: str, operation: str) -> Route:
+def _route(path: str, operation: str, summary: str) -> Route:
     return Route(
         "POST",
         path,
         deploy,
         operation=operation,
-        summary="Deploy an MCP server",
+        summary=summary,
         description=(
             "Takes a command as MCP clients write it, or a source file. Answers when the server runs, or after `wait` seconds."
             " With an `Idempotency-Key` header, the same request within 24 hours gives the same instance again."
@@ -113,4 +113,7 @@ def _route(path: str, operation: str) -> Route:
     )
 
 
-ROUTES = (_route("/api/v2/deploy", "deploy"), _route("/deploy", "deployUnversioned"))
+ROUTES = (
+    _route("/api/v2/deploy", "deploy", "Deploy an MCP server"),
+    _route("/deploy", "deployShort", "The same, at its short path"),
+)

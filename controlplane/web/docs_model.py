@@ -160,6 +160,8 @@ def kind(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(f"`{word}`" for word in schema["enum"])
     match schema.get("type"):
+        case "array" if "enum" in schema.get("items", {}):
+            return kind(schema["items"]).replace("one of", "any of", 1)
         case "array":
             return f"list of {_plural(kind(schema.get('items', {})))}"
         case "object" if isinstance(schema.get("additionalProperties"), Mapping):

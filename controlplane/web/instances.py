@@ -247,7 +247,7 @@ ROUTES = (
         "/mcp/{id}",
         delete_mcp,
         operation="removeInstanceByEndpoint",
-        summary="Stop and remove an instance, or end an MCP session",
+        summary="Remove at the MCP endpoint, or end a session",
         description=(
             "With neither MCP header it stops and removes the instance. With `Mcp-Session-Id` it ends that session and never"
             " more; with `MCP-Protocol-Version` alone it is the protocol's own DELETE. Removing needs the role `deployer`."

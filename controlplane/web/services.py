@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import Factory, define
 
 from controlplane.web.guards import Guards
+from controlplane.web.health import Pulse
 from controlplane.web.meters import Meters
 
 if TYPE_CHECKING:
@@ -40,5 +41,6 @@ class Services:
     started_at: float
     guards: Guards = Factory(lambda self: Guards(self.config, self.tokens), takes_self=True)
     meters: Meters = Factory(Meters)
+    pulse: Pulse = Factory(lambda self: Pulse(self.store, self.cache), takes_self=True)
     embedded: tuple[str, ...] = ()
     stopping: bool = False

@@ -9,6 +9,7 @@ version may say more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
@@ -41,7 +42,11 @@ def reference(cls: type) -> dict[str, str]:
 
 def property_of(attribute: attrs.Attribute[Any]) -> dict[str, Any]:
     """The schema of one scalar field by itself, as a query parameter needs it."""
-    return _merged(_own_order(msgspec.json.schema(_not_null(attribute.type)), attribute.type), _keywords(attribute))
+    annotation = _not_null(attribute.type)
+    if annotation is datetime:
+        # RFC 3339 wants the zone; msgspec's reading of the type leaves that open.
+        return _merged({"type": "string", "format": "date-time"}, _keywords(attribute))
+    return _merged(_own_order(msgspec.json.schema(annotation), annotation), _keywords(attribute))
 
 
 def _closure(roots: Iterable[type]) -> Iterator[type]:
@@ -114,13 +119,22 @@ def _merged(schema: dict[str, Any], keywords: Mapping[str, Any]) -> dict[str, An
 
 def _own_order(schema: dict[str, Any], annotation: Any) -> dict[str, Any]:
     """Put a Literal's words in the order they are written in (msgspec sorts them), and name their type."""
-    for literal in (annotation, *get_args(annotation)):
-        if get_origin(literal) is Literal:
-            words = {"type": "string", "enum": list(get_args(literal))}
-            if "anyOf" in schema:
-                return {**schema, "anyOf": [words, *(b for b in schema["anyOf"] if "enum" not in b)]}
-            return {**schema, **words}
-    return schema
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [_own_order(branch, annotation) for branch in schema["anyOf"]]}
+    if "items" in schema:
+        return {**schema, "items": _own_order(schema["items"], annotation)}
+    words = next(_literals(annotation), None)
+    if words is None or "enum" not in schema:
+        return schema
+    return {"type": "string", **schema, "enum": list(words)}
+
+
+def _literals(annotation: Any) -> Iterator[tuple[str, ...]]:
+    if get_origin(annotation) is Literal:
+        yield get_args(annotation)
+    else:
+        for argument in get_args(annotation):
+            yield from _literals(argument)
 
 
 def _never_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -350,6 +350,7 @@ class Api:
     """A running API, and a client for it. Alice has `memory` and `files`, bob has `memory` too."""
 
     client: httpx.AsyncClient
+    port: int
     services: Services
     supervisor: ApiSupervisor
     store: FakeStore
@@ -405,7 +406,7 @@ async def serving(**settings: Any) -> AsyncIterator[Api]:
     async with running(services, app=cast("App", make_quart(services))) as server:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=10) as client:
             with trio.fail_after(20):
-                yield _api(client, services)
+                yield _api(client, services, server.port)
 
 
 @asynccontextmanager
@@ -418,9 +419,10 @@ async def in_process(**settings: Any) -> AsyncIterator[Api]:
             yield _api(client, services)
 
 
-def _api(client: httpx.AsyncClient, services: Services) -> Api:
+def _api(client: httpx.AsyncClient, services: Services, port: int = 0) -> Api:
     return Api(
         client=client,
+        port=port,
         services=services,
         supervisor=cast("ApiSupervisor", services.supervisor),
         store=cast("FakeStore", services.store),

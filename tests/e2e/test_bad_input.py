@@ -1,0 +1,258 @@
+"""Hostile and mistaken requests against a whole control plane: nothing is a 500, nothing hangs, nobody else is disturbed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.e2e.plane import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.e2e.plane import Plane
+
+NO_LIMITS = {
+    "RATE_LIMIT_RPS": "0",
+    "DEPLOYS_PER_MINUTE": "100000",
+    "AUTH_FAILURES_PER_MINUTE": "100000",
+    "MAX_INSTANCES_PER_USER": "1000",
+}
+FUZZ_LIMIT_S = 300
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+STREAMS = r"(stream|/events|logs)$"
+"""They do not end by themselves; their own tests end them."""
+
+
+def deploy(**changes: Any) -> dict[str, Any]:
+    return {"name": "x", "source_type": "mcp_config", "mcp_config": {"command": "true"}} | changes
+
+
+BODIES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "malformed_json"),
+    "not JSON": (b"{name: x}", "malformed_json"),
+    "half": (b'{"name": "x"', "malformed_json"),
+    "two documents": (b"{}{}", "malformed_json"),
+    "NaN": (b'{"name": NaN}', "malformed_json"),
+    "invalid UTF-8": (b'{"name": "\xff"}', "malformed_json"),
+    "UTF-16": ('{"name": "x"}'.encode("utf-16"), "malformed_json"),
+    "nested 50,000 deep": (b"[" * 50_000 + b"]" * 50_000, "malformed_json"),
+    "lone surrogate": (b'{"name": "\\ud800"}', "malformed_json"),
+    "an array": (b"[]", "invalid_request"),
+    "a string": (b'"x"', "invalid_request"),
+    "null": (b"null", "invalid_request"),
+}
+
+DEPLOYS: dict[str, tuple[dict[str, Any], str]] = {
+    "no name": ({"source_type": "mcp_config", "mcp_config": {"command": "true"}}, "/name"),
+    "empty name": (deploy(name=""), "/name"),
+    "name with a slash": (deploy(name="a/b"), "/name"),
+    "name like a UUID": (deploy(name="9f0c2c1e-6d3c-4c39-9d0e-0d5f3f0f9a11"), "/name"),
+    "name of 64": (deploy(name="a" * 64), "/name"),
+    "unknown source type": (deploy(source_type="telepathy"), "/source_type"),
+    "no command": (deploy(mcp_config={"args": []}), "/mcp_config/command"),
+    "command is a number": (deploy(mcp_config={"command": 1}), "/mcp_config/command"),
+    "args is a string": (deploy(mcp_config={"command": "true", "args": "-y"}), "/mcp_config/args"),
+    "an arg is a number": (deploy(mcp_config={"command": "true", "args": ["a", 3]}), "/mcp_config/args/1"),
+    "NUL in an arg": (deploy(mcp_config={"command": "true", "args": ["a\0b"]}), "/mcp_config/args/0"),
+    "variable with =": (deploy(environment_vars={"A=B": "1"}), "/environment_vars/A=B"),
+    "Corral's own variable": (deploy(environment_vars={"CORRAL_OWNER": "1"}), "/environment_vars/CORRAL_OWNER"),
+    "variable is a number": (deploy(environment_vars={"A": 1}), "/environment_vars/A"),
+    "a misspelt field": (deploy(enviroment_vars={}), "/enviroment_vars"),
+    "too much memory": (deploy(limits={"memory_mb": 1_000_000}), "/limits/memory_mb"),
+    "memory as text": (deploy(limits={"memory_mb": "512"}), "/limits/memory_mb"),
+    "stronger isolation": (deploy(isolation="namespaced"), "/isolation"),
+    "a mount": (deploy(mounts=[{"source": "/etc", "target": "/etc"}]), "/mounts"),
+    "no such cwd": (deploy(mcp_config={"command": "true", "cwd": "/no/such/folder"}), "/mcp_config/cwd"),
+    "direct without source": ({"name": "x", "source_type": "direct", "language": "python"}, "/source_data"),
+    "not base64": ({"name": "x", "source_type": "direct", "language": "python", "source_data": "%%%"}, "/source_data"),
+    "entry point above": (
+        {"name": "x", "source_type": "direct", "entry_point": "../a.py", "source_data": "eA=="},
+        "/entry_point",
+    ),
+    "git": ({"name": "x", "source_type": "git", "source_url": "https://example.org/x.git"}, "/source_type"),
+}
+
+
+@pytest.fixture(scope="module")
+def open_plane_without_limits() -> Iterator[Plane]:
+    from tests.e2e.plane import open_plane
+
+    with open_plane(**NO_LIMITS) as opened:
+        yield opened.start()
+
+
+@pytest.fixture
+def lax(open_plane_without_limits: Plane) -> Plane:
+    return open_plane_without_limits
+
+
+@pytest.mark.parametrize("path", ["/api/v2/deploy", "/tokens", "/mcp/nobody/execute"])
+@pytest.mark.parametrize("body", BODIES)
+def test_a_malformed_body_is_a_problem_that_says_so(lax: Plane, path: str, body: str) -> None:
+    content, code = BODIES[body]
+
+    answer = lax.request("POST", path, content=content, headers={"Content-Type": "application/json"})
+
+    expected = {code, "not_found"} if "nobody" in path else {code}
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] in expected, answer.text
+
+
+@pytest.mark.parametrize("case", DEPLOYS)
+def test_a_wrong_deploy_is_a_422_that_points_at_the_place(lax: Plane, case: str) -> None:
+    body, pointer = DEPLOYS[case]
+
+    answer = lax.request("POST", "/api/v2/deploy", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), answer.text
+    assert pointer in [error["pointer"] for error in answer.json()["errors"]]
+    assert lax.instances() == []
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "",
+        "Bearer",
+        "Bearer x",
+        "Basic YTpi",
+        "bearer  x y",
+        "Bearer " + "a" * 5_000,
+        "Token x",
+        "Bearer \u00e9",
+    ],
+)
+def test_a_bad_credential_is_a_401_everywhere_and_tells_nothing(lax: Plane, authorization: str) -> None:
+    with httpx.Client(base_url=lax.url, trust_env=False) as client:
+        answers = [
+            client.request(method, path, headers={"Authorization": authorization.encode()})
+            for method, path in (
+                ("GET", "/instances"),
+                ("GET", "/stats"),
+                ("GET", "/instances/x"),
+                ("DELETE", "/mcp/x"),
+            )
+        ]
+
+    assert {answer.status_code for answer in answers} == {401}
+    assert all(answer.headers["www-authenticate"].startswith("Bearer") for answer in answers)
+    assert len({answer.json()["detail"] for answer in answers}) == 1
+
+
+def test_a_foreign_host_or_origin_is_refused(lax: Plane) -> None:
+    assert lax.request("GET", "/instances", headers={"Host": "evil.example"}).status_code == 421
+    evil = lax.request("GET", "/instances", headers={"Origin": "https://evil.example"})
+    assert evil.status_code == 403
+    assert "access-control-allow-origin" not in evil.headers
+
+
+def test_one_tenant_cannot_see_touch_or_count_anothers_instance(lax: Plane) -> None:
+    lax.deploy("secret-project")
+    made = lax.request("POST", "/users", json={"name": "mallory", "role": "deployer"}).json()
+    with lax.client(token=made["token"]) as mallory:
+        instance_id = lax.instance("secret-project")["instance_id"]
+        for ref in (instance_id, "secret-project", "admin/secret-project"):
+            statuses = {
+                mallory.post(f"/mcp/{ref}/execute", json={"method": "ping"}).status_code,
+                mallory.delete(f"/mcp/{ref}").status_code,
+                mallory.get(f"/instances/{ref}").status_code,
+                mallory.get(f"/instances/{ref}/logs").status_code,
+                mallory.post(f"/instances/{ref}/stop").status_code,
+                mallory.get(f"/mcp/{ref}/stream").status_code,
+            }
+            assert statuses == {404}
+        assert mallory.get("/instances").json()["instances"] == []
+        assert mallory.get("/stats").json()["instances"]["total"] == 0
+        assert mallory.get("/users").status_code == 403
+
+    assert lax.instance("secret-project")["status"] == "running"
+    lax.request("DELETE", "/instances/secret-project")
+
+
+def test_thirty_parallel_deploys_at_quota_ten_make_exactly_ten(planes: Callable[..., Plane]) -> None:
+    plane = planes(**NO_LIMITS | {"MAX_INSTANCES_PER_USER": "10"})
+    answers: list[httpx.Response] = []
+
+    def attempt(number: int) -> None:
+        body = deploy(name=f"p{number}", mcp_config={"command": "cat"})
+        answers.append(plane.request("POST", "/api/v2/deploy?wait=0", json=body))
+
+    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [202] * 10 + [403] * 20
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 403} == {"quota_exceeded"}
+
+
+def test_numbers_and_unknown_members_pass_through_a_call_unchanged(lax: Plane) -> None:
+    lax.deploy("faithful", source=MIRROR)
+    params = '{"big":9223372036854775808,"tiny":-0.0,"wide":1e308,"text":"\\u00e9\\n","nested":{"_x":[null,true]}}'
+
+    answer = lax.request(
+        "POST",
+        "/mcp/faithful/execute",
+        content=b'{"method":"mirror","params":' + params.replace(",", ",\n").encode() + b"}",
+        headers={"Content-Type": "application/json"},
+    )
+
+    assert answer.json()["result"]["line"].count("\n") == 0
+    assert '"big":9223372036854775808' in answer.json()["result"]["line"]
+    assert '"tiny":-0.0' in answer.json()["result"]["line"]
+    assert '"wide":1e308' in answer.json()["result"]["line"]
+    lax.request("DELETE", "/instances/faithful")
+
+
+def test_a_document_driven_fuzz_finds_no_server_error(lax: Plane) -> None:
+    program = Path(sys.executable).parent / "schemathesis"
+    if not program.exists():
+        program = Path(shutil.which("schemathesis") or "")
+    lax.deploy("canary")
+    command = [
+        *(str(program), "run", f"{lax.url}/openapi.json", "-H", f"Authorization: Bearer {lax.token}"),
+        *("--checks", CHECKS, "--exclude-path-regex", STREAMS, "--phases", "examples,fuzzing"),
+        *("--max-examples", "12", "--request-timeout", "30", "--seed", "20261122", "--workers", "2"),
+    ]
+
+    run = subprocess.run(
+        command, capture_output=True, text=True, timeout=FUZZ_LIMIT_S, cwd=lax.folder, env=lax.environment, check=False
+    )
+
+    assert run.returncode == 0, run.stdout[-6_000:]
+    assert lax.is_running()
+    lax.assert_no_orphans()
+
+
+def test_a_call_still_works_after_all_that(lax: Plane) -> None:
+    lax.deploy("survivor")
+
+    assert text_of(lax.execute("survivor", "tools/call", {"name": "echo", "arguments": {"text": "alive"}})) == "alive"
+
+
+MIRROR = b"""
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" not in message:
+        continue
+    if message["method"] == "initialize":
+        info = {"name": "mirror", "version": "1"}
+        result = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": info}
+    elif message["method"] == "server/discover":
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "?"}}), flush=True)
+        continue
+    else:
+        result = {"line": line.rstrip(chr(10))}
+    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+"""

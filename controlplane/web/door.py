@@ -5,32 +5,25 @@ Hypercorn) and is handed over when it sends anything else. One sweeper keeps the
 deadlines of all of them and notices callers that left during a call; one cap
 bounds their number. Nothing that happens on a connection ends the door.
 
-Beyond the cap a few connections may still ask for the health of the server; all
-others are told 503 and closed.
+`overflow` tells those beyond the cap that there is no room.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
 import select
-import socket
-from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 from attrs import define, field, frozen
 
-from controlplane.errors import Overloaded
 from controlplane.web.hot import HotConnection, HotLane
-from controlplane.web.hypercorn_server import LINGER_S, Handover, HypercornConnection, Pushback
-from controlplane.web.problems import problem
-from controlplane.web.rate import RateLimiter
-from controlplane.web.request import new_request_id
+from controlplane.web.hypercorn_server import Handover, HypercornConnection, Pushback
+from controlplane.web.overflow import Overflow
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
     from controlplane.web.asgi import App
@@ -52,17 +45,6 @@ CLOSE_S = 1.0
 """For connections to end after they were cut."""
 ACCEPT_BATCH = 64
 """Connections accepted before others get their turn."""
-ACCEPT_PAUSE_S = 0.1
-"""When no file descriptor can be had at all."""
-OVERFLOW_SLOTS = 64
-"""Connections beyond the cap that are heard out, each for at most `OVERFLOW_S`."""
-OVERFLOW_S = 1.0
-OVERFLOW_BYTES = 16 * 1024
-LINGERING_MAX = 1024
-"""Connections that were told 503 and are not closed yet, so that the answer is not lost to a reset."""
-LOG_EVERY_S = 10.0
-HEALTH_STARTS = tuple(b"%b %b" % (m, p) for m in (b"GET", b"HEAD") for p in (b"/health", b"/livez", b"/readyz"))
-
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _LEFT_AGAIN = frozenset(
     {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR, errno.ENETDOWN, errno.EHOSTUNREACH}
@@ -99,17 +81,15 @@ class Door:
     connections: set[Connection] = field(factory=set, init=False)
     _open: int = field(default=0, init=False)
     """Connections within the cap, those included whose task has not begun."""
-    _overflow: int = field(default=0, init=False)
-    _lingering: deque[tuple[float, socket.socket]] = field(factory=deque, init=False)
-    _logged: RateLimiter = field(factory=lambda: RateLimiter(1 / LOG_EVERY_S, 1), init=False)
+    _overflow: Overflow = field(init=False)
     _gone_since: dict[HotConnection, float] = field(factory=dict, init=False)
-    _spare_fd: int = field(default=-1, init=False)
     _accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _empty: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     drained: trio.Event = field(factory=trio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.lane = HotLane(self.services)
+        self._overflow = Overflow(self.services.meters, self._serve_hypercorn)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -118,13 +98,12 @@ class Door:
 
     def statistics(self) -> DoorStatistics:
         calls = sum(1 for c in self.connections if isinstance(c, HotConnection) and c.call_since)
-        return DoorStatistics(connections=len(self.connections), calls=calls, overflow=self._overflow)
+        return DoorStatistics(connections=len(self.connections), calls=calls, overflow=self._overflow.heard)
 
     # -- accepting
 
     async def run(self) -> None:
         """Accept and serve until drained, or cancelled."""
-        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
@@ -132,10 +111,7 @@ class Door:
                 await self.drained.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            for _, sock in self._lingering:
-                sock.close()
-            if self._spare_fd >= 0:
-                os.close(self._spare_fd)
+            self._overflow.close()
 
     async def _accept_all(self, nursery: trio.Nursery) -> None:
         with self._accepting:
@@ -156,7 +132,7 @@ class Door:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    await self._shed(listener)
+                    await self._overflow.shed(listener)
                 elif error.errno not in _LEFT_AGAIN:
                     raise
 
@@ -166,62 +142,8 @@ class Door:
         if self._open < self.services.config.max_connections:
             self._count(1)
             nursery.start_soon(self._serve, sock, peer)
-        elif self._overflow < OVERFLOW_SLOTS:
-            self._overflow += 1
-            nursery.start_soon(self._hear_out, sock)
         else:
-            self._turn_away(sock)
-
-    async def _shed(self, listener: socket.socket) -> None:
-        """No descriptor is left: give the spare one up for a moment, to tell whoever is next, and not spin on them."""
-        if not self._logged.take("shed"):
-            log.warning("no file descriptor is left: turning connections away")
-        if self._spare_fd >= 0:
-            os.close(self._spare_fd)
-            self._spare_fd = -1
-        with suppress(OSError):
-            sock, _ = listener.accept()
-            sock.setblocking(False)
-            with sock:
-                self._refuse(sock)
-        try:
-            self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            await trio.sleep(ACCEPT_PAUSE_S)
-        await trio.lowlevel.checkpoint()
-
-    # -- beyond the cap
-
-    def _turn_away(self, sock: socket.socket) -> None:
-        """Say 503 without waiting for anything, and leave the socket half open for a moment."""
-        self._refuse(sock)
-        self._lingering.append((self.lane.now + LINGER_S, sock))
-        if len(self._lingering) > LINGERING_MAX:
-            self._lingering.popleft()[1].close()
-
-    def _refuse(self, sock: socket.socket) -> None:
-        self.services.meters.refused += 1
-        with suppress(OSError):
-            sock.send(_refusal())
-            sock.shutdown(socket.SHUT_WR)
-            sock.recv(65536)  # unread bytes would turn the close into a reset
-
-    async def _hear_out(self, sock: socket.socket) -> None:
-        """Serve a question for health; turn anything else away once it was read, so that the answer arrives."""
-        lingers = False
-        try:
-            with suppress(OSError):
-                data = await _read_head(sock)
-                if data.startswith(HEALTH_STARTS):
-                    # One answer and no more; `close` wins over a keep-alive that the client sent.
-                    await self._serve_hypercorn(sock, data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-                else:
-                    lingers = True
-                    self._turn_away(sock)
-        finally:
-            self._overflow -= 1
-            if not lingers:
-                sock.close()
+            self._overflow.take(sock, nursery)
 
     # -- connections
 
@@ -275,8 +197,7 @@ class Door:
             if now >= due:
                 due = now + TOKEN_SWEEP_S
                 self.services.tokens.sweep()
-            while self._lingering and self._lingering[0][0] <= now:
-                self._lingering.popleft()[1].close()
+            self._overflow.sweep(now)
             waiting: list[HotConnection] = []
             for connection in list(self.connections):
                 if connection.deadline <= now:
@@ -362,20 +283,8 @@ async def serve(
         door.close_listeners()
 
 
-async def _read_head(sock: socket.socket) -> bytes:
-    """What the client sends first, for at most `OVERFLOW_S`."""
-    data = b""
-    with trio.move_on_after(OVERFLOW_S):
-        while b"\r\n\r\n" not in data and len(data) < OVERFLOW_BYTES:
-            await trio.lowlevel.wait_readable(sock)
-            more = sock.recv(OVERFLOW_BYTES)
-            if not more:
-                break
-            data += more
-    return data
-
-
 def _hung_up(waiting: list[HotConnection]) -> list[HotConnection]:
+    """Those whose client has closed at least its sending side, which no HTTP client does that waits for an answer."""
     if not waiting:
         return []
     by_fd = {connection.fd: connection for connection in waiting}
@@ -388,9 +297,3 @@ def _hung_up(waiting: list[HotConnection]) -> list[HotConnection]:
 def _address_text(address: tuple[str, int] | str) -> str:
     """The client's address; empty for a unix socket."""
     return address[0].removeprefix("::ffff:") if isinstance(address, tuple) else ""
-
-
-def _refusal() -> bytes:
-    answer = problem(Overloaded("Too many connections are open.", retry_after_s=1), request_id=new_request_id())
-    fields = b"".join(b"%b: %b\r\n" % pair for pair in answer.headers)
-    return b"HTTP/1.1 503 Service Unavailable\r\n%bconnection: close\r\n\r\n%b" % (fields, answer.body)

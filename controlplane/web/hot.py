@@ -39,6 +39,10 @@ SKIP_MAX_BYTES = 64 * 1024
 """A refused body up to this size is read and dropped, so that the connection can be kept."""
 
 
+class ClientLeft(Exception):
+    """The client closed the connection in the middle of something: there is nobody to answer."""
+
+
 @define(eq=False)
 class HotLane:
     """What all hot connections share. `now` is Trio time, as of the last `tick`."""
@@ -98,7 +102,7 @@ class HotConnection:
     async def serve(self) -> bytes | None:
         """Answer requests; return the bytes with which Hypercorn must go on, None when the connection is over."""
         with self._scope:
-            with suppress(OSError):  # the client went away
+            with suppress(ClientLeft):
                 return await self._serve()
         return None
 
@@ -161,7 +165,7 @@ class HotConnection:
         except trio.Cancelled:
             self._say_goodbye(request_id)
             raise
-        except OSError:
+        except ClientLeft:
             raise
         except Exception as error:  # the boundary: a bug becomes an answer
             failure = answer_for(error, request_id=request_id)
@@ -211,12 +215,15 @@ class HotConnection:
     # -- bytes
 
     async def _receive(self, max_bytes: int) -> bytes:
+        """What has come in; nothing once the client has closed or reset the connection."""
         while True:
             await trio.lowlevel.wait_readable(self.fd)
             try:
                 return self.sock.recv(max_bytes)
             except BlockingIOError:
                 continue
+            except OSError:
+                return b""
 
     async def _rest(self, body: bytes, unread: int) -> bytes:
         """Read the missing part of a body."""
@@ -225,7 +232,7 @@ class HotConnection:
         while unread:
             data = await self._receive(min(unread, READ_BYTES * 4))
             if not data:
-                raise ConnectionResetError  # the client gave up in the middle
+                raise ClientLeft
             chunks.append(data)
             unread -= len(data)
         self.deadline = inf
@@ -241,12 +248,17 @@ class HotConnection:
 
     async def _send(self, head: bytes, body: bytes) -> None:
         data = head + body
-        try:
-            sent = self.sock.send(data)
-        except BlockingIOError:
-            sent = 0
+        sent = self._send_now(data)
         if sent < len(data):
             await self._send_rest(memoryview(data)[sent:])
+
+    def _send_now(self, data: bytes | memoryview) -> int:
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            raise ClientLeft from None
 
     async def _send_rest(self, view: memoryview) -> None:
         """The slow path: the client must take `WRITE_SLICE_BYTES` in each `WRITE_STALL_S`."""
@@ -256,16 +268,14 @@ class HotConnection:
                 due = len(view) - WRITE_SLICE_BYTES
                 self.deadline = trio.current_time() + WRITE_STALL_S
             await trio.lowlevel.wait_writable(self.fd)
-            try:
-                view = view[self.sock.send(view) :]
-            except BlockingIOError:
-                continue
+            view = view[self._send_now(view) :]
         self.deadline = inf
 
     async def _linger(self) -> None:
         """Half close, and drop what still comes, so that the answer is not lost to a reset."""
         self.deadline = trio.current_time() + LINGER_S
-        self.sock.shutdown(socket.SHUT_WR)
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
         dropped = 0
         while dropped <= LINGER_BYTES and (data := await self._receive(READ_BYTES)):
             dropped += len(data)

@@ -74,6 +74,8 @@ class FakeRunner:
                 return await self._wait(is_gone)
             case "bug":
                 raise RuntimeError("secret /internal/path of ours")
+            case "os_error":
+                raise BrokenPipeError("a pipe of ours")
             case "crash":
                 raise BadChildMessage("it said nonsense", evidence={"stderr_tail": ["line \udc80"]})
             case "stopped":

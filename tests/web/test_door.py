@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from controlplane.web import door
+from controlplane.web import door, overflow
 from controlplane.web.listeners import open_listeners
 from tests.web.fakes import Client, make_services, memory, request, running
 
@@ -67,10 +67,10 @@ class TestCap:
     async def test_silent_connections_beyond_the_cap_are_told_too(
         self, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(door, "OVERFLOW_S", 0.1)
+        monkeypatch.setattr(overflow, "HEARING_S", 0.1)
         with trio.fail_after(10):
             await self.fill(server)
-            for client in [await server.connect() for _ in range(door.OVERFLOW_SLOTS + 20)]:
+            for client in [await server.connect() for _ in range(overflow.SLOTS + 20)]:
                 assert (await client.reply()).status == 503
 
     async def test_when_one_leaves_the_next_one_is_let_in(self, server: Server) -> None:

@@ -151,6 +151,7 @@ async def test_what_the_server_gets_is_what_was_sent(server: Server) -> None:
     ("method", "status", "code"),
     [
         ("bug", 500, "internal"),
+        ("os_error", 500, "internal"),
         ("crash", 502, "bad_child_message"),
         ("stopped", 409, "not_running"),
         ("backoff", 503, "instance_unavailable"),

@@ -258,8 +258,7 @@ class Postgres(Server):
 @functools.cache
 def _initialised() -> Path:
     """An initialised data folder, made once and copied for each server."""
-    home = _scratch() / "initdb"
-    home.mkdir()
+    home = Path(tempfile.mkdtemp(dir=_scratch()))
     if SERVICE_UID is not None:
         os.chown(home, SERVICE_UID, SERVICE_UID)
     data = home / "data"

@@ -7,7 +7,22 @@ import subprocess
 import sys
 import time
 
-TOOLS = ("echo", "pid", "env", "exit", "kill", "sleep", "spam", "noise", "burst", "progress", "fork", "daemon", "half", "big")
+TOOLS = (
+    "echo",
+    "pid",
+    "env",
+    "exit",
+    "kill",
+    "sleep",
+    "spam",
+    "noise",
+    "burst",
+    "progress",
+    "fork",
+    "daemon",
+    "half",
+    "big",
+)
 
 
 def send(message):

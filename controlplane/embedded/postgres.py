@@ -1,7 +1,8 @@
 """The embedded Postgres: a cluster of its own in the home, on a unix socket, behind a password.
 
-Refuses TCP. Postgres refuses to run as root: as root it runs in a user
-namespace in which it is `nobody`, or, where the host has none, as `nobody`.
+Refuses TCP. Postgres refuses to run as root, and as a user without an account
+(a container's): it then runs in a user namespace in which it is `nobody`. Where
+the host has none, it runs as `nobody` for root.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from controlplane.embedded.service import EmbeddedFailed, run_tool
 from controlplane.home import ENTER_ONLY, PRIVATE_FOLDER, write_private
 from controlplane.spawn.client import JobSpec, Spawner
 from controlplane.spawn.sweep import kill_until_none
+from controlplane.spawn.uids import has_account
 
 USER = DATABASE = "corral"
 PORT = 5432
@@ -70,8 +72,12 @@ class Postgres:
         return self.folder / "postgres.password"
 
     @property
+    def _in_namespace(self) -> bool:
+        return self.spawner.features.userns_root and (os.geteuid() == 0 or not has_account(os.geteuid()))
+
+    @property
     def _as_nobody(self) -> bool:
-        return os.geteuid() == 0 and not self.spawner.features.userns_root
+        return os.geteuid() == 0 and not self._in_namespace
 
     async def prepare(self) -> None:
         """Find the programs; make the cluster and its password when missing.
@@ -168,7 +174,7 @@ class Postgres:
             kind="service",
             uid=NOBODY if self._as_nobody else None,
             stop_signal=self.stop_signal,
-            userns_root=not self._as_nobody,
+            userns_root=self._in_namespace,
         )
 
     def _own(self, path: Path) -> None:

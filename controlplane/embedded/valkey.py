@@ -90,7 +90,6 @@ loglevel warning
             cwd="/",
             kind="service",
             stop_signal=self.stop_signal,
-            userns_root=self.spawner.features.userns_root,
         )
 
     async def is_ready(self, _pid: int, /) -> bool:

@@ -89,7 +89,7 @@ def _umask(_child: Child) -> None:
 def _namespaces(child: Child) -> None:
     order = child.order
     uid, gid = os.getuid(), os.getgid()
-    if order.userns_root and child.was_root:
+    if order.userns_root:
         linux.unshare(linux.CLONE_NEWUSER)
         linux.map_own_user(UNPRIVILEGED_ID, UNPRIVILEGED_ID, uid, gid)
     if order.private_tmp is None:
@@ -103,7 +103,8 @@ def _namespaces(child: Child) -> None:
 
 
 def _bounding_set(child: Child) -> None:
-    if child.was_root or child.order.private_tmp is not None:  # a user namespace of one's own gives the right to
+    # Entering a user namespace gives the right to, and makes it needed.
+    if child.was_root or child.order.private_tmp is not None or child.order.userns_root:
         linux.drop_bounding_set()
 
 

@@ -29,7 +29,7 @@ class JobSpec:
         rlimits: Soft and hard limit by name without `RLIMIT_`; never above the host's hard limit. CORE is always 0.
         private_tmp: A folder that the process sees as /tmp; ignored where `Spawner.features` lacks it.
         stop_signal: For a service: its first signal when the control plane goes.
-        userns_root: For a service, as root: see itself as `nobody` in a user namespace of its own.
+        userns_root: For a service that refuses to be root: see itself as `nobody` in a user namespace of its own.
     """
 
     argv: tuple[str, ...]

@@ -57,11 +57,15 @@ class Jobs:
 
     Args:
         tell: Sends a message to the control plane.
+        forget_fd: Called before a report's descriptor is closed: its number is soon another's.
         private_fds: Descriptors that a helper process must not keep.
     """
 
-    def __init__(self, tell: Callable[..., None], private_fds: Collection[int]) -> None:
+    def __init__(
+        self, tell: Callable[..., None], forget_fd: Callable[[int], object], private_fds: Collection[int]
+    ) -> None:
         self.tell = tell
+        self.forget_fd = forget_fd
         self.private_fds = private_fds
         self.table: dict[str, Job] = {}
         self.killer = ladder.UserKiller()
@@ -93,17 +97,15 @@ class Jobs:
 
     # How a job begins and ends
 
-    def settle(self, job: Job) -> bool:
-        """Read the child's report: end of file, it has become its program; else why it could not.
-
-        Returns:
-            Whether the report is complete and its descriptor closed.
-        """
-        assert job.report_fd is not None
+    def settle(self, job: Job) -> None:
+        """Read the child's report: end of file, it has become its program; else why it could not."""
+        if job.report_fd is None:
+            return
         try:
             report = os.read(job.report_fd, confine.REPORT_BYTES)
         except BlockingIOError:
-            return False
+            return
+        self.forget_fd(job.report_fd)
         os.close(job.report_fd)
         job.report_fd = None
         if report:
@@ -111,7 +113,6 @@ class Jobs:
             self.tell(ev="failed", job=job.key, **json.loads(report))
         else:
             self.tell(ev="spawned", job=job.key, pid=job.pid, start_ticks=job.start_ticks)
-        return True
 
     def reap(self) -> None:
         """Take the status of every child that has ended: leaders, orphans, helpers."""
@@ -131,8 +132,7 @@ class Jobs:
                 self.killer.reaped(pid)
 
     def _ended(self, job: Job, code: int, max_rss_bytes: int) -> None:
-        if job.report_fd is not None:
-            self.settle(job)
+        self.settle(job)
         job.exited_at = time.monotonic()
         if not job.has_failed:
             self.tell(ev="exit", job=job.key, code=code, max_rss_bytes=max_rss_bytes)

@@ -54,7 +54,7 @@ class Server:
         self.was_root = os.geteuid() == 0
         self.features = {
             "private_tmp": confine.works(confine.try_private_tmp),
-            "userns_root": self.was_root and confine.works(confine.try_userns_root),
+            "userns_root": confine.works(confine.try_userns_root),
         }
         self.outbox: deque[bytes] = deque()
         self.deferred: deque[tuple[dict[str, Any], list[int]]] = deque()
@@ -64,8 +64,8 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)  # it ends when its control plane does, not before
-        self.jobs = Jobs(self.tell, (control.fileno(), self.wakeup, wakeup_end))
         self.selector = selectors.DefaultSelector()
+        self.jobs = Jobs(self.tell, self.selector.unregister, (control.fileno(), self.wakeup, wakeup_end))
         self.selector.register(control, selectors.EVENT_READ, self.listen)
         self.selector.register(self.wakeup, selectors.EVENT_READ, self.drain_wakeup)
         self.requests: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
@@ -183,13 +183,7 @@ class Server:
         finally:
             os.close(child_end)
         job = self.jobs.table[key] = Job(key, order, pid, report_fd)
-        self.selector.register(report_fd, selectors.EVENT_READ, partial(self.settle, job, report_fd))
-
-    def settle(self, job: Job, report_fd: int) -> None:
-        if job.report_fd is not None:
-            self.selector.unregister(report_fd)
-            if not self.jobs.settle(job):
-                self.selector.register(report_fd, selectors.EVENT_READ, partial(self.settle, job, report_fd))
+        self.selector.register(report_fd, selectors.EVENT_READ, partial(self.jobs.settle, job))
 
     # The end
 

@@ -61,7 +61,7 @@ class UidPool:
             return None
         running = {proc.uid for proc in scan().values()}
         for uid in self._candidates(preferred):
-            if uid not in self._claimed and uid not in running and not _is_account(uid) and self._lock(uid):
+            if uid not in self._claimed and uid not in running and not has_account(uid) and self._lock(uid):
                 self._claimed.add(uid)
                 return uid
         raise UidsExhausted
@@ -110,7 +110,8 @@ def _flock(kind: int, uid: int) -> bytes:
     return struct.pack(FLOCK_FORMAT, kind, os.SEEK_SET, uid, 1, 0)
 
 
-def _is_account(uid: int) -> bool:
+def has_account(uid: int) -> bool:
+    """Whether the host knows the user by name."""
     try:
         pwd.getpwuid(uid)
     except KeyError:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
+from controlplane.spawn.client import SpawnFailed, open_spawner
 from tests.spawn.children import (
     DAEMON_WITH_MARKER,
     FORK_STORM,
@@ -253,11 +256,33 @@ async def test_fifty_jobs_start_and_end_at_the_same_time_and_leave_nothing(
     assert zombies_of(spawner._link.pid) == []
 
 
+async def test_jobs_that_end_or_fail_at_once_are_told_apart_and_never_hurt_the_spawner(
+    spawner: Spawner, uids: UidPool
+) -> None:
+    outcomes: list[object] = []
+
+    async def live(user: int | None, command: str) -> None:
+        for _ in range(25):
+            try:
+                job = await start(spawner, command, uid=user)
+            except SpawnFailed as failure:
+                outcomes.append(failure.stage)
+                continue
+            outcomes.append((await job.wait()).code)
+            await job.kill_all()
+            job.close_fds()
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for command in ("true", "no-such-command", "false", "/etc"):
+                nursery.start_soon(live, uids.claim(), command)
+    assert Counter(outcomes) == {0: 25, 1: 25, "exec": 50}
+    assert (spawner.statistics().restarts, spawner.statistics().jobs) == (0, 0)
+
+
 async def test_nothing_is_left_when_the_spawner_closes_with_jobs_running(
     marker: str, uids: UidPool, uid: int | None
 ) -> None:
-    from controlplane.spawn.client import open_spawner
-
     with trio.fail_after(20):
         async with open_spawner(marker=marker, uids=uids) as opened:
             job = await start_python(opened, HOSTILE, uid=uid)

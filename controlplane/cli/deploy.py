@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import evolve
 
-from controlplane.cli.exits import program
+from controlplane.cli.exits import CommandFailed, program
 from controlplane.cli.inputs import parse_json, read_bytes
 from controlplane.cli.outcome import interrupted, settle
 from controlplane.cli.pairs import environment_of, labels_of
@@ -148,9 +149,20 @@ def send(session: Session, body: bytes, *, wait_s: float, idempotency_key: str |
             answer = post_deploy(session, body, wait_s, idempotency_key)
     except KeyboardInterrupt:
         raise interrupted(session, name, "deploy") from None
+    except CommandFailed as failure:
+        raise _with_next_step(failure, name) from failure
     settle(session, answer, wanted="running", wait_s=wait_s, took_s=time.monotonic() - began)
     if not session.json and answer.document.get("status") == "running":
         session.screen.note(("Next: ", "dim"), f"{program()} tools {answer.document.get('name')}")
+
+
+def _with_next_step(failure: CommandFailed, name: str) -> CommandFailed:
+    """Say that an instance which did not come up is there nevertheless."""
+    if failure.problem.code not in ("deploy_failed", "build_failed"):
+        return failure
+    advice = f"It stays, failed: `{program()} logs {name}` shows all its lines, `{program()} rm {name}` removes it."
+    hint = "\n".join(filter(None, (failure.problem.hint, advice)))
+    return evolve(failure, problem=evolve(failure.problem, hint=hint))
 
 
 def post_deploy(session: Session, body: bytes, wait_s: float, idempotency_key: str | None = None) -> Answer:

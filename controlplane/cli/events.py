@@ -10,7 +10,7 @@ import click
 
 from controlplane.cli.client import path_of
 from controlplane.cli.logs import moment_option
-from controlplane.cli.screen import clean, clean_lines
+from controlplane.cli.screen import clean, clean_lines, status_text
 from controlplane.cli.session import Session, complete_instances, examples, json_option, pass_session
 from controlplane.cli.units import local_time
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 FREQUENT = frozenset({"heartbeat", "connected", "sample", "call", "log"})
 """Shown only when asked for by type: a glance at the fleet is for what changes."""
-ENVELOPE = frozenset({"type", "instance_id", "timestamp", "name", "status", "owner", "event_id"})
+ENVELOPE = frozenset({"type", "instance_id", "timestamp", "name", "status", "owner", "event_id", "data"})
+WORDS = ("phase", "method", "reason", "message", "detail")
+"""Members that are sentences: shown without their names."""
+NAME_WIDTH = 16
 TYPE_STYLE = {"post_mortem": "red", "gap": "yellow", "lagged": "yellow", "shutdown": "yellow", "deployed": "green"}
 
 EPILOG = examples(
@@ -101,25 +104,22 @@ def _name_of(session: Session, event: Mapping[str, Any], names: dict[str, str], 
 
 
 def show_event(screen: Screen, event: Mapping[str, Any]) -> None:
-    """Print one event on one line."""
-    kind = str(event.get("type"))
-    detail = " ".join(
-        _detail(key, value) for key, value in event.items() if key not in {*ENVELOPE, "data"} and value is not None
-    )
-    when = local_time(event.get("timestamp"), datetime.now(UTC))
-    status = f"{event['status']}  " if event.get("status") else ""
+    """Print one event on one line: when, what, whose, then its own words, then the numbers that say something."""
+    kind, status = str(event.get("type")), event.get("status")
+    words = [clean_lines(event[key])[0] for key in WORDS if event.get(key)]
+    numbers = [_number(key, value) for key, value in event.items() if key not in {*ENVELOPE, *WORDS} and value]
     screen.line(
-        (when, "dim"),
+        (local_time(event.get("timestamp"), datetime.now(UTC)), "dim"),
         "  ",
         (f"{clean(kind):<12}", TYPE_STYLE.get(kind, "cyan")),
-        (f"{clean(event.get('name') or '-'):<20}", "bold"),
-        status,
-        detail,
+        (f"{clean(event.get('name') or '-'):<{NAME_WIDTH}}", "bold"),
+        *((status_text(str(status)), "  ") if status else ()),
+        "  ".join(word for word in words if word != status),
+        (f"  {' '.join(numbers)}" if numbers else "", "dim"),
     )
     screen.out.file.flush()
 
 
-def _detail(key: str, value: Any) -> str:
+def _number(key: str, value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = clean_lines(text)[0]
-    return text if key in ("phase", "reason", "message", "detail") else f"{key}={text}"
+    return f"{key}={clean_lines(text)[0]}"

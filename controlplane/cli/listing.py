@@ -13,7 +13,7 @@ from controlplane.cli.client import path_of
 from controlplane.cli.exits import program
 from controlplane.cli.screen import Column, clean, clean_lines, status_text
 from controlplane.cli.session import Session, json_option, name_argument, pass_session
-from controlplane.cli.units import count, duration, local_date, mebibytes, millis, percent
+from controlplane.cli.units import count, duration, in_unit, local_date, mebibytes, millis, percent, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,15 +124,10 @@ def inspect(session: Session, /, *, name: str) -> None:
     if session.shown_as_json(answer):
         return
     instance, screen = answer.document, session.screen
-    screen.line(
-        (str(instance.get("name")), "bold"),
-        "  ",
-        status_text(str(instance.get("status"))),
-        f"  {instance.get('phase')}",
-    )
-    for title, value in _facts(instance):
-        if value:
-            screen.line("  ", (f"{title:<12}", "dim"), value)
+    status, phase = str(instance.get("status")), str(instance.get("phase"))
+    parts = [status_text(status)] if phase == status else [status_text(status), f"  {phase}"]
+    screen.line((str(instance.get("name")), "bold"), "  ", *parts)
+    screen.facts([(title, value) for title, value in _facts(instance) if value], indent=2)
     _show_evidence(screen, instance.get("last_error") or instance.get("post_mortem"))
 
 
@@ -151,8 +146,8 @@ def _facts(instance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("process", _process(instance)),
         ("use", _use(instance)),
         ("calls", _calls(instance)),
-        ("limits", _pairs(instance.get("limits"))),
-        ("restart", _pairs(instance.get("restart"))),
+        ("limits", _in_units(instance.get("limits"))),
+        ("restart", _in_units(instance.get("restart"))),
         ("network", _pairs(instance.get("network"))),
         ("labels", _pairs(instance.get("labels"))),
         ("tools", ", ".join(str(tool.get("name")) for tool in instance.get("tools") or ())),
@@ -164,6 +159,10 @@ def _facts(instance: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _pairs(value: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{key} {item}" for key, item in (value or {}).items() if item not in (None, [], {}))
+
+
+def _in_units(settings: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{plain_name(key)} {in_unit(key, value)}" for key, value in (settings or {}).items())
 
 
 def _process(instance: Mapping[str, Any]) -> str:
@@ -190,10 +189,8 @@ def _calls(instance: Mapping[str, Any]) -> str:
 def _show_evidence(screen: Screen, evidence: Mapping[str, Any] | None) -> None:
     if not evidence:
         return
-    screen.line(("  ✗ ", "red"), f"{local_date(evidence.get('at'))}  {evidence.get('reason')}")
-    facts = {key.replace("_", " "): evidence.get(key) for key in ("code", "phase", "exit_code", "signal")}
-    screen.line("    ", (_pairs(facts), "dim"))
-    for line in (line for entry in evidence.get("stderr_tail") or () for line in clean_lines(entry)):
-        screen.line("    ", ("│ ", "dim"), line)
-    if evidence.get("hint"):
-        screen.line("    ", ("Hint: ", "bold yellow"), str(evidence["hint"]))
+    screen.line(("  ✗ ", "red"), (f"failed {local_date(evidence.get('at'))}", "bold"))
+    seen = [(key.replace("_", " "), evidence.get(key)) for key in ("reason", "phase", "exit_code", "signal", "hint")]
+    tail = [line for entry in evidence.get("stderr_tail") or () for line in clean_lines(entry)]
+    rows = [(name, str(value)) for name, value in seen if value is not None]
+    screen.facts([*rows, *(("last lines" if at == 0 else "", line) for at, line in enumerate(tail))], indent=4)

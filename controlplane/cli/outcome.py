@@ -43,7 +43,7 @@ def settle(session: Session, answer: Answer, *, wanted: str, wait_s: float, took
         screen.line((name, "bold"), f" is {status}: ", f"follow it with `{program()} logs -f {name}`")
     for note in instance.get("notes") or ():
         for line in clean_lines(note):
-            screen.note("  ", ("Note: ", "bold yellow"), line)
+            screen.note(("Note: ", "bold yellow"), line, indent=2)
 
 
 def _facts(instance: Mapping[str, Any], took_s: float) -> str:

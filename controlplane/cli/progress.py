@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 LISTEN_WITHIN_S = 2.0
 """The request is sent after this at the latest, whether the event stream is open or not."""
+SETTLED = ("running", "stopped", "failed")
+WORTH_SHOWING_S = 0.1
+"""A phase that was over sooner leaves no line behind."""
 FRAMES_PER_S = 8
 PHASE_CHARS = 60
 """Of a phase's words, in a line that also holds its time."""
@@ -61,29 +64,40 @@ class Phases:
             self.instance_id = str(event.get("instance_id"))
         if self.instance_id not in (None, event.get("instance_id")):
             return
-        if event.get("phase"):
-            self._enter(clean(event["phase"])[:PHASE_CHARS])
-
-    def _enter(self, phase: str) -> None:
         with self._lock:
-            if self.done or phase == self._phase:
-                return
-            self.leave()
+            if not self.done:
+                self._move(event)
+
+    def _move(self, event: dict[str, Any]) -> None:
+        status, phase = event.get("status"), clean(event.get("phase") or "")[:PHASE_CHARS]
+        if status in SETTLED:
+            self._leave(failed=status == "failed")
+            self._phase = ""
+        elif phase and phase != self._phase:
+            self._leave(failed=False)
             self._phase, self._since = phase, time.monotonic()
             if not self.screen.err.is_terminal:
                 self.screen.note(f"{self.name}: {phase}")
 
-    def leave(self) -> None:
+    def _leave(self, *, failed: bool) -> None:
         """Put the phase that ended, with its time, above the moving line."""
-        if self._phase and self.screen.err.is_terminal:
-            took = duration(time.monotonic() - self._since)
-            self.screen.note("  ", ("✓ ", "green"), self._phase, (f"  {took}", "dim"))
+        took_s = time.monotonic() - self._since
+        if self._phase and self.screen.err.is_terminal and (failed or took_s >= WORTH_SHOWING_S):
+            sign = ("✗ ", "red") if failed else ("✓ ", "green")
+            self.screen.note(sign, self._phase, (f"  {duration(took_s)}", "dim"), indent=2)
+
+    def end(self) -> None:
+        """Show nothing more: the moving line must not be redrawn while it is taken away."""
+        with self._lock:
+            self.done = True
 
     def moving_line(self) -> Text:
         """Return the line that a terminal shows for the phase under way."""
         frame = self._spinner.render(time.monotonic())
         line = Text("  ") + (frame if isinstance(frame, Text) else Text("…"))
-        return line.append(f" {self._phase or 'asking'}").append(f"  {duration(time.monotonic() - self._since)}", "dim")
+        return line.append(f" {self._phase or 'waiting'}").append(
+            f"  {duration(time.monotonic() - self._since)}", "dim"
+        )
 
 
 def _follow(api: Api, phases: Phases, listening: threading.Event) -> None:
@@ -118,17 +132,15 @@ def phases_shown(session: Session, name: str, instance_id: str | None = None) ->
     listening = threading.Event()
     threading.Thread(target=_follow, args=(session.new_api(), phases, listening), daemon=True).start()
     listening.wait(LISTEN_WITHIN_S)
-    try:
-        if session.screen.err.is_terminal:
-            live = Live(
-                console=session.screen.err,
-                get_renderable=phases.moving_line,
-                transient=True,
-                refresh_per_second=FRAMES_PER_S,
-            )
-            with live:
-                yield
-        else:
+    with _live(phases):
+        try:
             yield
-    finally:
-        phases.done = True
+        finally:
+            phases.end()
+
+
+def _live(phases: Phases) -> AbstractContextManager[object]:
+    console = phases.screen.err
+    if not console.is_terminal:
+        return nullcontext()
+    return Live(console=console, get_renderable=phases.moving_line, transient=True, refresh_per_second=FRAMES_PER_S)

@@ -39,6 +39,9 @@ GAP = 2
 LEAST_WIDTH = 20
 """What a column that can be cut or wrapped keeps, before others are left out."""
 
+Part = str | tuple[str, str] | Text
+"""A piece of a line: foreign or our own text, the same with a style, or text that is clean already."""
+
 STATUS_STYLE = {
     "running": ("●", "green"),
     "failed": ("✗", "bold red"),
@@ -110,13 +113,17 @@ class Screen:
     def is_terminal(self) -> bool:
         return self.out.is_terminal
 
-    def line(self, *parts: str | tuple[str, str] | Text) -> None:
-        """Print one line on standard output; a tuple is text with a style."""
+    def line(self, *parts: Part) -> None:
+        """Print one line on standard output, never broken by us; a tuple is text with a style."""
         self.out.print(_line(parts), soft_wrap=True)
 
-    def note(self, *parts: str | tuple[str, str] | Text) -> None:
-        """Print one line on standard error."""
-        self.err.print(_line(parts), soft_wrap=True)
+    def note(self, *parts: Part, indent: int = 0) -> None:
+        """Print a sentence on standard error, wrapped at words on a terminal."""
+        _prose(self.err, parts, indent)
+
+    def facts(self, rows: Iterable[tuple[str, Part]], *, indent: int = 0) -> None:
+        """Print titles with their values, which hang beside them on a terminal."""
+        _facts(self.out, list(rows), indent)
 
     def raw(self, text: str) -> None:
         """Print text as it is, and flush, so that a reader of a stream is never behind."""
@@ -161,7 +168,25 @@ def _console(file: IO[str]) -> Console:
     return _PipeConsole(file=file, highlight=False, markup=False, emoji=False)
 
 
-def _line(parts: Iterable[str | tuple[str, str] | Text]) -> Text:
+def _prose(console: Console, parts: Sequence[Part], indent: int) -> None:
+    _hang(console, Text(" " * indent), _line(parts))
+
+
+def _facts(console: Console, rows: Sequence[tuple[str, Part]], indent: int) -> None:
+    width = max((cell_len(clean(title)) for title, _ in rows), default=0)
+    for title, value in rows:
+        _hang(console, _line((" " * indent, (f"{clean(title):<{width + GAP}}", "dim"))), _line((value,)))
+
+
+def _hang(console: Console, head: Text, body: Text) -> None:
+    """Print text behind its head; on a terminal it is wrapped at words, and hangs there."""
+    indent = head.cell_len
+    lines = body.wrap(console, max(LEAST_WIDTH, console.width - indent)) if console.is_terminal else [body]
+    for at, line in enumerate(lines):
+        console.print(Text().append(head if at == 0 else " " * indent).append(line), soft_wrap=True)
+
+
+def _line(parts: Iterable[Part]) -> Text:
     line = Text()
     for part in parts:
         if isinstance(part, tuple):
@@ -217,24 +242,21 @@ def status_text(status: str) -> Text:
     return Text(f"{sign} {clean(status)}", style)
 
 
-def show_problem(screen: Screen, problem: Problem, more: str = "") -> None:
+def show_problem(screen: Screen, problem: Problem) -> None:
     """Print a problem's block: what, why, the evidence, what to do, and how to find it in the log."""
     screen.note(("Error: ", "bold red"), (problem.title, "bold"))
     if problem.detail and problem.detail != problem.title:
         for line in clean_lines(problem.detail):
-            screen.note("  ", line)
-    width = max((len(name) for name, _ in problem.facts), default=0)
-    for name, value in problem.facts:
-        screen.note("  ", (name.ljust(width), "dim"), "  ", value)
-    for line in (clean_line for entry in problem.stderr_tail for clean_line in clean_lines(entry)):
-        screen.note("  ", ("│ ", "dim"), line)
-    hints = [hint for hint in (problem.hint, more) if hint]
-    if problem.retry_after:
-        hints.append(f"Try again in {problem.retry_after} s.")
-    for hint in hints:
-        screen.note("  ", ("Hint: ", "bold yellow"), hint)
+            screen.note(line, indent=2)
+    said = problem.detail.splitlines()
+    _facts(screen.err, [(name, value) for name, value in problem.facts if f"{name}: {value}" not in said], 2)
+    for line in (line for entry in problem.stderr_tail for line in clean_lines(entry)):
+        screen.err.print(_line(("  ", ("│ ", "dim"), line)), soft_wrap=True)
+    again = [f"Try again in {problem.retry_after} s."] if problem.retry_after else []
+    for hint in [*problem.hint.splitlines(), *again]:
+        screen.note(("Hint: ", "bold yellow"), hint, indent=2)
     reference = " ".join(str(part) for part in (problem.status, problem.code) if part)
     if problem.request_id:
         reference += f"  request {problem.request_id}"
     if reference:
-        screen.note("  ", (reference.strip(), "dim"))
+        screen.note((reference.strip(), "dim"), indent=2)

@@ -107,3 +107,24 @@ def percent(value: object) -> str:
 def count(value: object) -> str:
     """Return a count with thin thousands (`12,345`); `-` for none."""
     return f"{value:,}" if isinstance(value, int) else "-"
+
+
+_UNITS = (("_ms", millis), ("_mb", mebibytes), ("_percent", percent), ("_seconds", duration), ("_s", duration))
+
+
+def plain_name(name: str) -> str:
+    """Return a field's name as words, without the unit at its end."""
+    unit = next((suffix for suffix, _ in _UNITS if name.endswith(suffix)), "")
+    return name.removesuffix(unit).replace("_", " ")
+
+
+def in_unit(name: str, value: object) -> str:
+    """Return a field's value in the unit that its name ends in."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    for suffix, shown in _UNITS:
+        if name.endswith(suffix):
+            return shown(value)
+    if isinstance(value, list):
+        return " ".join(str(item) for item in value) or "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)

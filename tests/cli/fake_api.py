@@ -31,13 +31,14 @@ class Asked:
 
 @frozen
 class Reply:
-    """One answer; with a `gate` it waits for it: before an answer, and before the end of a stream."""
+    """One answer; with a `gate` it waits for it: before an answer, and in a stream before the `last` of it."""
 
     status: int = 200
     body: bytes = b"{}"
     content_type: str = "application/json"
     headers: dict[str, str] = field(factory=dict)
     gate: threading.Event | None = None
+    last: bytes = b""
 
 
 def document(content: Any, status: int = 200, **more: Any) -> Reply:
@@ -51,11 +52,11 @@ def problem(status: int, code: str, **members: Any) -> Reply:
     return Reply(status, json.dumps(content).encode(), "application/problem+json", headers)
 
 
-def stream(*events: Any, gate: threading.Event | None = None) -> Reply:
-    frames = b"".join(
-        b"id: e-%d\ndata: %s\n\n" % (at, json.dumps(event).encode()) for at, event in enumerate(events, 1)
-    )
-    return Reply(200, frames, "text/event-stream", {}, gate)
+def stream(*events: Any, gate: threading.Event | None = None, last: Any = None) -> Reply:
+    frames = [
+        b"id: e-%d\ndata: %s\n\n" % (at, json.dumps(event).encode()) for at, event in enumerate([*events, last], 1)
+    ]
+    return Reply(200, b"".join(frames[:-1]), "text/event-stream", {}, gate, frames[-1] if last else b"")
 
 
 @define
@@ -138,6 +139,7 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(reply.body)
             if streaming and reply.gate:
                 reply.gate.wait(GATE_TIMEOUT_S)
+            self.wfile.write(reply.last)
 
         do_GET = do_POST = do_DELETE = answer  # noqa: N815  (http.server's names)
 

@@ -255,7 +255,7 @@ def test_inspect_shows_what_runs_and_why_it_failed(api, corral):
     }
     api.on(f"GET {MEMORY}", document(instance(**detail)))
     out = corral("inspect", "memory").out
-    for words in ("npx -y srv", "API_KEY", "memory_mb 256", "srv 1.0", "era modern", "echo", "check the package name"):
+    for words in ("npx -y srv", "API_KEY", "memory 256M", "srv 1.0", "era modern", "echo", "check the package name"):
         assert words in out
     assert "\x1b" not in out
     assert "\\x1b]0;owned\\x07" in out

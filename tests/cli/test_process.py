@@ -43,19 +43,20 @@ def test_no_color_is_honoured(api):
     assert "✗ failed" in terminal.text
 
 
-def test_phases_and_their_times_are_seen_live_on_a_terminal(api):
+@pytest.mark.parametrize(("status", "sign"), [("starting", "✓"), ("failed", "✗")])
+def test_phases_and_their_times_are_seen_live_on_a_terminal(api, status, sign):
     accepted, told = threading.Event(), threading.Event()
-    events = [
-        {"type": "status", "name": "memory", "instance_id": "i", "phase": phase} for phase in ("install", "handshake")
-    ]
-    api.on("GET /events", stream({"type": "deployed", "name": "memory", "instance_id": "i"}, *events, gate=told))
+    about = {"type": "status", "name": "memory", "instance_id": "i"}
+    deployed, install = {**about, "type": "deployed"}, {**about, "status": "building", "phase": "install"}
+    api.on("GET /events", stream(deployed, install, gate=told, last={**about, "status": status, "phase": "handshake"}))
     api.on(DEPLOY, Reply(201, json.dumps(instance()).encode(), gate=accepted))
     terminal = Terminal.run(api.url, "deploy", "memory", "--", "npx")
-    terminal.read_until(r"✓ install  \d\.\ds")
-    terminal.read_until(r"handshake  \d\.\ds")
+    terminal.read_until(r"[⠀-⣿] install  0\.[2-9]s")
+    told.set()
+    terminal.read_until(rf"{sign} install  \d\.\ds")
+    terminal.read_until(r"handshake  \d\.\ds" if status == "starting" else "waiting")
     accepted.set()
     assert terminal.end() == 0
-    told.set()
     last = terminal.text.splitlines()[-2:]
     assert last[0].startswith("memory is running")
     assert last[1] == "Next: corral tools memory"
@@ -66,7 +67,7 @@ def test_ctrl_c_during_a_deploy_leaves_it_running_and_says_how_to_follow_it(api)
     api.on(DEPLOY, Reply(201, json.dumps(instance()).encode(), gate=gate))
     terminal = Terminal.run(api.url, "deploy", "memory", "--", "npx")
     api.wait_for(DEPLOY)
-    terminal.read_until("asking")
+    terminal.read_until("waiting")
     terminal.interrupt()
     assert terminal.end() == 130
     gate.set()

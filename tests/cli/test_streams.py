@@ -151,7 +151,7 @@ def test_fleet_events_leave_out_what_is_frequent_unless_asked_for(api, corral):
     api.on("GET /events", stream(*events), problem(404, "not_found"))
     out = corral("events").out
     assert len(out.splitlines()) == 1
-    assert out.split()[-3:] == ["memory", "failed", "exit\\x1b[2J"]
+    assert out.split()[-4:] == ["memory", "✗", "failed", "exit\\x1b[2J"]
     api.on("GET /events", stream(*events), problem(404, "not_found"))
     api.on("GET /instances", document({"instances": [{"instance_id": "i1", "name": "memory"}]}))
     assert corral("events", "-t", "sample").out.split()[-2:] == ["memory", "cpu_percent=1.0"]

@@ -12,7 +12,7 @@ from controlplane.errors import DeployFailed, FieldError
 from controlplane.model import Role
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.route import Route
-from controlplane.web.views import instance_out
+from controlplane.web.views import instance_out, secret_notes
 from controlplane.wire.answers import InstanceOut
 from controlplane.wire.convert import invalid_request
 from controlplane.wire.deploy import DeployIn
@@ -45,7 +45,7 @@ async def deploy(call: Call) -> Reply:
     raise_if_failed(runner)
     location = (b"location", f"/instances/{runner.instance.id}".encode())
     status = 201 if runner.state is State.RUNNING else 202
-    return json_reply(instance_out(runner), status, headers=(location,))
+    return json_reply(instance_out(runner, notes=secret_notes(runner.instance.spec)), status, headers=(location,))
 
 
 def raise_if_failed(runner: Runner) -> None:

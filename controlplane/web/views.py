@@ -26,7 +26,7 @@ from controlplane.wire.answers import (
     TokenOut,
     UserOut,
 )
-from controlplane.wire.redact import redact_args
+from controlplane.wire.redact import redact_args, secret_positions
 
 if TYPE_CHECKING:
     from controlplane.core.latency import Histogram
@@ -50,7 +50,7 @@ def instance_detail(runner: Runner, *, post_mortem: Evidence | None, tools: list
     """All of one instance."""
     spec = runner.instance.spec
     return InstanceDetailOut(
-        **_row(runner, ()),
+        **_row(runner, secret_notes(spec)),
         revision=spec.revision,
         incarnation=runner.instance.incarnation,
         mcp_config=_launch(spec),
@@ -130,6 +130,16 @@ def _launch(spec: Spec) -> dict[str, Any] | None:
         "args": redact_args(spec.command.args, spec.env),
         "cwd": None if spec.command.cwd is None else hide(spec.command.cwd),
     }
+
+
+def secret_notes(spec: Spec) -> tuple[str, ...]:
+    """A warning for each argument that holds a secret: it is allowed, but nothing hides it on the host."""
+    if spec.command is None:
+        return ()
+    return tuple(
+        f"mcp_config.args[{position}] looks like a secret: every user of the host can read command lines, so pass it in env"
+        for position in secret_positions(spec.command.args, spec.env)
+    )
 
 
 def _restart(spec: Spec) -> dict[str, Any]:

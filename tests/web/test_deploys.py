@@ -43,6 +43,14 @@ async def test_a_server_that_runs_is_a_201_with_the_readmes_fields_and_its_place
         assert key is None
 
 
+async def test_a_secret_among_the_arguments_is_warned_of_in_the_answer() -> None:
+    async with serving() as api:
+        made = (await api.ask("POST", "/deploy", json=MEMORY)).json()
+        warnings = [note for note in made["notes"] if "looks like a secret" in note]
+        assert len(warnings) == 2
+        assert "abc" not in str(warnings)
+
+
 async def test_a_server_that_is_not_up_within_the_wait_is_a_202_with_its_phase() -> None:
     async with serving() as api:
         api.deployer.outcome = State.PREPARING

@@ -118,7 +118,8 @@ async def test_one_instance_shows_names_of_its_environment_and_hides_secrets_in_
         }
         assert found["limits"]["memory_mb"] == 1024
         assert found["restart"]["mode"] == "on-failure"
-        assert found["notes"] == ["network is not in force at level process"]
+        assert found["notes"][0] == "network is not in force at level process"
+        assert [note.partition(" ")[0] for note in found["notes"][1:]] == ["mcp_config.args[3]", "mcp_config.args[4]"]
         assert found["post_mortem"]["exit_code"] == 3
 
 

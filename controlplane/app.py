@@ -23,9 +23,11 @@ from uuid import uuid4
 
 import trio
 import trio_asyncio
+from attrs import define, field
 
 from controlplane import banner
 from controlplane.cache import open_cache
+from controlplane.config import ConfigError
 from controlplane.deploy.deployer import Deployer
 from controlplane.deploy.prepare import HostPrepare
 from controlplane.deploy.toolchain import build
@@ -73,13 +75,32 @@ async def run(config: Config, *, hot: bool = True) -> None:
         HomeBusy, ConfigError, StorageUnavailable: it cannot start; the message says what to do.
     """
     began = trio.current_time()
-    stop = trio.Event()
+    life = _Life()
+    with life.scope:
+        await _live(config, life, began, hot)
+
+
+@define(eq=False)
+class _Life:
+    """From start to stop. A stop that is asked for breaks off a start, and ends a life that serves in order."""
+
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    asked_to_stop: trio.Event = field(factory=trio.Event)
+    serves: bool = False
+
+    def stop(self) -> None:
+        self.asked_to_stop.set()
+        if not self.serves:
+            self.scope.cancel()
+
+
+async def _live(config: Config, life: _Life, began: float, hot: bool) -> None:
     async with trio.open_nursery() as root, AsyncExitStack() as stack:
-        await root.start(_heed_signals, stop)
+        await root.start(_heed_signals, life)
         home = stack.enter_context(open_home(config))
         services, supervisor_nursery = await stack.enter_async_context(_open(config, home, began))
-        listeners = open_listeners(config.host, config.port)
-        entrance = await root.start(_serve, listeners, services, hot)
+        entrance = await root.start(_serve, _listen(config), services, hot)
+        life.serves = True
         url = _url(config.host, entrance.addresses[0][1])
         home.write_credentials(url)
         print(  # noqa: T201  (this is what a person at the terminal waits for)
@@ -92,7 +113,7 @@ async def run(config: Config, *, hot: bool = True) -> None:
             ),
             flush=True,
         )
-        await stop.wait()
+        await life.asked_to_stop.wait()
         await _close(services, entrance)
         supervisor_nursery.cancel_scope.cancel()
         root.cancel_scope.cancel()
@@ -145,12 +166,21 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             started_at=began,
             embedded=backing.embedded,
         )
-        for service in (journal.run, hub.run_heartbeats, Sampler(supervisor, config.sample_interval_s).run):
+        sampler = Sampler(supervisor, config.sample_interval_s)
+        for service in (journal.run, hub.run_heartbeats, sampler.run, services.pulse.run):
             background.start_soon(service)
         await upkeep.load()
         background.start_soon(upkeep.run)
         yield services, fleet
         background.cancel_scope.cancel()
+
+
+def _listen(config: Config) -> list[socket.socket]:
+    try:
+        return open_listeners(config.host, config.port)
+    except OSError as error:
+        where = f"{config.host}:{config.port}"
+        raise ConfigError([f"cannot listen on {where}: {error}. HOST and PORT choose another address"]) from error
 
 
 async def _serve(
@@ -164,8 +194,9 @@ async def _close(services: Services, entrance: door.Door) -> None:
     log.info("stopping")
     services.stopping = True
     services.hub.close()
-    await entrance.drain()
-    await services.supervisor.stop_all()
+    async with trio.open_nursery() as nursery:  # an instance with calls in flight waits for their answers itself
+        nursery.start_soon(entrance.drain)
+        nursery.start_soon(services.supervisor.stop_all)
     await services.journal.flush(FLUSH_S)
 
 
@@ -182,17 +213,17 @@ async def _ensure_admin(store: Store, token: str) -> None:
     await store.add_token(Token(id=uuid4(), owner=ADMIN, name=ADMIN, role=Role.ADMIN, digest=digest, created_at=_now()))
 
 
-async def _heed_signals(stop: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+async def _heed_signals(life: _Life, *, task_status: trio.TaskStatus[None]) -> None:
     """The first SIGTERM or SIGINT stops in order, the second at once; SIGHUP is nothing to die of."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
             if number == signal.SIGHUP:
                 continue
-            if stop.is_set():
+            if life.asked_to_stop.is_set():
                 log.warning("a second signal: ending at once")
                 os._exit(1)
-            stop.set()
+            life.stop()
             # Not a Trio task: it must fire even if the loop is stuck.
             end = threading.Timer(HARD_END_S, _end_hard)
             end.daemon = True

@@ -13,8 +13,7 @@ so a stage that was interrupted knows that the wish has changed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from random import random
 from typing import TYPE_CHECKING, Any
@@ -22,17 +21,18 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import define, evolve, field, frozen
 
-from controlplane.core.jsonrpc import decode_or_none
-from controlplane.core.lifecycle import PUBLIC_STATUS, SETTLED, Desired, State, advance
+from controlplane.core.lifecycle import SETTLED, Desired, State, advance
 from controlplane.core.redact import redactor
 from controlplane.core.restart import RestartAfter, RestartState, Stop
 from controlplane.errors import BuildFailed, CorralError
 from controlplane.protocol.handshake import Era
 from controlplane.supervise import calls
 from controlplane.supervise import evidence as post_mortem
+from controlplane.supervise.herald import Herald
 from controlplane.supervise.incarnation import Ending, Incarnation, Owner
 from controlplane.supervise.logbook import Logbook
 from controlplane.supervise.meter import Meter
+from controlplane.supervise.orders import Orders
 
 if TYPE_CHECKING:
     from controlplane.config import Config
@@ -78,22 +78,20 @@ class Runner:
     """The catalogue as last seen; None until somebody asked for it."""
     meter: Meter = field(factory=Meter, init=False)
     logbook: Logbook = field(init=False)
+    herald: Herald = field(init=False)
+    orders: Orders = field(factory=Orders, init=False)
     gone: trio.Event = field(factory=trio.Event, init=False)
     """Set when the instance has left: removed, or handed to the next life by a shutdown."""
     protocol: ProtocolFacts | None = field(default=None, init=False)
     """As found at the last handshake."""
-    _leaving: bool = field(default=False, init=False)
-    _order: int = field(default=0, init=False)
-    _obeyed: int = field(default=-1, init=False)
-    """Number of the last command whose work has begun; -1 before the first."""
-    _scope: trio.CancelScope | None = field(default=None, init=False)
-    _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _restarts: RestartState = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._restarts = RestartState(self.instance.spec.restart)
         redact = redactor(self.instance.spec.env)
-        self.logbook = Logbook(self.instance, self.around.journal, self.around.hub, redact)
+        journal, hub = self.around.journal, self.around.hub
+        self.logbook = Logbook(self.instance, journal, hub, redact)
+        self.herald = Herald(self.instance, journal, hub, self.logbook, self._forget_tools)
 
     # -- what others may read
 
@@ -147,19 +145,7 @@ class Runner:
     def sampled(self, sample: Sample) -> None:
         """Take a look's result: for the list, the stream and the journal."""
         self.last_sample = sample
-        self.around.journal.sample(self.instance.id, sample)
-        data = {
-            "cpu_percent": sample.cpu_percent,
-            "memory_mb": sample.memory_mb,
-            "processes": sample.processes,
-            "calls": sample.calls,
-            "errors": sample.errors,
-            "p50_ms": sample.p50_ms,
-            "p95_ms": sample.p95_ms,
-        }
-        self.around.hub.publish_nowait(
-            "sample", instance_id=self.instance.id, owner=self.instance.owner, data=data, ring=False
-        )
+        self.herald.sampled(sample)
 
     # -- commands
 
@@ -177,8 +163,7 @@ class Runner:
 
     def leave(self) -> None:
         """Stop for the control plane's own end; the wish stays as it is in the database."""
-        self._leaving = True
-        self._interrupt()
+        self.orders.give(leaving=True)
 
     def replace(self, instance: Instance) -> None:
         """Take a changed spec or labels; what needs a new process waits for the next start."""
@@ -190,13 +175,13 @@ class Runner:
         """Return once running, stopped or failed, and no command is being carried out, or at the time limit."""
         with trio.move_on_after(timeout_s):
             while not self.gone.is_set() and not self._is_settled():
-                await self._changed.park()
+                await self.orders.wait()
 
     async def wait_serving(self, timeout_s: float) -> bool:
         """Wait for a start that is under way; False if it does not come to serving in time."""
         with trio.move_on_after(timeout_s):
             while not self.serving and self._is_coming_up():
-                await self._changed.park()
+                await self.orders.wait()
         return self.serving
 
     async def wait_gone(self, timeout_s: float) -> bool:
@@ -206,26 +191,31 @@ class Runner:
         return self.gone.is_set()
 
     def _is_settled(self) -> bool:
-        return self._obeyed == self._order and self.state in SETTLED
+        return self.orders.obeyed == self.orders.newest and self.state in SETTLED
 
     def _is_coming_up(self) -> bool:
         if self.gone.is_set() or self.instance.desired is not Desired.RUNNING:
             return False
-        return self._obeyed != self._order or self.state in (State.PENDING, State.PREPARING, State.STARTING)
+        return self.orders.obeyed != self.orders.newest or self.state in (
+            State.PENDING,
+            State.PREPARING,
+            State.STARTING,
+        )
 
     # -- the one task
 
     async def run(self) -> None:
         """Service loop of this instance: carry out the wish, whatever happens. Never raises but for cancellation."""
         try:
-            while not self._leaving and self.instance.desired is not Desired.DELETED:
-                self._obeyed = order = self._order
+            while not self.orders.leaving and self.instance.desired is not Desired.DELETED:
+                order = self.orders.obey()
                 await self._carry_out()
-                await self._wait_order_after(order)
+                while self.orders.stands(order):
+                    await self.orders.wait()
             await self._depart()
         finally:
             self.gone.set()
-            self._changed.unpark_all()
+            self.orders.tell()
 
     async def _carry_out(self) -> None:
         try:
@@ -243,18 +233,18 @@ class Runner:
     async def _live(self) -> None:
         """Prepare once, then run process after process until the wish changes or the restart policy gives up."""
         slot = self.around.scheduler.slot()
-        order = self._order
+        order = self.orders.newest
         self._restarts = RestartState(self.instance.spec.restart)
         self._move(State.PENDING, "waiting for a start slot")
         try:
-            with self._interruptible(order):
+            with self.orders.interruptible(order):
                 await slot.acquire()
                 self._move(State.PREPARING, "preparing")
                 self.launch = await self._prepare()
-            while self._order == order and not self._leaving:
+            while self.orders.stands(order):
                 assert self.launch is not None
                 ending = await self._incarnate(self.launch, slot, order)
-                if self._order != order or self._leaving:
+                if not self.orders.stands(order):
                     break
                 if not await self._goes_on(ending, slot, order):
                     return
@@ -281,7 +271,7 @@ class Runner:
                 return False
             case RestartAfter(delay_s, _, reason):
                 self._move(State.BACKOFF, f"restarting in {delay_s:.2f} s: {reason}")
-                with self._interruptible(order):
+                with self.orders.interruptible(order):
                     await trio.sleep(delay_s)
                     await slot.acquire()
                     self.instance = evolve(self.instance, restarts=self.instance.restarts + 1)
@@ -302,7 +292,7 @@ class Runner:
             instance_id=self.instance.id,
             number=self.instance.incarnation,
             launch=launch,
-            listener=self,
+            listener=self.herald,
             logbook=self.logbook,
             meter=self.meter,
             journal=self.around.journal,
@@ -318,8 +308,8 @@ class Runner:
             opened=opened,
             closed=self._close,
             progress=self._move_phase,
-            interruptible=lambda: self._interruptible(order),
-            has_changed_its_mind=lambda: self._order != order or self._leaving,
+            interruptible=lambda: self.orders.interruptible(order),
+            has_changed_its_mind=lambda: not self.orders.stands(order),
         )
         try:
             return await incarnation.run(self.around.spawner, owner)
@@ -343,7 +333,7 @@ class Runner:
             self.child = None
 
     async def _depart(self) -> None:
-        if self._leaving:
+        if self.orders.leaving:
             return
         self._move_to_stopped()
         try:
@@ -356,32 +346,20 @@ class Runner:
     def _move(self, to: State, detail: str) -> None:
         self.instance = evolve(self.instance, state=advance(self.instance.state, to), updated_at=_now())
         self.phase = detail
-        self._announce(detail)
+        self._announce()
 
     def _move_phase(self, phase: str) -> None:
         self.phase = phase
-        self._announce(phase)
+        self._announce()
 
-    def _announce(self, detail: str) -> None:
-        self.around.journal.observe(self.instance)
-        self.logbook.system("info", f"{PUBLIC_STATUS[self.state]}: {detail}")
-        data: dict[str, Any] = {
-            "name": self.instance.name,
-            "status": PUBLIC_STATUS[self.state],
-            "phase": detail,
-            "pid": self.pid,
-            "restarts": self.instance.restarts,
-            "incarnation": self.instance.incarnation,
-        }
-        if self.instance.last_error is not None:
-            data["reason"] = self.instance.last_error.reason
-        self._publish("status", data)
-        self._changed.unpark_all()
+    def _announce(self) -> None:
+        self.herald.status(self.instance, self.phase, self.pid)
+        self.orders.tell()
 
     def _come_to_rest(self) -> None:
         """The wish was to stop (or changed under way): be stopped, whatever the state is."""
         if self.state is State.STOPPED:
-            self._changed.unpark_all()
+            self.orders.tell()
             return
         self._move_to_stopped()
 
@@ -406,8 +384,7 @@ class Runner:
         if failure is None or failure is self.instance.last_error:
             return
         self.instance = evolve(self.instance, last_error=failure)
-        self.logbook.system("error", failure.reason)
-        self._publish("post_mortem", {"code": failure.code, "reason": failure.reason, "phase": failure.phase})
+        self.herald.failure(failure)
 
     def _give_up(self, failure: Evidence | None, reason: str, *, failed: bool, crash_loop: bool) -> None:
         if not failed:
@@ -416,61 +393,17 @@ class Runner:
         last = failure or self._plain("exited", reason)
         self._fail(post_mortem.of_crash_loop(last, reason) if crash_loop else last)
 
-    # -- what the child says (protocol.session.Listener)
-
-    def on_notification(self, method: str, params: bytes | None) -> None:
-        value = decode_or_none(params)
-        if method == "notifications/message" and isinstance(value, Mapping):
-            data = value.get("data")
-            text = data if isinstance(data, str) else repr(data)
-            self.logbook.said(_LEVELS.get(str(value.get("level")), "error"), text)
-        if method == "notifications/tools/list_changed":
-            self.tools = None
-            self._publish("tools_changed", {})
-        self._publish("notification", {"method": method, "params": value})
-
-    def on_child_request(self, method: str) -> None:
-        self.logbook.system("info", f"the server asked for {method}; refused: Corral declares no client capability")
-
-    def on_noise(self, line: bytes) -> None:
-        self.logbook.printed("stdout", line)
-
-    def on_oversized(self, size_bytes: int) -> None:
-        self.logbook.system("error", f"the server wrote a message of {size_bytes} bytes on stdout; it was skipped")
-
     # -- small parts
 
     def _obey(self, desired: Desired) -> None:
         self.instance = evolve(self.instance, desired=desired, updated_at=_now())
-        self._interrupt()
+        self.orders.give()
 
-    def _interrupt(self) -> None:
-        self._order += 1
-        if self._scope is not None:
-            self._scope.cancel()
-        self._changed.unpark_all()
-
-    @contextmanager
-    def _interruptible(self, order: int) -> Iterator[None]:
-        """Leave the block early when a command comes; at once when it has come already."""
-        with trio.CancelScope() as scope:
-            self._scope = scope
-            if self._order != order or self._leaving:
-                scope.cancel()
-            try:
-                yield
-            finally:
-                self._scope = None
-
-    async def _wait_order_after(self, order: int) -> None:
-        while self._order == order and not self._leaving:
-            await self._changed.park()
+    def _forget_tools(self) -> None:
+        self.tools = None
 
     def _report(self, phase: str, detail: str) -> None:
         self._move_phase(f"{phase}: {detail}" if detail else phase)
-
-    def _publish(self, type_: str, data: dict[str, Any]) -> None:
-        self.around.hub.publish_nowait(type_, instance_id=self.instance.id, owner=self.instance.owner, data=data)
 
     def _plain(self, code: str, reason: str, *, hint: str | None = None) -> Evidence:
         seen = post_mortem.Seen(phase=self.phase, at=_now(), incarnation=self.instance.incarnation)

@@ -1,0 +1,61 @@
+"""Commands to one instance: each has a number, and interrupts what is going on for an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+from attrs import define, field
+
+
+@define(eq=False)
+class Orders:
+    """The newest command's number, and the stage that it would interrupt.
+
+    `obeyed` is the number of the last command whose work has begun, -1 before
+    the first; `leaving` is set for good when the control plane itself ends.
+    """
+
+    newest: int = field(default=0, init=False)
+    obeyed: int = field(default=-1, init=False)
+    leaving: bool = field(default=False, init=False)
+    _scope: trio.CancelScope | None = field(default=None, init=False)
+    _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
+
+    def give(self, *, leaving: bool = False) -> None:
+        """A new command: whatever runs for the last one ends early."""
+        self.newest += 1
+        self.leaving = self.leaving or leaving
+        if self._scope is not None:
+            self._scope.cancel()
+        self.tell()
+
+    def obey(self) -> int:
+        """Begin the newest command's work; returns its number."""
+        self.obeyed = self.newest
+        return self.newest
+
+    def stands(self, order: int) -> bool:
+        """Whether no later command has come."""
+        return self.newest == order and not self.leaving
+
+    @contextmanager
+    def interruptible(self, order: int) -> Iterator[None]:
+        """Leave the block early when a later command comes; at once when it has come already."""
+        with trio.CancelScope() as scope:
+            self._scope = scope
+            if not self.stands(order):
+                scope.cancel()
+            try:
+                yield
+            finally:
+                self._scope = None
+
+    def tell(self) -> None:
+        """Something that somebody may wait for has changed."""
+        self._changed.unpark_all()
+
+    async def wait(self) -> None:
+        """Until `tell` is called."""
+        await self._changed.park()

@@ -52,15 +52,18 @@ class Plan:
     seconds: float
     repeats: int
     patience_s: float
-    retry_s: float
-    """How long after the start stretches that others disturbed are still tried again."""
+    """The longest wait for a quiet machine, before each stretch."""
+    calls_s: float
+    """For all calls together: the last round begins before."""
+    part_s: float
+    """For each other part: no further repeat begins after."""
     deploys: int
     fans: int
     spawns: int
 
 
-FULL = Plan(seconds=2.0, repeats=5, patience_s=2.0, retry_s=300.0, deploys=15, fans=5, spawns=60)
-QUICK = Plan(seconds=0.5, repeats=3, patience_s=0.6, retry_s=30.0, deploys=4, fans=2, spawns=20)
+FULL = Plan(seconds=1.5, repeats=5, patience_s=1.0, calls_s=260.0, part_s=40.0, deploys=15, fans=5, spawns=60)
+QUICK = Plan(seconds=0.5, repeats=3, patience_s=0.4, calls_s=40.0, part_s=6.0, deploys=4, fans=2, spawns=20)
 
 
 @frozen(kw_only=True)
@@ -74,9 +77,9 @@ class Run:
     folder: Path
     results: Results
 
-    def calls(self) -> None:
+    def measure_calls(self) -> None:
         """Calls through every gateway."""
-        deadline = time.monotonic() + self.plan.retry_s
+        deadline = time.monotonic() + self.plan.calls_s
         with ExitStack() as stack:
             gateways = self._start_all(stack)
             self.results.columns += [RAW]
@@ -115,14 +118,11 @@ class Run:
         gateway.start(folder)
         self.results.add("ready", gateway.name, time.monotonic() - gateway.server.started)
 
-    def starts(self, corral: Corral) -> None:
+    def measure_starts(self, corral: Corral) -> None:
         """Deploys, and memory per instance; `corral` must be freshly started."""
         starts.measure_memory(corral, self.results)
         echo = ("tools/call", rest.echo_params("hello"))
-        repeats = self.plan.deploys
-        starts.measure_deploys(
-            corral, self.results, row="deploy echo", argv=[str(self.program)], env={}, call=echo, repeats=repeats
-        )
+        self._deploys("deploy echo", [str(self.program)], {}, echo).run(corral, self.results)
         try:
             modules = install_npm(MEMORY_SERVER, MEMORY_SERVER_VERSION)
         except Missing as error:
@@ -130,12 +130,33 @@ class Run:
             return
         argv, env = starts.memory_server(modules, self.folder)
         read = ("tools/call", {"name": "read_graph", "arguments": {}})
-        repeats = max(3, repeats // 2)
-        starts.measure_deploys(
-            corral, self.results, row="deploy memory", argv=argv, env=env, call=read, repeats=repeats
+        self._deploys("deploy memory", argv, env, read).run(corral, self.results)
+
+    def _deploys(self, row: str, argv: list[str], env: dict[str, str], call: starts.Call) -> starts.Deploys:
+        plan = self.plan
+        return starts.Deploys(
+            row=row,
+            argv=argv,
+            env=env,
+            call=call,
+            repeats=plan.deploys,
+            limit_s=plan.part_s,
+            patience_s=plan.patience_s,
         )
 
-    def spawn(self) -> None:
+    def measure_fanout(self, corral: Corral) -> None:
+        """Bursts of notifications to many."""
+        fanout.measure(
+            corral,
+            self.native,
+            self.folder,
+            self.results,
+            repeats=self.plan.fans,
+            limit_s=self.plan.part_s,
+            patience_s=self.plan.patience_s,
+        )
+
+    def measure_spawn(self) -> None:
         """The spawner alone."""
         folder = self.folder / "spawn"
         folder.mkdir(mode=ENTER_ONLY)
@@ -159,7 +180,7 @@ class Run:
     def run(self, parts: list[str]) -> None:
         """Everything, in order."""
         if "calls" in parts:
-            self.calls()
+            self.measure_calls()
         else:
             self.results.columns += [RAW]
         if {"starts", "fanout"} & set(parts):
@@ -167,14 +188,11 @@ class Run:
                 corral = Corral(self.program)
                 self._start(corral, stack)
                 if "starts" in parts:
-                    self.starts(corral)
+                    self.measure_starts(corral)
                 if "fanout" in parts:
-                    plan = self.plan
-                    fanout.measure(
-                        corral, self.native, self.folder, self.results, repeats=plan.fans, patience_s=plan.patience_s
-                    )
+                    self.measure_fanout(corral)
         if "spawn" in parts:
-            self.spawn()
+            self.measure_spawn()
 
 
 def main() -> int:

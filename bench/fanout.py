@@ -19,14 +19,16 @@ EVENTS = 1000
 RUN_S = 60.0
 
 
-def measure(corral: Corral, native: Native, folder: Path, results: Results, *, repeats: int, patience_s: float) -> None:
+def measure(
+    corral: Corral, native: Native, folder: Path, results: Results, *, repeats: int, limit_s: float, patience_s: float
+) -> None:
     """Let the server emit `EVENTS` notifications in front of 1, 100 and 1,000 subscribers."""
     subscribe, trigger = folder / "subscribe", folder / "trigger"
     subscribe.write_bytes(corral.request("GET", f"/mcp/{corral.instance}/stream"))
     params = {"name": "burst", "arguments": {"n": EVENTS}}
     call = {"method": "tools/call", "params": params}
     trigger.write_bytes(corral.request("POST", f"/mcp/{corral.instance}/execute", call))
-    for _ in range(repeats):
+    for _ in machine.paced(repeats, limit_s):
         for subscribers in SUBSCRIBERS:
             machine.wait_quiet(all_pids(corral), patience_s)
             command: list[str | Path] = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from attrs import frozen
@@ -106,6 +106,15 @@ def wait_quiet(ours: Collection[int], patience_s: float) -> None:
         others = busy_s() - busy - cpu_since(cpu, cpu_of(ours))
         if others / (time.monotonic() - began) < QUIET_CORES or time.monotonic() > end:
             return
+
+
+def paced(most: int, limit_s: float, *, least: int = 2) -> Iterator[int]:
+    """Count to `most`; stop early after `limit_s` seconds, but not before `least`."""
+    end = time.monotonic() + limit_s
+    for number in range(most):
+        if number >= least and time.monotonic() > end:
+            return
+        yield number
 
 
 def description() -> str:

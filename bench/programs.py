@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ class Server:
             BenchError: it ended, or took longer than `START_S`.
         """
         while time.monotonic() < self.started + START_S:
-            with suppress(OSError):
+            with suppress(OSError, HTTPException):
                 if answers():
                     return
             if self.popen.poll() is not None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
+
 from bench import machine, rest
 from bench.gateways import own_pids
 from bench.results import CORRAL, RAW, Results
@@ -39,40 +41,51 @@ def measure_memory(corral: Corral, results: Results) -> None:
         corral.remove(instance)
 
 
-def measure_deploys(
-    corral: Corral, results: Results, *, row: str, argv: Sequence[str], env: Mapping[str, str], call: Call, repeats: int
-) -> None:
-    """Deploy a command that has run before and call it, again and again; beside it, the bare command over its pipes."""
-    _deploy_and_call(corral, f"{row}-0", argv, env, call)
-    for number in range(1, repeats + 1):
-        machine.wait_quiet(own_pids(corral), SETTLE_S)
-        results.add(row, CORRAL, _deploy_and_call(corral, f"{row}-{number}", argv, env, call) * 1000)
-        results.add(row, RAW, _start_and_call(argv, env, call) * 1000)
+@frozen(kw_only=True)
+class Deploys:
+    """Deploy a command that has run before and call it; beside it, the bare command over its pipes."""
+
+    row: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    call: Call
+    repeats: int
+    limit_s: float
+    patience_s: float
+
+    def run(self, corral: Corral, results: Results) -> None:
+        name = self.row.replace(" ", "-")
+        _deploy_and_call(corral, name, self)
+        for number in machine.paced(self.repeats, self.limit_s):
+            machine.wait_quiet(own_pids(corral), self.patience_s)
+            results.add(self.row, CORRAL, _deploy_and_call(corral, f"{name}-{number}", self) * 1000)
+            results.add(self.row, RAW, _start_and_call(self) * 1000)
 
 
-def _deploy_and_call(corral: Corral, name: str, argv: Sequence[str], env: Mapping[str, str], call: Call) -> float:
+def _deploy_and_call(corral: Corral, name: str, what: Deploys) -> float:
     began = time.perf_counter()
-    instance = corral.deploy(name.replace(" ", "-"), list(argv), env)
-    corral.call(instance, *call)
+    instance = corral.deploy(name, list(what.argv), what.env)
+    corral.call(instance, *what.call)
     took = time.perf_counter() - began
     corral.remove(instance)
     return took
 
 
-def _start_and_call(argv: Sequence[str], env: Mapping[str, str], call: Call) -> float:
+def _start_and_call(what: Deploys) -> float:
+    method, params = what.call
     began = time.perf_counter()
     with subprocess.Popen(
-        argv,
+        what.argv,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={"PATH": os.environ.get("PATH", os.defpath), **env},
+        env={"PATH": os.environ.get("PATH", os.defpath), **what.env},
         bufsize=0,
     ) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         lines = child.stdout
-        for message in (rest.HELLO, rest.THANKS, {"jsonrpc": "2.0", "id": 1, "method": call[0], "params": call[1]}):
+        for message in (rest.HELLO, rest.THANKS, {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}):
             child.stdin.write(rest.encode(message) + b"\n")
             if "id" in message:
                 while json.loads(_line(lines)).get("id") != message["id"]:

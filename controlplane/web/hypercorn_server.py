@@ -9,12 +9,10 @@ the idle timer. Here:
 - a write that makes no progress for `WRITE_STALL_S` ends the connection, and
   nothing that is shielded can outlive `cut`;
 - one deadline per connection, which the door's sweeper enforces: for a request's
-  head, for its body, and between requests;
-- WebSocket and HTTP/2 are not spoken: an Upgrade is ignored (RFC 9110 section
-  7.8), so their parsers cannot be reached;
-- a request with both Content-Length and Transfer-Encoding is refused.
+  head, for its body, and between requests.
 
-This module alone knows Hypercorn's internals; the version is pinned to 0.18.
+With `http1`, the only module that knows Hypercorn's internals; the version is
+pinned to 0.18.
 """
 
 from __future__ import annotations
@@ -31,14 +29,13 @@ from attrs import define, field
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Request
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
+
+from controlplane.web.http1 import PlainHttp1
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework
@@ -129,47 +126,6 @@ class Pushback:
     def abort(self) -> None:
         """Close at once; whoever waits on the socket gets trio.ClosedResourceError."""
         self.socket.close()
-
-
-class PlainHttp1(H11Protocol):
-    """HTTP/1.1 without any way out of it."""
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """Neither h2c nor the HTTP/2 preface is taken up."""
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        names = [name for name, _ in request.headers]
-        status = 0
-        if request.http_version not in {b"1.0", b"1.1"}:
-            status = 505
-        elif b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
-            status = 400  # RFC 9112 section 6.1: may be an attempt at request smuggling
-        if status:
-            await self._send_error_response(status)
-            await self.send(Closed())
-            return
-        self.stream = HTTPStream(
-            self.app,
-            self.config,
-            self.context,
-            self.task_group,
-            self.ssl,
-            self.client,
-            self.server,
-            self.stream_send,
-            STREAM_ID,
-        )
-        await self.stream.handle(
-            Request(
-                stream_id=STREAM_ID,
-                headers=list(request.headers),
-                http_version=request.http_version.decode(),
-                method=request.method.decode("ascii").upper(),
-                raw_path=request.target,
-                state=self.connection_state,
-            )
-        )
-        self.keep_alive_requests += 1
 
 
 @define(eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from quart import request as quart_request
 from quart_trio import QuartTrio
 
 from controlplane.web import door, hypercorn_server
-from controlplane.web.hypercorn_server import PlainHttp1
+from controlplane.web.http1 import PlainHttp1
 from tests.web.fakes import make_services, memory, plain_app, request, running
 
 if TYPE_CHECKING:
@@ -131,6 +132,29 @@ async def test_a_request_with_both_framings_is_refused_and_nothing_behind_it_is_
     assert answer.startswith(b"HTTP/1.1 400")
     assert answer.count(b"HTTP/1.1") == 1
     assert memory(server.services).calls == []
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (CRAFTED["a huge field"], 431),
+        (CRAFTED["no Host"], 400),
+        (CRAFTED["an unknown version"], 505),
+        (CRAFTED["an unknown version"].replace(b"GET", b"HEAD"), 505),
+        (CRAFTED["NULs"], 400),
+    ],
+)
+async def test_what_violates_http_itself_is_a_problem_with_a_request_id_too(
+    server: Server, data: bytes, status: int
+) -> None:
+    with trio.fail_after(10):
+        head, _, body = (await poke(server, data)).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 %d" % status)
+    assert b"x-request-id: " in head
+    assert b"application/problem+json" in head
+    if not data.startswith(b"HEAD"):
+        assert json.loads(body)["status"] == status
 
 
 async def test_an_upgrade_is_ignored(server: Server) -> None:

@@ -19,24 +19,27 @@ TICK_S = 0.05
 """How exact a call's time limit is."""
 PATIENCE_S = 0.25
 """Younger calls are not asked whether their caller is still there."""
+TIMED_OUT = "timed out"
+CALLER_GONE = "the caller went away"
 
 
 @define(eq=False, slots=True)
 class Call:
     """One request on its way. `outcome` is set exactly once: the response's raw member, or an error."""
 
-    wire_id: int
     method: str
     started: float
     deadline: float
     is_gone: Callable[[], bool] | None = None
     on_notification: Callable[[str, bytes | None], None] | None = None
+    wire_id: int = -1
     task: trio.lowlevel.Task | None = None
     outcome: bytes | CorralError | None = None
 
     def settle(self, outcome: bytes | CorralError) -> None:
-        """Hand the outcome to whoever waits."""
-        self.outcome = outcome
+        """Hand the outcome to whoever waits; the first one counts."""
+        if self.outcome is None:
+            self.outcome = outcome
         if self.task is not None:
             trio.lowlevel.reschedule(self.task)
             self.task = None
@@ -44,9 +47,14 @@ class Call:
 
 @define(eq=False)
 class Pending:
-    """The table of calls in flight. `cancel` is told of every call that ends without an answer."""
+    """The table of calls in flight. `cancel` is told of every call that ends without an answer.
+
+    With `in_order` the server answers in order and without ids. It still owes the
+    answer of a call whose caller has left, so such a call keeps its place.
+    """
 
     cancel: Callable[[Call, str], None]
+    in_order: bool = field(default=False, init=False)
     _calls: dict[int, Call] = field(factory=dict, init=False)
     late: int = field(default=0, init=False)
     """Answers that came after nobody waited any more."""
@@ -59,6 +67,10 @@ class Pending:
 
     def add(self, call: Call) -> None:
         self._calls[call.wire_id] = call
+
+    def owe(self, wire_id: int, *, until: float) -> None:
+        """Keep a place for an answer that nobody waits for; `until` is on Trio's clock."""
+        self.add(Call("", trio.current_time(), until, wire_id=wire_id))
 
     def pop(self, wire_id: int) -> Call | None:
         """Take out the call that an answer belongs to; a late answer is counted and dropped."""
@@ -84,8 +96,8 @@ class Pending:
 
             def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
                 call.task = None
-                if self._calls.pop(call.wire_id, None) is not None:
-                    self.cancel(call, "the caller went away")
+                if call.wire_id in self._calls:
+                    self._desert(call)
                 return trio.lowlevel.Abort.SUCCEEDED
 
             await trio.lowlevel.wait_task_rescheduled(abort)
@@ -99,9 +111,11 @@ class Pending:
         for call in list(self._calls.values()):
             if now >= call.deadline:
                 limit = call.deadline - call.started
-                self._drop(call, "timed out", CallTimeout(f"no answer to {call.method} within {limit:g} s"))
+                self._drop(call, TIMED_OUT)
+                call.settle(CallTimeout(f"no answer to {call.method} within {limit:g} s"))
             elif call.is_gone is not None and now - call.started > PATIENCE_S and call.is_gone():
-                self._drop(call, "the caller went away", CallTimeout("the caller went away"))
+                self._desert(call)
+                call.settle(CallTimeout(CALLER_GONE))
 
     def fail_all(self, error: Callable[[Call], CorralError]) -> None:
         """End every call: the session is over."""
@@ -109,7 +123,12 @@ class Pending:
         for call in calls.values():
             call.settle(error(call))
 
-    def _drop(self, call: Call, why: str, error: CorralError) -> None:
+    def _desert(self, call: Call) -> None:
+        if self.in_order:
+            call.is_gone = None
+        else:
+            self._drop(call, CALLER_GONE)
+
+    def _drop(self, call: Call, why: str) -> None:
         del self._calls[call.wire_id]
         self.cancel(call, why)
-        call.settle(error)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 import trio
 from attrs import define, field
@@ -19,32 +19,30 @@ from attrs import define, field
 from controlplane.core import jsonrpc
 from controlplane.core.framing import LineSplitter, Oversized
 from controlplane.core.jsonrpc import Garbled, Notification, Request, Response
-from controlplane.errors import BadChildMessage, Busy, CallTimeout, CorralError, InstanceCrashed
-from controlplane.protocol import dialect
+from controlplane.errors import BadChildMessage, Busy, CallTimeout, CorralError, InstanceCrashed, PayloadTooLarge
+from controlplane.protocol import dialect, routing
+from controlplane.protocol.greeting import PROBE_TIMEOUT_S, Greeting
 from controlplane.protocol.handshake import (
     FIRST_CALL_ID,
     INITIALIZE_ID,
     PROBE_ID,
     Era,
-    Handshake,
     ProtocolFacts,
     Ready,
     Refused,
     SendInitialize,
-    Step,
     initialize_params,
     modern_meta,
 )
 from controlplane.protocol.outbox import Outbox, OutboxFull
-from controlplane.protocol.pending import TICK_S, Call, Pending
+from controlplane.protocol.pending import CALLER_GONE, PATIENCE_S, TICK_S, Call, Pending
+from controlplane.protocol.turns import Turns
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 READ_BYTES = 256 * 1024
 EVENTS_PER_TURN = 32
 """What a server tells before the streams get their turn: each line may be two events, and a subscriber's queue holds 256.
 A burst that arrives in one read must not cut readers who never had a chance to read."""
-PROBE_TIMEOUT_S = 10.0
-"""After this, `initialize` is sent as well; the probe's answer still counts if it comes first."""
 
 
 class Listener(Protocol):
@@ -78,15 +76,15 @@ class Session:
     last_frames: list[bytes] = field(factory=list, init=False)
     pending: Pending = field(init=False)
     _next_id: int = field(default=FIRST_CALL_ID, init=False)
-    _steps: Any = field(init=False)
-    _handshake: Handshake | None = field(factory=Handshake, init=False)
+    _greeting: Greeting | None = field(factory=Greeting, init=False)
+    """While the handshake is under way."""
     _clock: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _epitaph: Callable[[], CorralError] | None = field(default=None, init=False)
-    _turn: trio.Lock = field(factory=trio.Lock, init=False)
+    _turns: Turns = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.pending = Pending(self._on_dropped)
-        self._steps = trio.open_memory_channel[Step](16)
+        self._turns = Turns(self.pending)
 
     async def run(self) -> None:
         """Service loop: read, write, watch time limits. Ends when the conversation is over."""
@@ -102,24 +100,21 @@ class Session:
         Raises:
             HandshakeRefused: the server's answer cannot be used.
         """
-        self._send(
-            jsonrpc.request_line(PROBE_ID, "server/discover", jsonrpc.encode({"_meta": modern_meta(self.version)}))
-        )
-        with trio.move_on_after(PROBE_TIMEOUT_S) as probe:
-            step = await self._next_step()
-        if probe.cancelled_caught:
-            assert self._handshake is not None
-            step = self._handshake.on_probe_timeout()
+        greeting = self._greeting
+        assert greeting is not None, "one handshake is enough"
+        params = jsonrpc.encode({"_meta": modern_meta(self.version)})
+        self._send(jsonrpc.request_line(PROBE_ID, "server/discover", params))
+        step = await greeting.first_step()
         while True:
             match step:
                 case Ready(facts):
-                    return self._begin(facts)
+                    return self._begin(facts, greeting.unanswered)
                 case Refused(reason):
                     raise HandshakeRefused(reason)
                 case SendInitialize():
                     params = jsonrpc.encode(initialize_params(self.version))
                     self._send(jsonrpc.request_line(INITIALIZE_ID, "initialize", params))
-            step = await self._next_step()
+            step = await greeting.next_step()
 
     async def call(
         self,
@@ -140,7 +135,7 @@ class Session:
             on_notification: Gets progress and log notifications that belong to this call.
 
         Raises:
-            CallTimeout, Busy, InstanceCrashed, BadChildMessage
+            CallTimeout, Busy, InstanceCrashed, BadChildMessage, PayloadTooLarge
         """
         facts = self.facts
         assert facts is not None, "calls come after the handshake"
@@ -150,37 +145,27 @@ class Session:
         if facts.era is Era.BARE:
             return await self._call_in_turn(method, params, timeout_s, is_gone)
         outgoing = dialect.outgoing_params(facts.era, params, self.version)
-        return await self._ask(method, outgoing, timeout_s, is_gone, on_notification)
+        began = trio.current_time()
+        return await self._ask(Call(method, began, began + timeout_s, is_gone, on_notification), outgoing)
 
     def fail_pending(self, error: Callable[[], CorralError]) -> None:
         """End every call in flight, and every one that comes later."""
         self._epitaph = error
         self.pending.fail_all(lambda _call: error())
+        self._turns.close()
 
     # -- calls
 
-    async def _ask(
-        self,
-        method: str,
-        params: bytes | None,
-        timeout_s: float,
-        is_gone: Callable[[], bool] | None,
-        on_notification: Callable[[str, bytes | None], None] | None = None,
-    ) -> bytes:
+    async def _ask(self, call: Call, params: bytes | None) -> bytes:
         if self._epitaph is not None:
             raise self._epitaph()
-        self._next_id = wire_id = self._next_id + 1
-        token = None
-        if on_notification is not None:
-            params, token = dialect.with_progress_token(params, f"corral-{wire_id}")
-            on_notification = _restoring(token, on_notification)
-        now = trio.current_time()
-        call = Call(wire_id, method, now, now + timeout_s, is_gone, on_notification)
+        self._next_id = call.wire_id = self._next_id + 1
+        line = jsonrpc.request_line(call.wire_id, call.method, routing.under_own_token(call, params))
         self.pending.add(call)
         try:
-            self._send(jsonrpc.request_line(wire_id, method, params))
+            self._send(line)
         except CorralError:
-            self.pending.pop(wire_id)
+            self.pending.pop(call.wire_id)
             raise
         if self._clock:
             self._clock.unpark_all()
@@ -190,15 +175,16 @@ class Session:
         self, method: str, params: bytes | None, timeout_s: float, is_gone: Callable[[], bool] | None
     ) -> bytes:
         """A bare server answers in order and without ids: one call at a time."""
-        deadline = trio.current_time() + timeout_s
-        with trio.move_on_at(deadline):
-            async with self._turn:
-                if self.broken.is_set():
-                    raise InstanceCrashed(self.broken_reason)
-                left = max(0.0, deadline - trio.current_time())
-                params = dialect.outgoing_params(Era.BARE, params, self.version)
-                return dialect.mended(method, await self._ask(method, params, left + TICK_S * 2, is_gone))
-        raise CallTimeout(f"no answer to {method} within {timeout_s:g} s")
+        began = trio.current_time()
+        async with self._turns.take(began + timeout_s) as has_turn:
+            if not has_turn:
+                raise CallTimeout(f"no answer to {method} within {timeout_s:g} s")
+            if self._epitaph is None and self.broken.is_set():
+                raise InstanceCrashed(self.broken_reason)
+            if is_gone is not None and trio.current_time() - began > PATIENCE_S and is_gone():
+                raise CallTimeout(CALLER_GONE)
+            params = dialect.outgoing_params(Era.BARE, params, self.version)
+            return dialect.mended(method, await self._ask(Call(method, began, began + timeout_s, is_gone), params))
 
     def _on_dropped(self, call: Call, why: str) -> None:
         """A call ended unanswered: tell the server, or give a bare one up (the next answer would be the wrong one)."""
@@ -211,8 +197,8 @@ class Session:
             self.outbox.send_nowait(jsonrpc.notification_line("notifications/cancelled", params))
 
     def _send(self, line: bytes) -> None:
-        if len(line) > MAX_MESSAGE_BYTES:
-            raise BadChildMessage(f"the message has {len(line)} bytes; a server takes at most {MAX_MESSAGE_BYTES}")
+        if len(line) > self.outbox.max_bytes:
+            raise PayloadTooLarge(f"the message has {len(line)} bytes; at most {self.outbox.max_bytes} are sent on")
         try:
             self.outbox.send_nowait(line)
         except OutboxFull:
@@ -220,6 +206,8 @@ class Session:
         except BrokenPipeError:
             self._break("the server closed its stdin")
             raise InstanceCrashed("the server closed its stdin") from None
+        if self._greeting is not None:
+            self._greeting.unanswered += 1
 
     # -- service loops
 
@@ -247,7 +235,7 @@ class Session:
             lines = splitter.feed(data) if data else splitter.close()
             told = 0
             for line in lines:
-                told += not self._on_line(line)
+                told += not self._on_line(line, is_whole=bool(data))
                 if told == EVENTS_PER_TURN:
                     told = 0
                     await trio.lowlevel.checkpoint()
@@ -260,10 +248,11 @@ class Session:
         if not self.broken.is_set():
             self.broken_reason = reason
             self.broken.set()
+            self._turns.close()
 
     # -- what the server says
 
-    def _on_line(self, line: bytes | Oversized) -> bool:
+    def _on_line(self, line: bytes | Oversized, *, is_whole: bool) -> bool:
         """Take one line; whether it was an answer, which only its caller hears of."""
         if isinstance(line, Oversized):
             self._on_oversized(line.size_bytes)
@@ -273,97 +262,84 @@ class Session:
             self._on_response(message)
             return True
         self._remember(line)
+        try:
+            self._on_other(line, message if is_whole or not isinstance(message, Garbled) else None)
+        except RecursionError:  # nested so deep that it decoded, and did not encode a few frames further down the stack
+            self.listener.on_noise(line)
+        return False
+
+    def _on_other(self, line: bytes, message: Garbled | Notification | Request | None) -> None:
         match message:
             case None:
                 self.listener.on_noise(line)
             case Garbled(raw_id):
                 self.listener.on_noise(line)
-                if (call := self.pending.pop(jsonrpc.own_id(raw_id))) is not None:
-                    call.settle(BadChildMessage("the server's answer is not valid JSON"))
+                self._settle(jsonrpc.own_id(raw_id), BadChildMessage("the server's answer is not valid JSON"))
             case Notification(method, params):
                 self._on_notification(method, params)
             case Request():
                 self._answer(message)
-        return False
 
     def _on_response(self, response: Response) -> None:
-        if self._handshake is not None:
-            # A server that babbles replies into the handshake loses the surplus, not the reader.
-            with suppress(trio.WouldBlock):
-                self._steps[0].send_nowait(self._handshake.on_reply(response))
-            return
-        if response.id is None:
-            call = self.pending.first() if self.facts and self.facts.era is Era.BARE else None
-            if call is not None:
-                self.pending.pop(call.wire_id)
-        else:
-            call = self.pending.pop(_wire_id(response.id))
+        if self._greeting is not None:
+            self._greeting.on_reply(response)
+        elif response.id is not None:
+            self._settle(jsonrpc.own_id(response.id), response.member)
+        elif self.pending.in_order and (call := self.pending.first()) is not None:
+            self._settle(call.wire_id, response.member)
+
+    def _settle(self, wire_id: int, outcome: bytes | CorralError) -> None:
+        call = self.pending.pop(wire_id)
         if call is not None:
-            call.settle(response.member)
+            call.settle(outcome)
+            self._turns.look_again()
 
     def _on_oversized(self, size_bytes: int) -> None:
         """Whose answer it was is unknown: every caller is told rather than left waiting."""
         self.listener.on_oversized(size_bytes)
         detail = f"the server wrote a message of {size_bytes} bytes; the limit is {MAX_MESSAGE_BYTES}"
+        if self.pending.in_order:
+            self._break(detail + ", and a server without ids may have meant it for an answer")
         self.pending.fail_all(lambda _call: BadChildMessage(detail))
 
     def _on_notification(self, method: str, params: bytes | None) -> None:
-        call = self._owner_of(method, params)
+        call = routing.owner_of(method, params, self.pending)
         if call is not None and call.on_notification is not None:
             call.on_notification(method, params)
         self.listener.on_notification(method, params)
 
-    def _owner_of(self, method: str, params: bytes | None) -> Call | None:
-        """Progress names its call; a log line on stdio does not, so it belongs to one only when there is only one."""
-        if method == "notifications/progress" and params is not None:
-            value = jsonrpc.decode_or_none(params)
-            token = value.get("progressToken") if isinstance(value, dict) else None
-            if isinstance(token, str) and token.startswith("corral-") and token[7:].isdigit():
-                return self.pending.get(int(token[7:]))
-        elif method == "notifications/message" and len(self.pending) == 1:
-            return self.pending.first()
-        return None
-
     def _answer(self, request: Request) -> None:
         """The server asks: `ping` is answered; Corral declared no capability for anything else."""
+        if self.pending.in_order:  # it would answer our answer
+            self.listener.on_child_request(request.method)
+            return
         if request.method == "ping":
             line = jsonrpc.result_line(request.id, {})
         else:
             self.listener.on_child_request(request.method)
             line = jsonrpc.error_line(request.id, jsonrpc.METHOD_NOT_FOUND, f"{request.method} is not offered here")
-        with suppress(OutboxFull, BrokenPipeError):  # it does not read; the writer notices a broken pipe
-            self.outbox.send_nowait(line)
+        with suppress(CorralError):  # it does not read; the writer notices a broken pipe
+            self._send(line)
 
     def _remember(self, line: bytes) -> None:
         self.last_frames.append(line[:500])
         del self.last_frames[:-5]
 
-    # -- handshake
+    # -- after the handshake
 
-    async def _next_step(self) -> Step:
-        step: Step = await self._steps[1].receive()
-        return step
-
-    def _begin(self, facts: ProtocolFacts) -> ProtocolFacts:
+    def _begin(self, facts: ProtocolFacts, unanswered: int) -> ProtocolFacts:
         self.facts = facts
-        self._handshake = None
-        if facts.era is Era.LEGACY and facts.version is not None:
+        self._greeting = None
+        if facts.era is Era.BARE:
+            self._begin_in_order(unanswered)
+        elif facts.era is Era.LEGACY and facts.version is not None:
             self._send(jsonrpc.notification_line("notifications/initialized"))
         return facts
 
-
-def _wire_id(raw: bytes) -> int:
-    """Our own id back; -1 (nobody's) for anything that is not one. Some servers echo it as a string."""
-    digits = raw.strip(b'"')
-    return int(digits) if digits.isdigit() and len(digits) < 19 else -1
-
-
-def _restoring(
-    token: bytes | None, deliver: Callable[[str, bytes | None], None]
-) -> Callable[[str, bytes | None], None]:
-    """Give progress back under the caller's own token."""
-
-    def restored(method: str, params: bytes | None) -> None:
-        deliver(method, dialect.with_callers_token(params, token) if method == "notifications/progress" else params)
-
-    return restored
+    def _begin_in_order(self, unanswered: int) -> None:
+        """Answers to the handshake's other lines are still on the way; none may be taken for a call's."""
+        self.pending.in_order = True
+        for _ in range(unanswered):
+            self._next_id += 1
+            self.pending.owe(self._next_id, until=trio.current_time() + PROBE_TIMEOUT_S)
+        self._clock.unpark_all()

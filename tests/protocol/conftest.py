@@ -142,6 +142,8 @@ class Ears:
     oversized: list[int] = field(factory=list)
 
     def on_notification(self, method: str, params: bytes | None) -> None:
+        if method == "deep":  # as a listener does that encodes what was nested to the limit
+            raise RecursionError
         self.notifications.append((method, params))
 
     def on_child_request(self, method: str) -> None:
@@ -169,10 +171,11 @@ class Talk:
                 nursery.start_soon(getattr(self.peer, f"be_{how}"))
                 await self.session.shake_hands()
 
-    def start(self, method: str, params: bytes | None = None, **options: Any) -> Outcome:
-        """Begin a call; its outcome comes later."""
+    async def start(self, method: str, params: bytes | None = None, **options: Any) -> Outcome:
+        """Begin a call, as far as it gets by itself; its outcome comes later."""
         outcome = Outcome()
         self.nursery.start_soon(outcome.of, self.session, method, params, options)
+        await trio.testing.wait_all_tasks_blocked()
         return outcome
 
 

@@ -8,7 +8,7 @@ everything is read again; until that has worked the table says that it is stale.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import trio
 from attrs import define, field
 
 from controlplane.core.lifecycle import Desired
-from controlplane.errors import StorageUnavailable
+from controlplane.errors import CorralError, StorageUnavailable
 from controlplane.store.base import Change, Retention, Subject
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 TICK_S = 1.0
 TOUCH_INTERVAL_S = 30.0
 """How exact `last_used_at` of a token is."""
-RETAIN_INTERVAL_S = 3600.0
+RETAIN_INTERVAL_S = 300.0
+"""Between two rounds a flood may pass the cap on logs by what it writes in this time."""
 ADOPT_DELAY_S = 5.0
 """An instance that the database has and memory has not is adopted after this: a deploy under way adopts its own."""
 log = logging.getLogger("corral.upkeep")
@@ -105,13 +106,16 @@ class Upkeep:
     async def _retain(self) -> None:
         await self.store.retain(Retention.from_config(self.config))
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, seconds: float, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Do `work` now and again; while the database is away it waits for the next turn."""
         while True:
             try:
                 await work()
             except StorageUnavailable as away:
                 log.debug("put off: %s", away)
+            except CorralError:
+                # A row that the database refuses, or one that is gone: this turn's work, not the control plane's end.
+                log.exception("%s failed; it is tried again in %g s", work.__name__, seconds)
             await trio.sleep(seconds)
 
 

@@ -37,7 +37,7 @@ class Herald:
     def status(self, instance: Instance, phase: str, pid: int | None) -> None:
         """The instance is in another state or phase."""
         status = PUBLIC_STATUS[instance.state]
-        self.journal.observe(instance)
+        self.journal.observe(instance, phase=phase)
         self.logbook.system("info", f"{status}: {phase}")
         data: dict[str, Any] = {
             "name": instance.name,

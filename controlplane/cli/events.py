@@ -57,17 +57,19 @@ def events(
     elif follow:
         _follow(session, path_of("mcp", name, "stream"), types, name)
     else:
-        answer = session.api.get(path_of("instances", name, "events"), since=moment_option(since), limit=limit)
-        _show_past(session, answer, name, types)
+        answer = session.api.get(
+            path_of("instances", name, "events"), since=moment_option(since), limit=limit, type=",".join(types) or None
+        )
+        _show_past(session, answer, name)
 
 
-def _show_past(session: Session, answer: Answer, name: str, types: tuple[str, ...]) -> None:
+def _show_past(session: Session, answer: Answer, name: str) -> None:
     if session.shown_as_json(answer):
         return
-    kept = [event for event in answer.document.get("events") or () if not types or event.get("type") in types]
-    for event in kept:
+    past = answer.document.get("events") or []
+    for event in past:
         show_event(session.screen, {"name": name, **(event.get("data") or {}), **event})
-    if not kept:
+    if not past:
         session.screen.note("No events.")
 
 

@@ -6,6 +6,7 @@ Pure: rendering is `screen.py`'s, deciding what a problem document means is here
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
@@ -98,6 +99,14 @@ class CommandFailed(Exception):
         return self.problem.detail or self.problem.title
 
 
+_NAMED_COMMAND = re.compile(r"(?<![\w./-])corral (?=[a-z])")
+
+
+def _as_typed(hint: object) -> str:
+    """Return a hint of the server's with its `corral …` commands under the name that works here."""
+    return _NAMED_COMMAND.sub(lambda _: f"{program()} ", str(hint or ""))
+
+
 def _lines(value: object) -> tuple[str, ...]:
     return tuple(str(line) for line in value) if isinstance(value, list) else ()
 
@@ -119,7 +128,7 @@ def problem_of(document: Mapping[str, Any], *, status: int, retry_after: str = "
         detail=str(document.get("detail") or ""),
         status=status,
         code=str(document.get("code") or ""),
-        hint=str(document.get("hint") or ""),
+        hint=_as_typed(document.get("hint")),
         request_id=str(document.get("request_id") or ""),
         retry_after=retry_after,
         facts=_facts(document),
@@ -134,7 +143,7 @@ def failed_instance(instance: Mapping[str, Any]) -> Problem:
         title=f"{instance.get('name', 'the instance')} failed",
         detail=str(evidence.get("reason") or "no reason was kept"),
         code=str(evidence.get("code") or ""),
-        hint=str(evidence.get("hint") or f"Its last lines: {program()} logs {instance.get('name', '')}"),
+        hint=_as_typed(evidence.get("hint")) or f"Its last lines: {program()} logs {instance.get('name', '')}",
         facts=_facts(evidence),
         stderr_tail=_lines(evidence.get("stderr_tail")),
     )

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 TAIL = 100
 """Lines shown when nothing else bounds them."""
+MOST_LINES = 10_000
+"""Of one answer, by the API."""
+PAGE = 1000
+LEVELS = ("debug", "info", "warning", "error")
 STREAM_STYLE = {"stdout": "", "stderr": "yellow", "system": "cyan", "build": "magenta"}
 
 EPILOG = examples(
@@ -47,10 +51,10 @@ def moment_option(text: str | None) -> str | None:
 @click.command(short_help="Show what an instance printed; -f follows.", epilog=EPILOG)
 @name_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
-@click.option("-n", "--tail", type=click.IntRange(0, 500), help=f"The last lines only.  [default: {TAIL}]")
+@click.option("-n", "--tail", type=click.IntRange(0, MOST_LINES), help=f"The last lines only.  [default: {TAIL}]")
 @click.option("--since", metavar="15m|TIME", help="Only lines after this.")
 @click.option("--until", metavar="15m|TIME", help="Only lines before this.")
-@click.option("--level", type=click.Choice(["debug", "info", "warning", "error"]), help="Only lines of this level.")
+@click.option("--level", "levels", type=click.Choice(LEVELS), multiple=True, help="Only this level; repeatable.")
 @click.option("--stream", type=click.Choice(list(STREAM_STYLE)), help="Only lines of this stream.")
 @click.option("--incarnation", type=click.IntRange(min=1), metavar="N", help="Only lines of the n-th process.")
 @click.option("-g", "--grep", "q", metavar="TEXT", help="Only lines that hold this text.")
@@ -65,23 +69,36 @@ def logs(
     tail: int | None,
     since: str | None,
     until: str | None,
+    levels: tuple[str, ...],
     **filters: str | int | None,
 ) -> None:
     """Show what an instance printed, and what Corral says about it. Failed and removed instances answer too."""
     path = path_of("instances", name, "logs")
-    query = {"since": moment_option(since), "until": moment_option(until), **filters}
-    query["tail"] = TAIL if tail is None and not since else tail
+    query = {"since": moment_option(since), "until": moment_option(until), "level": ",".join(levels) or None, **filters}
+    if tail is not None or not since:
+        query["tail"] = TAIL if tail is None else tail
     if follow:
         _follow(session, path, query)
-        return
-    answer = session.api.get(path, **query)
-    if session.shown_as_json(answer):
-        return
-    printer = LinePrinter(session.screen)
-    for line in answer.document.get("logs") or ():
-        printer.show(line)
-    if not answer.document.get("logs"):
-        session.screen.note("No lines." if any(filters.values()) or since else f"{name} has printed nothing yet.")
+    elif session.json:
+        answer = session.api.get(path, limit=MOST_LINES, **query)
+        session.screen.json_bytes(answer.body)
+    else:
+        shown = _show_pages(session, path, query)
+        if not shown:
+            session.screen.note("No lines." if any(query[key] for key in query if key != "tail") else "No lines yet.")
+
+
+def _show_pages(session: Session, path: str, query: Mapping[str, str | int | None]) -> int:
+    """Print every line that fits, page by page; returns how many there were."""
+    printer, shown, cursor = LinePrinter(session.screen), 0, None
+    while True:
+        page = session.api.get(path, limit=PAGE, cursor=cursor, **query).document
+        for line in page.get("logs") or ():
+            printer.show(line)
+            shown += 1
+        cursor = page.get("next_cursor")
+        if not cursor or query.get("tail") is not None:
+            return shown
 
 
 def _follow(session: Session, path: str, query: Mapping[str, str | int | None]) -> None:

@@ -324,6 +324,15 @@ def test_a_tool_that_failed_prints_its_result_and_exits_with_1(api, corral):
     assert corral("call", "memory", "--tool", "read", "--text").out == "no such\nfile\n"
 
 
+def test_commands_in_a_hint_of_the_server_are_the_ones_that_work_here(api, corral, monkeypatch):
+    monkeypatch.setenv("CORRAL_PROGRAM", "./corral")
+    api.on(
+        f"GET {MEMORY}", problem(404, "not_found", hint="`corral ls` shows it; see /var/lib/corral data, mycorral ls")
+    )
+    err = corral("inspect", "memory").err
+    assert "Hint: `./corral ls` shows it; see /var/lib/corral data, mycorral ls" in err
+
+
 @pytest.mark.parametrize(
     ("status", "code", "expected"),
     [

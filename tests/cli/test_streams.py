@@ -35,7 +35,7 @@ def test_logs_show_time_stream_and_message_and_where_a_new_process_begins(api, c
         "stderr  lines",
     ]
     assert re.match(r"2026-01-0\d \d\d:\d0:00\.123  stderr", rows[0])
-    assert api.asked[0].query == {"tail": "100"}
+    assert api.asked[0].query == {"tail": "100", "limit": "1000"}
 
 
 def test_colours_of_a_server_are_dropped_and_other_controls_made_visible(api, corral):
@@ -62,7 +62,7 @@ def test_log_filters_become_query_members(api, corral):
     api.on(LOGS, document({"logs": []}))
     before = datetime.now(UTC)
     result = corral(
-        *"logs memory --since 15m --until 2026-01-31T12:00:00+01:00 --level error --stream build".split(),  # noqa: SIM905
+        *"logs memory --since 15m --until 2026-01-31T12:00:00+01:00 --level error --level warning --stream build".split(),  # noqa: SIM905
         *["--incarnation", "2", "--grep", "a b", "-n", "7"],
     )
     query = api.asked[0].query
@@ -70,13 +70,25 @@ def test_log_filters_become_query_members(api, corral):
     assert abs(before - timedelta(minutes=15) - since) < timedelta(seconds=10)
     assert query == {
         "until": "2026-01-31T11:00:00.000Z",
-        "level": "error",
+        "level": "error,warning",
         "stream": "build",
         "incarnation": "2",
         "q": "a b",
         "tail": "7",
+        "limit": "1000",
     }
     assert result.err == "No lines.\n"
+
+
+def test_lines_since_a_time_are_all_shown_however_many_pages_they_are(api, corral):
+    api.on(
+        LOGS,
+        document({"logs": [line("one")], "next_cursor": "c1"}),
+        document({"logs": [line("two")], "next_cursor": None}),
+    )
+    assert len(corral("logs", "memory", "--since", "1h").out.splitlines()) == 2
+    first, second = api.asked
+    assert ("tail" in first.query, second.query["cursor"]) == (False, "c1")
 
 
 def test_following_logs_goes_on_after_the_stream_breaks_without_repeating_its_tail(api, corral):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 WAIT_DEFAULT_S = 30.0
 WAIT_MAX_S = 300.0
 
-_KEY = re.compile(rb"[!-~]{1,255}")
+KEY_PATTERN = "^[!-~]{1,255}$"
+_KEY = re.compile(KEY_PATTERN.encode())
 
 
 @frozen(kw_only=True)
@@ -109,7 +110,12 @@ def _route(path: str, operation: str, summary: str) -> Route:
         example=EXAMPLE,
         answers={201: InstanceOut, 202: InstanceOut},
         problems=("conflict", "quota_exceeded", "rate_limited", "deploy_failed", "source_rejected", "build_failed"),
-        headers={"Idempotency-Key": "The same key and body within 24 hours answer the first result again."},
+        headers={
+            "Idempotency-Key": {
+                "description": "The same key and body within 24 hours answer the first result again.",
+                "pattern": KEY_PATTERN,
+            }
+        },
     )
 
 

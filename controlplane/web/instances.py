@@ -11,14 +11,14 @@ from attrs import frozen
 from controlplane.core.lifecycle import State
 from controlplane.errors import Forbidden, MethodNotAllowed, NotFound, StorageUnavailable
 from controlplane.model import Role
-from controlplane.web.call import Call, Reply, encode, json_reply
+from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.catalogue import catalogue
 from controlplane.web.deploys import WaitQuery, raise_if_failed
 from controlplane.web.guards import require
 from controlplane.web.paging import PageQuery, page
 from controlplane.web.route import Route
 from controlplane.web.views import instance_detail, instance_out, rfc3339, status_of
-from controlplane.wire.answers import InstanceDetailOut, InstanceOut, InstancesOut, Status
+from controlplane.wire.answers import InstanceDetailOut, InstanceOut, InstancesOut, JsonRpcErrorOut, Status
 from controlplane.wire.deploy import PatchIn
 from controlplane.wire.fields import bounded
 
@@ -167,7 +167,7 @@ async def delete_mcp(call: Call) -> Reply:
         raise MethodNotAllowed("This protocol version has no sessions to end.", evidence={"allow": ("POST",)})
     # What the protocol's own servers answer (Streamable HTTP, 2025-11-25, session management).
     refusal = {"code": _INVALID_SESSION_REQUEST, "message": "Bad Request: Mcp-Session-Id header is required"}
-    return Reply(400, encode({"jsonrpc": "2.0", "id": None, "error": refusal}))
+    return json_reply(JsonRpcErrorOut(error=refusal), 400)
 
 
 _WAIT = "Answers when it has settled, or after `wait` seconds with 202 and the phase reached."
@@ -254,11 +254,11 @@ ROUTES = (
         ),
         tag="Instances",
         role=Role.CALLER,
-        answers={200: InstanceOut, 202: InstanceOut},
-        problems=("not_found",),
+        answers={200: InstanceOut, 202: InstanceOut, 400: JsonRpcErrorOut},
+        problems=("not_found", "method_not_allowed"),
         headers={
-            "Mcp-Session-Id": "The session to end.",
-            "MCP-Protocol-Version": "What an MCP client speaks.",
+            "Mcp-Session-Id": {"description": "The session to end."},
+            "MCP-Protocol-Version": {"description": "What an MCP client speaks."},
         },
     ),
 )

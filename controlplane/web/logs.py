@@ -213,6 +213,6 @@ ROUTES = (
         query=LogQuery,
         answers={200: LogsOut},
         problems=("not_found", "not_acceptable"),
-        headers={"Last-Event-ID": "With `follow`: the id of the last event that was seen."},
+        headers={"Last-Event-ID": {"description": "With `follow`: the id of the last event that was seen."}},
     ),
 )

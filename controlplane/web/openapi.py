@@ -40,7 +40,13 @@ EVERYWHERE = ("host_rejected", "origin_rejected", "internal")
 """Problems that any route may answer with."""
 PROBLEM_TYPE = "application/problem+json"
 _STORED = frozenset({"Deploy", "Instances", "History", "Access"})
-_SUCCESS = {200: "Done.", 201: "Made.", 202: "Accepted; not settled yet.", 503: "Calls cannot be served."}
+_SUCCESS = {
+    200: "Done.",
+    201: "Made.",
+    202: "Accepted; not settled yet.",
+    400: "The protocol's own refusal.",
+    503: "Calls cannot be served.",
+}
 
 
 def document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
@@ -148,14 +154,9 @@ def _query_parameters(route: Route) -> Iterable[dict[str, Any]]:
 
 
 def _header_parameters(route: Route) -> Iterable[dict[str, Any]]:
-    for name, description in route.headers.items():
-        yield {
-            "name": name,
-            "in": "header",
-            "required": False,
-            "description": description,
-            "schema": {"type": "string"},
-        }
+    for name, keywords in route.headers.items():
+        kind = {"type": "string", **keywords}
+        yield {"name": name, "in": "header", "required": False, "description": kind.pop("description"), "schema": kind}
 
 
 def _successes(route: Route) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class Route:
     body: type[Any] | None = field(default=None, kw_only=True)
     answers: Mapping[int, type[Any] | str | None] = field(kw_only=True)
     problems: tuple[str, ...] = field(default=(), kw_only=True)
-    headers: Mapping[str, str] = field(factory=dict, kw_only=True)
-    """Request headers beyond those of every route, with what they do."""
+    headers: Mapping[str, Mapping[str, Any]] = field(factory=dict, kw_only=True)
+    """Request headers beyond those of every route: JSON Schema keywords, with a `description`."""
     example: Mapping[str, Any] | None = field(default=None, kw_only=True)
     """A body that works, for the document and the page."""
 

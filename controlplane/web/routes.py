@@ -24,7 +24,9 @@ from controlplane.web.route import Route
 from controlplane.wire.answers import CallOut
 from controlplane.wire.deploy import ExecuteIn
 
-LAST_EVENT_ID = {"Last-Event-ID": "Go on after this event; what is gone by then is told as a `gap` event."}
+LAST_EVENT_ID = {
+    "Last-Event-ID": {"description": "Go on after this event; what is gone by then is told as a `gap` event."}
+}
 
 FRONT_ROUTES = (
     Route(

@@ -120,7 +120,7 @@ class Door:
                     acceptors.start_soon(self._accept, listener, nursery)
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
-        while True:
+        while listener.fileno() >= 0:  # a stop may come before the first look
             try:
                 await trio.lowlevel.wait_readable(listener)
                 for _ in range(ACCEPT_BATCH):

@@ -168,6 +168,13 @@ async def test_an_idle_server_ends_at_once(server: Server) -> None:
         assert trio.current_time() - began < 1
 
 
+async def test_a_stop_may_come_before_the_first_connection_was_looked_for(server: Server) -> None:
+    with trio.fail_after(10):
+        await server.door.drain()
+        with pytest.raises(OSError, match="failed"):
+            await server.connect()
+
+
 async def test_it_counts_what_it_did(server: Server) -> None:
     with trio.fail_after(10):
         client = await server.connect()

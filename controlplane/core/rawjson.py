@@ -22,7 +22,6 @@ _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
-_SURROGATE = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
 _HALF_PAIR = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
@@ -91,10 +90,10 @@ def items(raw: bytes) -> list[bytes] | None:
 
 
 def mask(raw: bytes) -> bytes | None:
-    """Hide surrogates from the decoder; None if there are none, or if it is no text, or too long to try again."""
+    """Hide half surrogate pairs from the decoder (whole ones may be part of a member's name); None if there are none, or if it is no text, or too long to try again."""
     if len(raw) > SECOND_LOOK_MAX_BYTES or not is_utf8(raw):
         return None
-    masked = _SURROGATE.sub(lambda found: _MARK + found[1] if found[1] else found[0], raw)
+    masked = _HALF_PAIR.sub(lambda found: _MARK + found[1][1:] if found[1] else found[0], raw)
     return None if masked == raw else masked
 
 

@@ -88,6 +88,15 @@ def test_members_encode_again_to_what_they_were(values: dict[str, Any]) -> None:
     assert json.loads(rawjson.encode(found)) == values
 
 
+def test_half_a_pair_in_a_value_hides_no_member_whose_name_has_a_whole_one() -> None:
+    raw = b'{"\\ud83d\\ude00":1,"half":"\\ud83d"}'
+
+    found = rawjson.members(raw)
+
+    assert found is not None
+    assert {name: bytes(value) for name, value in found.items()} == {"\U0001f600": b"1", "half": b'"\\ud83d"'}
+
+
 @pytest.mark.parametrize(
     ("raw", "line"), [(b'{"a":\r\n1,\n"b":"\\n"}', b'{"a":  1, "b":"\\n"}'), (b"[1]", b"[1]"), (b"\r", b" ")]
 )

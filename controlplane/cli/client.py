@@ -213,17 +213,17 @@ class Api:
         Args:
             path: The stream's path.
             query: Query members of the first connection.
-            on_break: Told in a sentence when the stream broke and is taken up again.
+            on_break: Told in a sentence, once, when the stream broke and is to be taken up again.
             again: Query members of the later connections, where they differ.
 
         Raises:
             CommandFailed: the first connection failed, the server refused, or it was away for `RETRY_FOR_S`.
         """
-        last_event_id, delay, lost_at, worked = "", RETRY_FIRST_S, 0.0, False
+        last_event_id, delay, lost_at, worked, told = "", RETRY_FIRST_S, 0.0, False, False
         while True:
             try:
                 for event in self.stream(path, query, last_event_id):
-                    last_event_id, delay, lost_at, worked = event.id, RETRY_FIRST_S, 0.0, True
+                    last_event_id, delay, lost_at, worked, told = event.id, RETRY_FIRST_S, 0.0, True, False
                     yield event
                 reason = "the server ended the stream"
             except CommandFailed as failure:
@@ -233,7 +233,9 @@ class Api:
                 if time.monotonic() - lost_at > RETRY_FOR_S:
                     raise
                 reason = str(failure)
-            on_break(f"{reason}; trying again")
+            if not told:
+                on_break(f"{reason}; trying again")
+            told = True
             time.sleep(delay)
             delay = min(delay * 2, RETRY_MOST_S)
             query = query if again is None else again

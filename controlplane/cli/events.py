@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FREQUENT = frozenset({"heartbeat", "connected", "sample", "call", "log"})
 """Shown only when asked for by type: a glance at the fleet is for what changes."""
-ENVELOPE = frozenset({"type", "instance_id", "timestamp", "name", "status", "owner", "event_id", "data"})
+ENVELOPE = frozenset({"type", "instance_id", "timestamp", "name", "status", "owner", "event_id", "data", "incarnation"})
 WORDS = ("phase", "method", "reason", "message", "detail")
 """Members that are sentences: shown without their names."""
 NAME_WIDTH = 16

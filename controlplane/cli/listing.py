@@ -95,7 +95,7 @@ def _show_fleet(screen: Screen, instances: list[Mapping[str, Any]]) -> None:
     for instance in instances:
         evidence = instance.get("last_error")
         if instance.get("status") in ("failed", "restarting") and evidence:
-            screen.line(("✗ ", "red"), (str(instance.get("name")), "bold"), f": {evidence.get('reason')}")
+            screen.say(("✗ ", "red"), (str(instance.get("name")), "bold"), f": {evidence.get('reason')}")
 
 
 def _row(instance: Mapping[str, Any]) -> list[str | Text]:

@@ -117,6 +117,10 @@ class Screen:
         """Print one line on standard output, never broken by us; a tuple is text with a style."""
         self.out.print(_line(parts), soft_wrap=True)
 
+    def say(self, *parts: Part, indent: int = 0) -> None:
+        """Print a sentence on standard output, wrapped at words on a terminal."""
+        _prose(self.out, parts, indent)
+
     def note(self, *parts: Part, indent: int = 0) -> None:
         """Print a sentence on standard error, wrapped at words on a terminal."""
         _prose(self.err, parts, indent)

@@ -12,6 +12,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from attrs import define, evolve, field
@@ -20,18 +21,20 @@ from controlplane.config import ISOLATION_LEVELS, Config
 from controlplane.core.restart import RestartMode, RestartPolicy
 from controlplane.errors import FieldError, InvalidRequest
 from controlplane.model import Command, Limits, SourceType, Spec
-from controlplane.wire.deploy import ENV_NAME_PATTERN, DeployIn, LimitsIn, McpConfigIn, PatchIn, RestartIn
 from runtimes import catalog
 from runtimes.recipe import UnknownLanguage
+
+if TYPE_CHECKING:
+    from controlplane.wire.deploy import DeployIn, LimitsIn, McpConfigIn, NetworkIn, PatchIn, RestartIn
 
 MAX_COMMAND_BYTES = 96 * 1024
 """Arguments and environment together; the kernel's own limit is a few times that."""
 MAX_SOURCE_BYTES = 8 * 2**20
 """One file of inline code, decoded."""
 RESERVED_PREFIX = "CORRAL_"
-LABEL_PATTERN = r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?"
 LEVELS_HERE = ("auto", "process")
-_PASSWORD_IN_URL = re.compile(r"://[^/\s:@]+:[^/\s@]+@")
+_PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+_LANGUAGE = re.compile(r"[a-z][a-z0-9+#.-]{0,31}")
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -77,8 +80,8 @@ def plan(body: DeployIn, config: Config) -> tuple[str, Spec]:
         case other:
             refusals.add("/source_type", f"{other} is not supported by this version", "use mcp_config or direct")
     _bounded(command, env, refusals)
-    _labels(body.labels, refusals)
     limits = plan_limits(body.limits, config, refusals)
+    network = _network(body.network, refusals)
     refusals.raise_if_any()
     return name, Spec(
         source_type=SourceType(body.source_type),
@@ -90,7 +93,7 @@ def plan(body: DeployIn, config: Config) -> tuple[str, Spec]:
         limits=limits,
         restart=plan_restart(body.restart),
         isolation=body.isolation,
-        network={"mode": body.network.mode, "hosts": list(body.network.hosts)},
+        network=network,
         sessions=body.sessions,
     )
 
@@ -146,10 +149,8 @@ def plan_patch(body: PatchIn, spec: Spec, config: Config) -> tuple[Spec, tuple[s
         spec = evolve(spec, restart=plan_restart(body.restart))
         notes.append("restart: in force at the next start")
     if body.network is not None:
-        spec = evolve(spec, network={"mode": body.network.mode, "hosts": list(body.network.hosts)})
+        spec = evolve(spec, network=_network(body.network, refusals))
         notes += network_notes(spec)
-    if body.labels is not None:
-        _labels(body.labels, refusals)
     refusals.raise_if_any()
     return spec, tuple(notes)
 
@@ -187,11 +188,8 @@ def _environment(body: DeployIn, refusals: Refusals) -> dict[str, str]:
     env: dict[str, str] = {}
     for pointer, variables in places:
         for name in variables:
-            at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
-            if not re.fullmatch(ENV_NAME_PATTERN.strip("^$"), name):
-                refusals.add(at, "not a variable name: letters, digits and _ , not starting with a digit")
-            elif name.startswith(RESERVED_PREFIX):
-                refusals.add(at, f"names that start with {RESERVED_PREFIX} are Corral's own")
+            if name.startswith(RESERVED_PREFIX):
+                refusals.add(f"{pointer}/{name}", f"names that start with {RESERVED_PREFIX} are Corral's own")
         env.update(variables)
     return env
 
@@ -205,8 +203,12 @@ def _unsupported(body: DeployIn, config: Config, refusals: Refusals) -> None:
         refusals.add("/mounts", "no host folder may be mounted here: ALLOWED_MOUNTS is empty")
     if body.sessions != "shared":
         refusals.add("/sessions", "only shared is supported by this version")
-    if body.network.hosts and body.network.mode != "allow":
+
+
+def _network(wanted: NetworkIn, refusals: Refusals) -> dict[str, Any]:
+    if wanted.hosts and wanted.mode != "allow":
         refusals.add("/network/hosts", "hosts go with mode allow")
+    return {"mode": wanted.mode, "hosts": list(wanted.hosts)}
 
 
 def _from_config(body: DeployIn, refusals: Refusals) -> tuple[Command | None, str]:
@@ -219,8 +221,19 @@ def _from_config(body: DeployIn, refusals: Refusals) -> tuple[Command | None, st
     if config is None:
         refusals.add("/mcp_config", "is needed for source_type mcp_config")
         return None, ""
-    language = body.language.lower() if body.language else catalog.of_command(config.command)
+    language = _label(body.language, refusals) if body.language else catalog.of_command(config.command)
     return Command(command=config.command, args=tuple(config.args), cwd=_cwd(config, refusals)), language
+
+
+def _label(language: str, refusals: Refusals) -> str:
+    """What a command is listed under: any language, by the name that it goes by here."""
+    try:
+        return catalog.normalize(language)
+    except UnknownLanguage:
+        name = language.lower()
+    if not _LANGUAGE.fullmatch(name):
+        refusals.add("/language", "is not the name of a language")
+    return name
 
 
 def _cwd(config: McpConfigIn, refusals: Refusals) -> str | None:
@@ -267,6 +280,8 @@ def _source(data: str | None, refusals: Refusals) -> bytes | None:
     except (binascii.Error, ValueError):
         refusals.add("/source_data", "is not base64", "base64 -w0 server.py")
         return None
+    if not source:
+        refusals.add("/source_data", "is empty")
     if len(source) > MAX_SOURCE_BYTES:
         refusals.add("/source_data", f"is {len(source)} bytes; at most {MAX_SOURCE_BYTES}")
     return source
@@ -277,14 +292,3 @@ def _bounded(command: Command | None, env: Mapping[str, str], refusals: Refusals
     size = sum(len(word.encode()) + 1 for word in (*words, *env.keys(), *env.values()))
     if size > MAX_COMMAND_BYTES:
         refusals.add("", f"arguments and environment are {size} bytes together; at most {MAX_COMMAND_BYTES}")
-
-
-def _labels(labels: Mapping[str, str], refusals: Refusals) -> None:
-    for key, value in labels.items():
-        pointer = f"/labels/{key.replace('~', '~0').replace('/', '~1')}"
-        if not re.fullmatch(LABEL_PATTERN, key):
-            refusals.add(
-                pointer, "a label's key is 1 to 63 of a-z 0-9 . _ / - and starts and ends with a letter or digit"
-            )
-        if len(value) > 255:
-            refusals.add(pointer, "a label's value has at most 255 characters")

@@ -21,8 +21,8 @@ from controlplane.spawn.client import Exit, Job, JobSpec, LeftOvers, Spawner, Sp
 
 log = logging.getLogger(__name__)
 
-READY_LIMIT_S = 30.0
-"""From start to first answer: 0.1 s, unless Postgres has to recover after a crash."""
+READY_LIMIT_S = 60.0
+"""From start to first answer: 0.1 s, unless Postgres has to recover after a crash, on a slow disk."""
 READY_POLL_S = 0.01
 TOOL_LIMIT_S = 120.0
 """For initdb and its like: under a second, on a slow disk many."""

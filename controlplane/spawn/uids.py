@@ -7,12 +7,14 @@ Outside root there is nothing to claim, and `claim` returns None.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pwd
 import secrets
+import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +23,8 @@ from attrs import define, field
 from controlplane.spawn.pool import FIRST_UID, LAST_UID, is_pooled
 from controlplane.spawn.proctree import scan
 
-DIRECTORY = Path("/run/corral")
+DIRECTORIES = (Path("/run/corral"), Path("/dev/shm/corral"))  # noqa: S108
+"""The first that works: /run is read-only in some containers. All control planes of a host come to the same one."""
 COUNT = LAST_UID - FIRST_UID + 1
 FLOCK_FORMAT = "hhqqi4x"
 """`struct flock` on 64-bit Linux: type, whence, start, length, pid."""
@@ -89,21 +92,37 @@ class UidPool:
 
 
 @contextmanager
-def open_uid_pool(directory: Path = DIRECTORY) -> Iterator[UidPool]:
+def open_uid_pool(*directories: Path) -> Iterator[UidPool]:
     """Open the host's pool of user ids; closing it gives back all claims that no spawner holds.
 
+    Args:
+        directories: Where the claims are kept: the first that can be used.
+
     Raises:
-        OSError: Corral is root and the folder cannot be used.
+        OSError: Corral is root and none of the folders can be used.
     """
     if os.geteuid() != 0:
         yield UidPool(-1)
         return
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    fd = os.open(directory / "uids", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = _open_claims(directories or DIRECTORIES)
     try:
         yield UidPool(fd)
     finally:
         os.close(fd)
+
+
+def _open_claims(directories: Sequence[Path]) -> int:
+    for directory in directories:
+        try:
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            found = directory.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+                continue  # somebody else's, in a place where everybody may make folders
+            return os.open(directory / "uids", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError:
+            continue
+    places = " or ".join(map(str, directories))
+    raise OSError(errno.EROFS, f"user ids of instances are claimed in {places}: one of them must be writable")
 
 
 def _flock(kind: int, uid: int) -> bytes:

@@ -12,6 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 300
+SERVICES = "tests/embedded/test_services.py"
+WHAT_DEPENDS_ON_THE_USER = (
+    *(f"tests/spawn/test_{name}.py" for name in ("confinement", "job", "death", "sweep", "uids")),
+    f"{SERVICES}::test_both_start_serve_stop_and_keep_their_data",
+    f"{SERVICES}::test_a_killed_postgres_serves_again_by_itself_at_the_same_address",
+    f"{SERVICES}::test_neither_can_be_reached_without_its_password_or_by_another_user",
+    "tests/test_home.py",
+)
 
 RUN = r"""
 set -e
@@ -50,16 +58,7 @@ def test_the_whole_of_it_holds_for_an_ordinary_user(common_folder: Path, uid: in
         "HYPOTHESIS_STORAGE_DIRECTORY": str(common_folder / "home"),
         "NEEDED": " ".join(map(str, needed)),
     }
-    pytest_words = [
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "tests/spawn",
-        "tests/embedded",
-        "tests/test_home.py",
-    ]
+    pytest_words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *WHAT_DEPENDS_ON_THE_USER]
     done = subprocess.run(
         [
             "unshare",

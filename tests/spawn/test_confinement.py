@@ -87,6 +87,11 @@ async def test_a_child_leads_its_own_session_and_makes_private_files(spawner: Sp
     job.close_fds()
 
 
+async def test_a_child_has_ordinary_priority_whatever_the_spawner_has(spawner: Spawner, uid: int | None) -> None:
+    program = "import os; print(os.sched_getscheduler(0) == os.SCHED_OTHER, os.getpriority(os.PRIO_PROCESS, 0))"
+    assert await output_of(spawner, PYTHON, "-c", program, uid=uid) == "True 0\n"
+
+
 async def test_the_working_directory_is_entered_as_the_target_user(
     spawner: Spawner, uid: int | None, own_folder: Callable[[str], Path]
 ) -> None:

@@ -102,6 +102,21 @@ def test_a_range_that_is_used_up_is_an_error_that_says_so(tmp_path: Path, monkey
         assert pool.claim() == max(claimed, key=lambda uid: uid or 0)
 
 
+@pytest.mark.needs("root")
+def test_claims_are_kept_where_only_root_may_write(tmp_path: Path) -> None:
+    theirs, link, file, ours = (tmp_path / name for name in ("theirs", "link", "file", "ours"))
+    theirs.mkdir()
+    os.chown(theirs, 54321, 54321)
+    link.symlink_to(tmp_path)
+    file.write_text("")
+    with open_uid_pool(theirs, link, file, ours) as pool:
+        assert pool.claim() is not None
+    assert (ours / "uids").exists()
+    assert list(theirs.iterdir()) == []
+    with pytest.raises(OSError, match="one of them must be writable"), open_uid_pool(theirs, link):
+        pytest.fail("opened")
+
+
 @pytest.mark.needs("plain_user")
 def test_there_is_nothing_to_claim_for_a_plain_user(tmp_path: Path) -> None:
     with open_uid_pool(tmp_path / "none") as pool:

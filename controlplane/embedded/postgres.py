@@ -14,6 +14,7 @@ import signal
 from pathlib import Path
 from urllib.parse import quote
 
+import trio
 from attrs import define, field
 
 from controlplane.embedded.binaries import find_postgres
@@ -95,6 +96,7 @@ class Postgres:
         if not (self._data / "PG_VERSION").exists():
             await self._make_cluster()
         else:
+            await trio.to_thread.run_sync(self._own_cluster)
             await self._know_password()
         self.socket_folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         if self._as_nobody:
@@ -142,6 +144,7 @@ class Postgres:
             "initdb", "-D", scratch, "-U", USER, f"--pwfile={self._password_file}", "-A", "scram-sha-256",
             "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions",
         )  # fmt: skip
+        write_private(self._password_file, self._password)  # nobody has read it; now it is ours alone again
         await self._single(scratch, f"CREATE DATABASE {DATABASE};")
         await self._tool("initdb", "-D", scratch, "--sync-only")
         scratch.rename(self._data)
@@ -177,9 +180,20 @@ class Postgres:
             userns_root=self._in_namespace,
         )
 
+    @property
+    def _owner(self) -> int:
+        return NOBODY if self._as_nobody else os.geteuid()
+
     def _own(self, path: Path) -> None:
-        if self._as_nobody:
-            os.chown(path, NOBODY, NOBODY)
+        if path.lstat().st_uid != self._owner:
+            os.chown(path, self._owner, self._owner, follow_symlinks=False)
+
+    def _own_cluster(self) -> None:
+        """Postgres refuses a cluster that is another user's: the host may have got or lost user namespaces."""
+        if self._data.stat().st_uid != self._owner:
+            for folder, _folders, files in os.walk(self._data):
+                for name in (".", *files):
+                    self._own(Path(folder, name))
 
 
 def _words(pid: int) -> list[bytes]:

@@ -136,11 +136,11 @@ class Keeper:
         await self._finished.wait()
 
     def _explain(self, failure: Exception) -> EmbeddedFailed:
-        if isinstance(failure, EmbeddedFailed):
-            return failure
         service = self.service
+        if service.variable in str(failure):
+            return EmbeddedFailed(str(failure))
         return EmbeddedFailed(
-            f"the embedded {service.name} cannot be started: {failure}. Or set {service.variable} to one that runs"
+            f"the embedded {service.name} cannot be started: {failure}\nOr set {service.variable} to one that runs."
         )
 
     async def _restart_for_ever(self) -> None:
@@ -181,15 +181,14 @@ class Keeper:
 
     async def _feed_and_wait(self, job: Job) -> str | None:
         """Until it serves; a sentence if it does not."""
-        name = self.service.name
         with trio.move_on_after(READY_LIMIT_S):
             await feed(job, self.service.stdin)
             while not await self.service.is_ready(job.pid):
                 if job.exit is not None:
-                    return f"the embedded {name} ended at once ({_how(job.exit)})"
+                    return f"it ended at once ({_how(job.exit)})"
                 await trio.sleep(READY_POLL_S)
             return None
-        return f"the embedded {name} does not serve after {READY_LIMIT_S:g} s"
+        return f"it does not serve after {READY_LIMIT_S:g} s"
 
     async def _stop(self, job: Job) -> None:
         if job.exit is None:

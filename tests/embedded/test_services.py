@@ -21,6 +21,7 @@ import trio_asyncio
 
 from controlplane.embedded import EmbeddedFailed, binaries
 from controlplane.spawn import proctree
+from controlplane.spawn.client import Features
 from tests.embedded.conftest import Life, open_life
 from tests.spawn.children import left_of, names_of, until
 
@@ -262,6 +263,48 @@ async def test_a_lock_file_that_names_a_stranger_does_not_stop_the_start_nor_har
     finally:
         stranger.kill()
         stranger.wait()
+
+
+@pytest.mark.needs("root")
+async def test_root_without_user_namespaces_runs_postgres_as_nobody_and_the_data_moves_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = binaries.find_postgres()
+    assert programs is not None
+    with trio.fail_after(60):
+        async with open_life(folder, **ONLY_POSTGRES) as life:
+            await query(life.services.database_url, "create table t (n int)", "insert into t values (6) returning n")
+        real = Features
+        monkeypatch.setattr(
+            "controlplane.spawn.client.Features", lambda **found: real(**{**found, "userns_root": False})
+        )
+        if not is_open_to_others(programs):
+            return
+        async with open_life(folder, **ONLY_POSTGRES) as life:
+            owners = {Path(f"/proc/{pid}").stat().st_uid for _name, pid in services_of(life).items()}
+            assert owners == {65534}
+            assert await query(life.services.database_url, "select n from t") == 6
+            assert (folder / "embedded" / "postgres.password").stat().st_uid == 0
+        shutil.rmtree(folder)
+        async with open_life(folder, **ONLY_POSTGRES) as life:
+            assert await query(life.services.database_url, "select 1") == 1
+            assert (folder / "embedded" / "postgres.password").stat().st_uid == 0
+        closed = folder.parent / "closed"
+        closed.mkdir(mode=0o700)
+        for name in ("postgres", "initdb"):
+            (closed / name).write_text("#!/bin/sh\n")
+            (closed / name).chmod(0o755)
+        monkeypatch.setattr("controlplane.embedded.postgres.find_postgres", lambda: closed)
+        with refused("may not be executed .as uid 65534.*DATABASE_URL"):
+            async with open_life(folder, **ONLY_POSTGRES):
+                pytest.fail("opened")
+        monkeypatch.undo()
+        async with open_life(folder, **ONLY_POSTGRES) as life:
+            assert await query(life.services.database_url, "select 2") == 2
+
+
+def is_open_to_others(path: Path) -> bool:
+    return all(part.stat().st_mode & stat.S_IXOTH for part in (path, *path.resolve().parents))
 
 
 @pytest.mark.parametrize(

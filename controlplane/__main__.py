@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ EX_CONFIG = 78
 
 def main() -> int:
     """Run the control plane; returns the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules load ends it without a traceback
     from controlplane.spawn.linux import PR_SET_DUMPABLE, prctl  # noqa: PLC0415
 
     prctl(PR_SET_DUMPABLE, 0)  # first of all: no child of the same user may read our memory or environment
@@ -45,6 +47,7 @@ def _run(config: Config) -> int:
     from controlplane.embedded import EmbeddedFailed  # noqa: PLC0415
     from controlplane.errors import StorageUnavailable  # noqa: PLC0415
     from controlplane.home import HomeUnusable  # noqa: PLC0415
+    from controlplane.secretbox import SecretUnreadable  # noqa: PLC0415
     from controlplane.store.migrate import SchemaRefused  # noqa: PLC0415
 
     open_log(config.log_level, config.log_dir)
@@ -55,18 +58,12 @@ def _run(config: Config) -> int:
         trio.run(run, config, strict_exception_groups=True)
     except* ConfigError as group:
         problems += [problem for error in _leaves(group) for problem in getattr(error, "problems", [str(error)])]
-    except* (HomeUnusable, EmbeddedFailed, SchemaRefused, StorageUnavailable) as group:
+    except* (HomeUnusable, EmbeddedFailed, SchemaRefused, SecretUnreadable, StorageUnavailable) as group:
         problems += [str(error) for error in _leaves(group)]
-    except* OSError as group:
-        problems += [_address_problem(config, error) for error in _leaves(group)]
     except* Exception:
         logging.getLogger("corral").critical("the control plane failed", exc_info=True)
         status = EX_SOFTWARE
     return status or (_refuse(problems) if problems else 0)
-
-
-def _address_problem(config: Config, error: BaseException) -> str:
-    return f"{error} (listening on {config.host}:{config.port}; HOST and PORT choose another address)"
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -14,7 +14,7 @@ import math
 import os
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,8 @@ class Spawner:
     _scope: trio.CancelScope = field(factory=lambda: trio.CancelScope(shield=True), init=False, repr=False)
     _finished: trio.Event = field(factory=trio.Event, init=False, repr=False)
     _has_served: bool = field(default=False, init=False)
+    _failure: OSError | SpawnFailed | None = field(default=None, init=False)
+    """Why the first spawner process never served."""
     _is_closing: bool = field(default=False, init=False)
     _spawned: int = field(default=0, init=False)
     _restarts: int = field(default=0, init=False)
@@ -228,21 +230,19 @@ class Spawner:
 
     # Running
 
-    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _run(self) -> None:
         """Keep one spawner process alive until `_close`. Shielded: `_close` ends it, always."""
         try:
             with self._scope:
-                await self._serve_link(task_status.started)
-                if not self._has_served:
-                    raise SpawnFailed("spawner", errno.EPIPE, "the spawner ended at once; its last words are above")
+                await self._serve_first_link()
                 pause = FIRST_RETRY_S
-                while not self._is_closing:
+                while not self._is_closing and self._failure is None:
                     self._restarts += 1
                     self._killed.append(0)
                     log.error("the spawner died; starting another (time %d)", self._restarts)
                     began = trio.current_time()
                     try:
-                        await self._serve_link(lambda: None)
+                        await self._serve_link()
                     except OSError as error:
                         log.error("the spawner cannot be started: %s", error)
                     if trio.current_time() - began > LONGEST_RETRY_S:
@@ -251,9 +251,23 @@ class Spawner:
                         await trio.sleep(pause)
                         pause = min(pause * 2, LONGEST_RETRY_S)
         finally:
+            self._ready.set()
             self._finished.set()
 
-    async def _serve_link(self, on_ready: Callable[[], None]) -> None:
+    async def _serve_first_link(self) -> None:
+        if self._is_closing:
+            return
+        try:
+            await self._serve_link()
+        except OSError as error:
+            self._failure = error
+        else:
+            if not self._has_served and not self._is_closing:
+                self._failure = SpawnFailed(
+                    "spawner", errno.EPIPE, "the spawner ended at once; its last words are above"
+                )
+
+    async def _serve_link(self) -> None:
         """One spawner process, from its start to the burial of what it left."""
         link = self._link = open_link(self.marker, self._held_fds)
 
@@ -262,7 +276,6 @@ class Spawner:
             if message["ev"] == "hello":
                 hello.deadline = math.inf
                 link.is_ready = self._has_served = True
-                on_ready()
 
         try:
             with trio.move_on_after(READY_LIMIT_S) as hello:
@@ -324,20 +337,18 @@ async def open_spawner(*, marker: str, uids: UidPool | None = None) -> AsyncIter
     try:
         await _sweep(marker)
         spawner = Spawner(marker, held_fds=uids.held_fds if uids is not None else ())
-        failure: OSError | SpawnFailed | None = None
         async with trio.open_nursery() as nursery:
+            # Not `nursery.start`: a cancel would not reach the shielded task, and the nursery would wait for ever.
+            nursery.start_soon(spawner._run)
             try:
-                await nursery.start(spawner._run)
-            except (OSError, SpawnFailed) as error:
-                failure = error
-            else:
-                try:
+                await spawner._ready.wait()
+                if spawner._failure is None:
                     yield spawner
-                finally:
-                    with trio.CancelScope(shield=True):  # bounded by CLOSE_LIMIT_S and the burial's own limit
-                        await spawner._close()
-        if failure is not None:
-            raise failure  # outside the nursery, which would wrap it
+            finally:
+                with trio.CancelScope(shield=True):  # bounded by CLOSE_LIMIT_S and the burial's own limit
+                    await spawner._close()
+        if spawner._failure is not None:
+            raise spawner._failure  # outside the nursery, which would wrap it
     finally:
         linux.set_subreaper(was_subreaper)
 

@@ -106,7 +106,11 @@ class Pool:
             connection.terminate()
 
     async def close(self) -> None:
-        await self._pool.close()
+        """Say goodbye to Postgres; one that is gone already is no error."""
+        try:
+            await self._pool.close()
+        except _BROKEN as error:
+            log.debug("database: a connection broke while it was closed: %s", type(error).__name__)
 
     def terminate(self) -> None:
         self._pool.terminate()

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from controlplane.spawn import proctree
+from controlplane.spawn.client import open_spawner
 from tests.spawn.children import (
     DAEMON_WITH_MARKER,
     HOSTILE,
@@ -172,3 +173,29 @@ async def test_nobody_may_look_into_the_spawner(spawner: Spawner) -> None:
     found = proctree.look(spawner._link.pid)
     assert found is not None
     assert found.sid == spawner._link.pid, "a terminal's signals must not reach it"
+
+
+async def test_a_start_that_is_broken_off_leaves_no_spawner_and_does_not_hang(marker: str) -> None:
+    async def start(scope: trio.CancelScope) -> None:
+        with scope:
+            async with open_spawner(marker=marker):
+                raise AssertionError("it was to be broken off before it was ready")
+
+    def spawners() -> list[int]:
+        return [pid for pid in proctree.scan() if marker.encode() in words_of(pid)]
+
+    scope = trio.CancelScope()
+    with trio.fail_after(GONE_S * 5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start, scope)
+            while not spawners():
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+    assert spawners() == []
+
+
+def words_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []

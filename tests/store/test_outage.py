@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import psutil
 import pytest
 import trio
 import trio.testing
@@ -303,3 +304,15 @@ async def test_a_table_that_was_taken_away_is_an_outage_and_not_a_crash(
     assert await timed(own_store.users) < BOUND_S
     own_postgres.sql("postgres", "ALTER TABLE hidden RENAME TO mcp_users")
     assert len(await own_store.users()) == 1
+
+
+async def test_closing_a_store_whose_postgres_was_killed_a_moment_ago_is_no_error(
+    own_postgres: Postgres, box: SecretBox
+) -> None:
+    with trio.fail_after(BOUND_S):
+        async with open_store(own_postgres.url("postgres"), box, wait_s=5) as store:
+            await store.ping()
+            assert own_postgres.process is not None
+            backends = psutil.Process(own_postgres.process.pid).children()
+            own_postgres.kill()
+            psutil.wait_procs(backends, timeout=BOUND_S)  # blocks the loop: the pool has not seen it

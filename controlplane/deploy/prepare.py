@@ -11,7 +11,7 @@ Everything here happens while the instance has no process.
 from __future__ import annotations
 
 import os
-import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field
 
+from controlplane.deploy import trees
 from controlplane.deploy.plan import notes_on
-from controlplane.errors import Overloaded, SourceRejected
+from controlplane.errors import BuildFailed, Overloaded, SourceRejected
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.launch import Launch
 from runtimes import catalog
@@ -62,7 +63,10 @@ class HostPrepare:
         uid = await self._user_of(instance)
         folder = self.instances / str(instance.id)
         private = self.private_tmp and not self.instances.is_relative_to(TMP)
-        await trio.to_thread.run_sync(_make_folder, folder, spec, uid, folder / "tmp" if private else None)
+        try:
+            await trio.to_thread.run_sync(_make_folder, folder, spec, uid, folder / "tmp" if private else None)
+        except OSError as error:  # the disk is full or read-only: the operator's to mend
+            raise BuildFailed(f"the instance's folder could not be made: {error.strerror or error}") from error
         argv, env = self._command(spec)
         return Launch(
             argv=argv,
@@ -77,7 +81,7 @@ class HostPrepare:
 
     async def discard(self, instance: Instance) -> None:
         """See `supervise.launch.Prepare`."""
-        await trio.to_thread.run_sync(_remove, self.instances / str(instance.id))
+        await trio.to_thread.run_sync(trees.remove, self.instances / str(instance.id))
         self.uids.release(self._users.pop(instance.id, None))
 
     async def _user_of(self, instance: Instance) -> int | None:
@@ -148,17 +152,26 @@ def _cwd(spec: Spec, folder: Path) -> str:
 
 
 def _make_folder(folder: Path, spec: Spec, uid: int | None, private_tmp: Path | None) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
+    _own(folder)
+    if uid is not None:  # we are root, and were perhaps a plain user when the folder was made
+        os.chown(folder, 0, 0, follow_symlinks=False)
     folder.chmod(0o711 if uid is not None else 0o700)
     for name in FOLDERS:
         part = folder / name
-        part.mkdir(mode=0o700, exist_ok=True)
-        if uid is not None and (before := part.stat().st_uid) != uid:
-            _give(part, before, uid)
+        _own(part)
+        if uid is not None and (before := part.lstat().st_uid) != uid:
+            trees.give(part, before, uid)
     if spec.source is not None and spec.entry_point is not None:
         _write(folder / "work" / spec.entry_point, spec.source)
     for wanted in _wanted_tmp_folders(spec):
         _make_below_tmp(wanted, private_tmp or TMP, uid)
+
+
+def _own(folder: Path) -> None:
+    """Make a folder, also in place of what a server put there that ran as Corral's own user."""
+    if not folder.is_dir() or folder.is_symlink():
+        trees.remove(folder)
+        folder.mkdir(mode=0o700)
 
 
 def _wanted_tmp_folders(spec: Spec) -> list[Path]:
@@ -171,15 +184,21 @@ def _wanted_tmp_folders(spec: Spec) -> list[Path]:
 
 
 def _make_below_tmp(wanted: Path, root: Path, uid: int | None) -> None:
-    """Make `wanted` (below /tmp) inside `root`, never following a link that somebody put there."""
+    """Make `wanted` (below /tmp) inside `root`, never following a link, nor in a folder of somebody else's.
+
+    What cannot be made is not our business: the server will say what it thinks of it.
+    """
     here = root
     for part in wanted.relative_to(TMP).parts:
         here = here / part
         try:
             here.mkdir(mode=0o700)
         except FileExistsError:
-            if here.is_symlink() or not here.is_dir():
-                return  # a file or a link: the server will say what it thinks of it
+            status = here.lstat()
+            if not stat.S_ISDIR(status.st_mode) or (uid is not None and status.st_uid != uid):
+                return
+        except OSError:
+            return
         else:
             if uid is not None:
                 os.chown(here, uid, uid, follow_symlinks=False)
@@ -188,27 +207,13 @@ def _make_below_tmp(wanted: Path, root: Path, uid: int | None) -> None:
 def _write(path: Path, content: bytes) -> None:
     """Replace the file whole; what a server wrote into its own source does not outlive a start."""
     staged = path.with_name(f".{path.name}.new")
-    staged.unlink(missing_ok=True)
+    trees.remove(staged)
     fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(content)
         owner = path.parent.stat()
         if os.geteuid() == 0:
             os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+    if path.is_dir() and not path.is_symlink():
+        trees.remove(path)
     staged.replace(path)
-
-
-def _give(folder: Path, before: int, uid: int) -> None:
-    """Hand a tree from one user to another. Links are changed, not followed; what belongs to neither is left alone."""
-    for at, folders, files in os.walk(folder, topdown=False):
-        for name in (*folders, *files):
-            path = os.path.join(at, name)
-            if os.lstat(path).st_uid == before:
-                os.chown(path, uid, uid, follow_symlinks=False)
-    os.chown(folder, uid, uid)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        raise OSError(f"{folder} could not be removed whole")

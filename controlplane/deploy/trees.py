@@ -1,0 +1,118 @@
+"""Give away and remove trees that somebody hostile may have built.
+
+No link is followed. Everything is named relative to an open folder, so no path
+is too long and none can be swapped on the way; depth costs neither stack nor
+descriptors. While this works, nothing runs as the tree's owner.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import define
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def give(folder: Path, before: int, uid: int) -> None:
+    """Hand what belongs to `before` to `uid`, the folder itself last; what belongs to neither is left alone.
+
+    Raises:
+        OSError: a part could not be given.
+    """
+    fd = os.open(folder, _FOLDER)
+    try:
+        for at, name, status in _bottom_up(fd, unlock=False):
+            if status.st_uid == before:
+                os.chown(name, uid, uid, dir_fd=at, follow_symlinks=False)
+        os.fchown(fd, uid, uid)
+    finally:
+        os.close(fd)
+
+
+def remove(path: Path) -> None:
+    """Remove whatever stands there, as far as it can be; fine if nothing does.
+
+    Raises:
+        OSError: something is left.
+    """
+    try:
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            path.unlink()
+            return
+    except FileNotFoundError:
+        return
+    with suppress(OSError):  # a plain user cannot empty a folder of its own that it has closed to itself
+        path.chmod(stat.S_IRWXU)
+    fd = os.open(path, _FOLDER)
+    try:
+        for at, name, status in _bottom_up(fd, unlock=True):
+            with suppress(OSError):  # the folder above will not go either, and says so
+                os.rmdir(name, dir_fd=at) if stat.S_ISDIR(status.st_mode) else os.unlink(name, dir_fd=at)
+    finally:
+        os.close(fd)
+    path.rmdir()
+
+
+@define
+class _Level:
+    """A folder on the way down: who it is, and what of it is still to be seen."""
+
+    status: os.stat_result
+    names: Iterator[str]
+    name: str = ""
+
+    @classmethod
+    def of(cls, fd: int, name: str = "") -> _Level:
+        return cls(os.fstat(fd), iter(os.listdir(fd)), name)
+
+    def is_at(self, fd: int) -> bool:
+        return os.path.samestat(self.status, os.fstat(fd))
+
+
+def _bottom_up(top: int, *, unlock: bool) -> Iterator[tuple[int, str, os.stat_result]]:
+    """Every entry below `top`, after everything below it, with the open folder that it is in.
+
+    One folder is open at a time. The way back up is `..`, which must lead to
+    where it came from.
+    """
+    fd = os.dup(top)
+    levels = [_Level.of(fd)]
+    try:
+        while True:
+            level = levels[-1]
+            name = next(level.names, None)
+            if name is None:
+                levels.pop()
+                if not levels:
+                    return
+                fd = _reopen(fd, "..")
+                if not levels[-1].is_at(fd):
+                    raise OSError("a folder was moved while its tree was being walked")
+                yield fd, level.name, level.status
+                continue
+            status = os.lstat(name, dir_fd=fd)
+            if stat.S_ISDIR(status.st_mode) and _can_enter(fd, name, unlock=unlock):
+                fd = _reopen(fd, name)
+                levels.append(_Level.of(fd, name))
+            else:
+                yield fd, name, status
+    finally:
+        os.close(fd)
+
+
+def _reopen(fd: int, name: str) -> int:
+    opened = os.open(name, _FOLDER, dir_fd=fd)
+    os.close(fd)
+    return opened
+
+
+def _can_enter(fd: int, name: str, *, unlock: bool) -> bool:
+    if unlock:
+        with suppress(OSError):
+            os.chmod(name, stat.S_IRWXU, dir_fd=fd)
+    return os.access(name, os.R_OK | os.X_OK, dir_fd=fd)

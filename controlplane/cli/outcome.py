@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from controlplane.cli.exits import CommandFailed, Exit, Problem, failed_instance, program
-from controlplane.cli.screen import clean, clean_lines
+from controlplane.cli.screen import clean_lines
 from controlplane.cli.units import duration
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ def settle(session: Session, answer: Answer, *, wanted: str, wait_s: float, took
     name, status = str(instance.get("name")), str(instance.get("status"))
     if status == "failed" and wanted != "stopped":
         raise CommandFailed(failed_instance(instance), Exit.INSTANCE, answer.body)
+    if status == "stopped" and wanted != "stopped":
+        raise CommandFailed(_stopped(instance), Exit.FAILED, answer.body)
     if status != wanted and wait_s > 0:
-        raise CommandFailed(_not_yet(instance, wanted, wait_s), Exit.TIMEOUT, answer.body)
+        raise CommandFailed(_not_yet(instance, wanted, took_s), Exit.TIMEOUT, answer.body)
     if session.shown_as_json(answer):
         return
     screen = session.screen
@@ -53,11 +55,19 @@ def _facts(instance: Mapping[str, Any], took_s: float) -> str:
     return f"  ({', '.join([*facts, duration(took_s)])})"
 
 
-def _not_yet(instance: Mapping[str, Any], wanted: str, wait_s: float) -> Problem:
+def _stopped(instance: Mapping[str, Any]) -> Problem:
+    return Problem(
+        title=f"{instance.get('name')} was stopped before it ran",
+        detail="Somebody stopped it, or it ended by itself and is not to be started again.",
+        hint=f"`{program()} logs {instance.get('name')}` shows what happened.",
+    )
+
+
+def _not_yet(instance: Mapping[str, Any], wanted: str, took_s: float) -> Problem:
     name = str(instance.get("name"))
     return Problem(
-        title=f"{name} is not {wanted} after {duration(wait_s)}",
-        detail=f"It is {instance.get('status')} ({clean(instance.get('phase'))}), and goes on.",
+        title=f"{name} is not {wanted} after {duration(took_s)}",
+        detail=f"It is {instance.get('status')} ({instance.get('phase')}), and goes on.",
         hint=f"Follow it with `{program()} logs -f {name}`; wait longer with --wait.",
     )
 

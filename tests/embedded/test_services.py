@@ -19,9 +19,11 @@ import redis.asyncio
 import trio
 import trio_asyncio
 
-from controlplane.embedded import EmbeddedFailed, binaries
+from controlplane.config import Config
+from controlplane.embedded import EmbeddedFailed, binaries, open_services
+from controlplane.home import open_home
 from controlplane.spawn import proctree
-from controlplane.spawn.client import Features
+from controlplane.spawn.client import Features, open_spawner
 from tests.embedded.conftest import Life, open_life
 from tests.spawn.children import left_of, names_of, until
 
@@ -135,6 +137,24 @@ async def test_only_what_has_no_address_is_started(folder: Path) -> None:
             assert life.services.embedded == ("valkey",)
             assert life.services.database_url == given["database_url"]
             assert await command(life.services.redis_url, "PING")
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.15, 0.3, 0.6])
+async def test_a_start_that_is_broken_off_ends_soon_leaves_nothing_and_can_be_done_again(
+    folder: Path, after_s: float
+) -> None:
+    config = Config(home=folder)
+    with trio.fail_after(60), open_home(config) as home:
+        async with open_spawner(marker=home.owner_id) as spawner:
+            with trio.move_on_after(after_s):
+                async with open_services(config, home, spawner):
+                    await trio.sleep_forever()
+            assert spawner._link is not None
+            reaper = spawner._link.pid
+            await until(lambda: reaper not in [proc.ppid for proc in proctree.scan().values()], 2)
+            assert spawner.statistics().jobs == 0
+            async with open_services(config, home, spawner) as services:
+                assert await query(services.database_url, "select 1") == 1
 
 
 async def test_a_killed_postgres_serves_again_by_itself_at_the_same_address(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """The one writer of a child's stdin, with a bound.
 
 A line goes straight to the pipe while the pipe takes it; what is left waits
-here, in order, for the writer task. A child that does not read costs its own
+here, in order, for the writer task, and so do lines that are better written
+together. A child that does not read costs its own
 callers a 503, never the control plane's memory.
 """
 
@@ -42,8 +43,13 @@ class Outbox:
     def queued_bytes(self) -> int:
         return self._size
 
-    def send_nowait(self, line: bytes) -> None:
+    def send_nowait(self, line: bytes, *, soon: bool = False) -> None:
         """Write or queue one whole line.
+
+        Args:
+            line: With its newline.
+            soon: More is likely to come in this turn: let `run` write all of it at once. A write wakes the child, and
+                costs more than all else that a call does here.
 
         Raises:
             OutboxFull: the bound is reached; nothing of the line was written.
@@ -54,7 +60,7 @@ class Outbox:
         if self._size + len(line) > self.max_bytes:
             raise OutboxFull
         rest: bytes | memoryview = line
-        if not self._queue:
+        if not self._queue and not soon:
             sent = self._write(line)
             if sent == len(line):
                 return
@@ -62,7 +68,8 @@ class Outbox:
             self.stuck_since = trio.current_time()
         self._queue.append(rest)
         self._size += len(rest)
-        self._kick.unpark_all()
+        if self._kick:
+            self._kick.unpark_all()
 
     async def run(self) -> None:
         """Service loop: empty the queue as the child reads. Returns when the pipe breaks or is closed."""
@@ -71,7 +78,8 @@ class Outbox:
                 await self._kick.park()
                 continue
             try:
-                await trio.lowlevel.wait_writable(self.fd)
+                if self.stuck_since is not None:
+                    await trio.lowlevel.wait_writable(self.fd)
                 self._flush()
             except (OSError, trio.ClosedResourceError):
                 self.broken.set()

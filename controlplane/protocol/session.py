@@ -163,7 +163,7 @@ class Session:
         line = jsonrpc.request_line(call.wire_id, call.method, routing.under_own_token(call, params))
         self.pending.add(call)
         try:
-            self._send(line)
+            self._send(line, soon=len(self.pending) > 1)
         except CorralError:
             self.pending.pop(call.wire_id)
             raise
@@ -196,11 +196,11 @@ class Session:
         with suppress(OutboxFull, BrokenPipeError):
             self.outbox.send_nowait(jsonrpc.notification_line("notifications/cancelled", params))
 
-    def _send(self, line: bytes) -> None:
+    def _send(self, line: bytes, *, soon: bool = False) -> None:
         if len(line) > self.outbox.max_bytes:
             raise PayloadTooLarge(f"the message has {len(line)} bytes; at most {self.outbox.max_bytes} are sent on")
         try:
-            self.outbox.send_nowait(line)
+            self.outbox.send_nowait(line, soon=soon)
         except OutboxFull:
             raise Busy("the server does not read as fast as it is called", retry_after_s=1) from None
         except BrokenPipeError:
@@ -225,10 +225,10 @@ class Session:
     async def _read(self) -> None:
         splitter = LineSplitter(MAX_MESSAGE_BYTES)
         while True:
+            await trio.lowlevel.wait_readable(self.stdout_fd)  # first: a read in vain costs a call more than this
             try:
                 data = os.read(self.stdout_fd, READ_BYTES)
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(self.stdout_fd)
                 continue
             except OSError:
                 data = b""
@@ -242,7 +242,6 @@ class Session:
             if not data:
                 self._break("the server closed its stdout")
                 return
-            await trio.lowlevel.checkpoint()
 
     def _break(self, reason: str) -> None:
         if not self.broken.is_set():

@@ -44,7 +44,8 @@ class Turns:
 
     def look_again(self) -> None:
         """An answer came."""
-        self._free.unpark_all()
+        if self._free:  # on the path of every call, and only a bare server's ever wait
+            self._free.unpark_all()
 
     def close(self) -> None:
         """Let everybody through, to find out that the conversation is over."""

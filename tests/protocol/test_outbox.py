@@ -37,6 +37,22 @@ async def test_a_line_is_in_the_pipe_at_once_while_the_pipe_takes_it(pipe: Pipe)
     assert (outbox.queued_bytes, outbox.stuck_since) == (0, None)
 
 
+async def test_lines_that_may_wait_a_moment_are_written_together_and_never_overtaken(pipe: Pipe) -> None:
+    outbox = Outbox(pipe.writes, pipe.close_writes)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.run)
+        await trio.testing.wait_all_tasks_blocked()
+        outbox.send_nowait(b"one\n", soon=True)
+        outbox.send_nowait(b"two\n", soon=True)
+        outbox.send_nowait(b"three\n")
+        assert (drain(pipe.reads), outbox.queued_bytes, outbox.stuck_since) == (b"", 14, None)
+
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert (drain(pipe.reads), outbox.queued_bytes, outbox.stuck_since) == (b"one\ntwo\nthree\n", 0, None)
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_the_pipe_does_not_take_waits_and_comes_out_whole_and_in_order(pipe: Pipe) -> None:
     outbox = Outbox(pipe.writes, pipe.close_writes)
     lines = [b"%06d " % number + b"x" * (number * 37 % 5000) + b"\n" for number in range(400)]

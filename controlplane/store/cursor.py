@@ -39,5 +39,5 @@ class Cursor:
         except (binascii.Error, ValueError, struct.error, OverflowError):
             message = "is not a cursor that this server gave out"
             raise InvalidRequest(
-                f"cursor {message}", hint="leave it out to start anew", errors=(FieldError("/cursor", message),)
+                f"cursor {message}", hint="leave it out to start anew", errors=(FieldError("?cursor", message),)
             ) from None

@@ -14,9 +14,9 @@ from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.route import Route
 from controlplane.web.views import instance_out, secret_notes
 from controlplane.wire.answers import InstanceOut
-from controlplane.wire.convert import invalid_request
 from controlplane.wire.deploy import DeployIn
 from controlplane.wire.fields import bounded
+from controlplane.wire.wrong import invalid_request
 
 if TYPE_CHECKING:
     from controlplane.supervise.runner import Runner

@@ -15,8 +15,8 @@ import msgspec
 from attrs import frozen
 
 from controlplane.errors import FieldError
-from controlplane.wire.convert import invalid_request
 from controlplane.wire.fields import bounded
+from controlplane.wire.wrong import invalid_request
 
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 100

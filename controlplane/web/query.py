@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl
 import attrs
 
 from controlplane.errors import FieldError
-from controlplane.wire.convert import invalid_request, shortened, unknown_name
 from controlplane.wire.keywords import violations
+from controlplane.wire.wrong import invalid_request, shortened, unknown_name
 
 MAX_PAIRS = 100
 """Pairs in a query string: every parameter of any route, several times over."""

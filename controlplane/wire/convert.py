@@ -9,36 +9,23 @@ document states.
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import attrs
-from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError
+from cattrs import ClassValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from controlplane.errors import FieldError, InvalidRequest
+from controlplane.errors import FieldError
 from controlplane.wire.fields import OMITTED_WHEN_NONE
-from controlplane.wire.keywords import pointer_token, too_many, violations
-
-MAX_ERRORS = 100
-"""Wrong places reported at once: enough for any honest body, small beside a hostile one."""
-MAX_NAME_CHARS = 64
-"""Characters of an unknown field's name that are compared and repeated in an answer."""
+from controlplane.wire.keywords import too_many, violations
+from controlplane.wire.wrong import MAX_ERRORS, Wrong, invalid_request, kind, places, refuse, shortened, under
 
 T = TypeVar("T")
 Hook = Callable[[Any, Any], Any]
-
-
-class Wrong(Exception):
-    """A value of the wrong shape; pointers are relative to the value."""
-
-    def __init__(self, errors: Iterable[FieldError]) -> None:
-        super().__init__()
-        self.errors = tuple(islice(errors, MAX_ERRORS))
 
 
 def structure(value: Any, cls: type[T]) -> T:
@@ -54,7 +41,7 @@ def structure(value: Any, cls: type[T]) -> T:
     try:
         return _CONVERTER.structure(value, cls)
     except (Wrong, ClassValidationError) as error:
-        raise invalid_request(_places(error)) from None
+        raise invalid_request(places(error)) from None
 
 
 def unstructure(value: Any) -> Any:
@@ -62,78 +49,9 @@ def unstructure(value: Any) -> Any:
     return _CONVERTER.unstructure(value)
 
 
-def invalid_request(errors: Iterable[FieldError]) -> InvalidRequest:
-    """The one form in which wrong places are reported, whoever found them."""
-    found = tuple(islice(errors, MAX_ERRORS))
-    first = f"{found[0].pointer or 'the body'}: {found[0].message}"
-    count = f"{MAX_ERRORS} places or more are" if len(found) == MAX_ERRORS else f"{len(found)} places are"
-    detail = first if len(found) == 1 else f"{count} wrong; the first is {first}"
-    return InvalidRequest(detail, errors=found)
-
-
-def _places(error: BaseException) -> Iterator[FieldError]:
-    match error:
-        case Wrong():
-            yield from error.errors
-        case ClassValidationError():
-            attributed, bare = error.group_exceptions()
-            for inner, note in attributed:
-                yield from _under(note.name, _places(inner))
-            for extra in bare:
-                yield from _unknown(extra)
-        case KeyError():
-            yield FieldError("", "is required")
-        case _:
-            raise error
-
-
-def _under(key: str | int, errors: Iterable[FieldError]) -> Iterator[FieldError]:
-    return (FieldError(f"/{pointer_token(key)}{wrong.pointer}", wrong.message) for wrong in errors)
-
-
-def _unknown(error: Exception) -> Iterator[FieldError]:
-    if not isinstance(error, ForbiddenExtraKeysError):
-        raise error
-    known = [attribute.name for attribute in attrs.fields(error.cl)]
-    for name in sorted(islice(error.extra_fields, MAX_ERRORS)):
-        yield FieldError(f"/{pointer_token(shortened(name))}", unknown_name("field", name, known))
-
-
-def shortened(name: str) -> str:
-    """A client's own word, bounded, for an answer."""
-    return name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
-
-
-def unknown_name(noun: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is not known, and which known one it looks like."""
-    word = shortened(name)
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"unknown {noun} `{word}`" + (f"; did you mean `{close[0]}`?" if close else "")
-
-
-def kind(value: Any) -> str:
-    """The JSON name of a decoded value's type, with its article."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a string"
-        case list():
-            return "a list"
-    return "an object"
-
-
-def _refuse(expected: str, value: Any) -> Wrong:
-    return Wrong([FieldError("", f"expected {expected}, got {kind(value)}")])
-
-
 def _string(value: Any, _: Any) -> str:
     if type(value) is not str:
-        raise _refuse("a string", value)
+        raise refuse("a string", value)
     if (message := _unfit(value)) is not None:
         raise Wrong([FieldError("", message)])
     return value
@@ -152,13 +70,13 @@ def _integer(value: Any, _: Any) -> int:
     if type(value) is float:
         raise Wrong([FieldError("", f"expected a whole number, got {value!r}")])
     if type(value) is not int:
-        raise _refuse("a whole number", value)
+        raise refuse("a whole number", value)
     return value
 
 
 def _float(value: Any, _: Any) -> float:
     if type(value) not in {int, float}:
-        raise _refuse("a number", value)
+        raise refuse("a number", value)
     try:
         number = float(value)
     except OverflowError:
@@ -170,13 +88,13 @@ def _float(value: Any, _: Any) -> float:
 
 def _boolean(value: Any, _: Any) -> bool:
     if type(value) is not bool:
-        raise _refuse("true or false", value)
+        raise refuse("true or false", value)
     return value
 
 
 def _null(value: Any, _: Any) -> None:
     if value is not None:
-        raise _refuse("null", value)
+        raise refuse("null", value)
 
 
 def _list_hook(cls: Any, converter: Converter) -> Hook:
@@ -185,7 +103,7 @@ def _list_hook(cls: Any, converter: Converter) -> Hook:
 
     def structured(value: Any, _: Any) -> list[Any]:
         if type(value) is not list:
-            raise _refuse("a list", value)
+            raise refuse("a list", value)
         return list(_each(enumerate(value), lambda item: item_hook(item, item_type)).values())
 
     return structured
@@ -197,7 +115,7 @@ def _dict_hook(cls: Any, converter: Converter) -> Hook:
 
     def structured(value: Any, _: Any) -> dict[str, Any]:
         if type(value) is not dict:
-            raise _refuse("an object", value)
+            raise refuse("an object", value)
         for name in value:
             if (message := _unfit(name)) is not None:
                 raise Wrong([FieldError("", f"a name in it {message}")])
@@ -214,7 +132,7 @@ def _each(pairs: Iterable[tuple[Any, Any]], hook: Callable[[Any], Any]) -> dict[
         try:
             good[key] = hook(value)
         except (Wrong, ClassValidationError) as error:
-            wrong.extend(_under(key, _places(error)))
+            wrong.extend(under(key, places(error)))
             if len(wrong) >= MAX_ERRORS:
                 break
     if wrong:
@@ -228,7 +146,7 @@ def _literal_hook(cls: Any) -> Hook:
 
     def structured(value: Any, _: Any) -> str:
         if type(value) is not str:
-            raise _refuse(f"one of {listed}", value)
+            raise refuse(f"one of {listed}", value)
         if value not in allowed:
             raise Wrong([FieldError("", f"expected one of {listed}, got `{shortened(value)}`")])
         return value
@@ -253,7 +171,7 @@ def _union_hook(cls: Any, converter: Converter) -> Hook:
     def structured(value: Any, _: Any) -> Any:
         hook, member = members.get(kind(value)) or next(iter(members.values()))
         if kind(value) not in members and len(members) > 2:
-            raise _refuse(expected, value)
+            raise refuse(expected, value)
         return hook(value, member)
 
     return structured
@@ -270,7 +188,7 @@ def _class_hook(cls: type[Any], converter: Converter) -> Hook:
 
     def structured(value: Any, _: Any) -> Any:
         if type(value) is not dict:
-            raise _refuse("an object", value)
+            raise refuse("an object", value)
         return fill(value, cls)
 
     return structured
@@ -287,7 +205,7 @@ def _held_to(schema: Mapping[str, Any], hook: Hook) -> Hook:
         try:
             result = hook(value, cls)
         except (Wrong, ClassValidationError) as error:
-            errors.extend(_places(error))
+            errors.extend(places(error))
         seen = {wrong.pointer for wrong in errors}
         errors.extend(wrong for wrong in islice(violations(value, schema), MAX_ERRORS) if wrong.pointer not in seen)
         if errors:

@@ -241,7 +241,7 @@ class FakeStore:
     async def update_user(self, name: str, *, role: Role | None = None, disabled: bool | None = None) -> User:
         if name not in self.users_:
             raise NotFound("there is no such user")
-        changes = {"role": role, "disabled": disabled}
+        changes: dict[str, Any] = {"role": role, "disabled": disabled}
         user = self.users_[name] = evolve(self.users_[name], **{k: v for k, v in changes.items() if v is not None})
         return user
 

@@ -16,7 +16,7 @@ from tests.web.fakes import NOW, TOKENS, Client, request
 from tests.web.fakes_api import BOB, Api, pointers, problem_of, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
 
 def line(api: Api, message: str, **changes: Any) -> LogLine:
@@ -131,7 +131,7 @@ def say(api: Api, message: str, level: str = "info", stream: str = "stderr") -> 
 
 
 @asynccontextmanager
-async def followed(api: Api, query: str = "", **headers: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+async def followed(api: Api, query: str = "", **headers: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """The events of a followed log, on a connection of its own."""
     path = f"/instances/memory/logs?follow=true{query}"
     client = Client(await trio.open_tcp_stream("127.0.0.1", api.port))
@@ -141,7 +141,7 @@ async def followed(api: Api, query: str = "", **headers: str) -> AsyncIterator[A
             yield events
 
 
-async def _events(client: Client) -> AsyncIterator[dict[str, Any]]:
+async def _events(client: Client) -> AsyncGenerator[dict[str, Any], None]:
     while (frame := await client.frame()) is not None:
         yield json.loads(frame.partition(b"data: ")[2])
 

@@ -161,7 +161,7 @@ async def test_an_instance_is_found_by_id_by_name_and_by_owner_and_name() -> Non
 async def test_another_owners_instance_looks_as_if_it_did_not_exist(method: str, path: str) -> None:
     async with serving() as api:
         bobs = api.named("bob", "memory")
-        body = {"json": {}} if method == "PATCH" else {}
+        body: dict[str, Any] = {"json": {}} if method == "PATCH" else {}
         answers: list[dict[str, Any]] = []
         for ref in (str(bobs.instance.id), "bob/memory", "00000000-0000-0000-0000-000000000000", "nothing"):
             document = problem_of(await api.ask(method, path.format(ref), **body), 404, "not_found")

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from controlplane.errors import InvalidRequest
 from controlplane.wire.answers import InstancesOut, TokenIn, TokenOut, UserIn, UserPatchIn
-from controlplane.wire.convert import MAX_ERRORS, structure, unstructure
+from controlplane.wire.convert import structure, unstructure
 from controlplane.wire.deploy import DeployIn, ExecuteIn, McpConfigIn, PatchIn
+from controlplane.wire.wrong import MAX_ERRORS
 from tests.wire.cases import INVALID_DEPLOYS, config, deploy
 
 

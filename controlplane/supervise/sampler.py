@@ -108,7 +108,7 @@ class Sampler:
 def _root(runner: Runner) -> proctree.Root:
     assert runner.child is not None
     job = runner.child.job
-    return proctree.Root(str(runner.instance.id), job.pid, job.start_ticks, job.spec.uid)
+    return proctree.Root(str(runner.instance.id), job.pid, job.start_ticks, job.spec.own_user)
 
 
 def _look(roots: list[proctree.Root]) -> tuple[dict[int, proctree.Proc], dict[str, proctree.Usage]]:

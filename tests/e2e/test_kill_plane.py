@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.plane import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.e2e.plane import Plane
 
@@ -87,11 +87,11 @@ class Load:
 
 
 @pytest.fixture
-def fleet(planes: Callable[..., Plane]) -> Iterator[Plane]:
+def fleet(planes: Callable[..., Plane]) -> Plane:
     plane = planes(**LAX)
     for number in range(FLEET):
         plane.deploy(f"base{number}")
-    yield plane
+    return plane
 
 
 def kill_and_return(plane: Plane, life: int, figure: Callable[..., None]) -> None:

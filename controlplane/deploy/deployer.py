@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import trio
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from controlplane.core.lifecycle import Desired
 from controlplane.deploy.plan import Refusals, plan, plan_patch
@@ -39,6 +39,10 @@ class Deployer:
     cache: Cache
     hub: Hub
     supervisor: Supervisor
+    _arriving: dict[UUID, trio.Event] = field(factory=dict, init=False)
+    """Instances that may be in the database already and are not with the supervisor yet."""
+    _patching: dict[UUID, trio.Lock] = field(factory=dict, init=False)
+    """One patch of an instance at a time: each is a revision on top of the last."""
 
     async def deploy(
         self, principal: Principal, body: DeployIn, *, body_digest: bytes, idempotency_key: str | None = None
@@ -57,7 +61,7 @@ class Deployer:
         if idempotency_key is not None:
             first = await self.store.idempotent(principal.owner, idempotency_key)
             if first is not None:
-                return self._again(first, body_digest)
+                return await self._again(first, body_digest)
         await self._rate(principal.owner)
         now = datetime.now(UTC)
         instance = Instance(
@@ -71,10 +75,11 @@ class Deployer:
             updated_at=now,
         )
         try:
-            await self._write(instance, _record(principal.owner, idempotency_key, body_digest, instance.id, now))
+            runner = await self._bring_in(
+                instance, _record(principal.owner, idempotency_key, body_digest, instance.id, now)
+            )
         except IdempotencyKeyUsed as used:
-            return self._again(used.first, body_digest)
-        runner = self.supervisor.adopt(instance)
+            return await self._again(used.first, body_digest)
         data = {"name": name, "source_type": spec.source_type.value, "language": spec.language}
         self.hub.publish_nowait("deployed", instance_id=instance.id, owner=instance.owner, data=data)
         return runner
@@ -85,19 +90,39 @@ class Deployer:
         Raises:
             InvalidRequest, NotFound, StorageUnavailable
         """
+        turn = self._patching.setdefault(runner.instance.id, trio.Lock())
+        try:
+            async with turn:
+                notes = await self._patch(runner, body)
+        finally:
+            if not turn.locked():  # nobody waits for it
+                self._patching.pop(runner.instance.id, None)
+        return notes
+
+    async def _patch(self, runner: Runner, body: PatchIn) -> tuple[str, ...]:
         before = runner.instance
         spec, notes = plan_patch(body, before.spec, self.config)
         if spec != before.spec:
             spec = evolve(spec, revision=before.spec.revision + 1)
         labels = before.labels if body.labels is None else dict(body.labels)
-        changed = evolve(before, spec=spec, labels=labels, updated_at=datetime.now(UTC))
-        await self.store.update_instance(changed)
-        runner.replace(changed)
+        now = datetime.now(UTC)
+        await self.store.update_instance(evolve(before, spec=spec, labels=labels, updated_at=now))
+        # It may have been stopped, or have crashed, meanwhile.
+        runner.replace(evolve(runner.instance, spec=spec, labels=labels, updated_at=now))
         return notes
 
-    async def _write(self, instance: Instance, idempotency: Idempotency | None) -> None:
-        quota = self.config.max_instances_per_user
-        await self.store.add_instance(instance, quota=quota, idempotency=idempotency)
+    async def _bring_in(self, instance: Instance, idempotency: Idempotency | None) -> Runner:
+        """Write and adopt. What was written is adopted though its caller leaves; the store bounds its own time."""
+        arrived = self._arriving[instance.id] = trio.Event()
+        try:
+            with trio.CancelScope(shield=True):
+                quota = self.config.max_instances_per_user
+                await self.store.add_instance(instance, quota=quota, idempotency=idempotency)
+                runner = self.supervisor.adopt(instance)
+            return runner
+        finally:
+            del self._arriving[instance.id]
+            arrived.set()
 
     async def _rate(self, owner: str) -> None:
         per_minute = self.config.deploys_per_minute
@@ -108,9 +133,12 @@ class Deployer:
                 hint="the operator sets DEPLOYS_PER_MINUTE",
             )
 
-    def _again(self, first: Idempotency, body_digest: bytes) -> Runner:
+    async def _again(self, first: Idempotency, body_digest: bytes) -> Runner:
         if first.body_digest != body_digest:
             raise Conflict("this Idempotency-Key was used with another body", hint="use a new key for a new request")
+        arriving = self._arriving.get(first.instance_id)
+        if arriving is not None:  # the first request is between its commit and the supervisor
+            await arriving.wait()
         try:
             return self.supervisor.get(first.instance_id)
         except NotFound:
@@ -128,7 +156,14 @@ async def _check_cwd(spec: Spec) -> None:
     cwd = spec.command.cwd if spec.command else None
     if cwd is None or not cwd.startswith("/") or Path(cwd).is_relative_to("/tmp"):  # noqa: S108
         return
-    if not await trio.Path(cwd).is_dir():
+    if not await _is_folder(cwd):
         refusals = Refusals()
         refusals.add("/mcp_config/cwd", "there is no such folder on this host", "see mounts in the API reference")
         refusals.raise_if_any()
+
+
+async def _is_folder(path: str) -> bool:
+    try:
+        return await trio.Path(path).is_dir()
+    except OSError:  # a name too long, a folder that Corral may not enter
+        return False

@@ -1,0 +1,355 @@
+"""The use case of a deploy, on a real database and cache; only the processes are left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from attrs import define, evolve, field
+
+from controlplane.cache import open_cache
+from controlplane.config import Config
+from controlplane.core.lifecycle import Desired
+from controlplane.deploy.deployer import Deployer
+from controlplane.errors import Conflict, InvalidRequest, QuotaExceeded, RateLimited, StorageUnavailable
+from controlplane.hub import Event, Hub
+from controlplane.model import Principal, Role, User
+from controlplane.secretbox import SecretBox
+from controlplane.store.postgres import PostgresStore, open_store
+from controlplane.supervise.runner import Surroundings
+from controlplane.supervise.scheduler import StartScheduler
+from controlplane.supervise.supervisor import Supervisor
+from controlplane.wire.convert import structure
+from controlplane.wire.deploy import DeployIn, PatchIn
+from tests.services import Postgres, database_url, own_postgres, postgres_server, redis_url, valkey_server
+
+if TYPE_CHECKING:
+    from controlplane.model import Instance
+    from controlplane.supervise.runner import Runner
+
+__all__ = ["database_url", "own_postgres", "postgres_server", "redis_url", "valkey_server"]
+
+WAIT_S = 30.0
+ADA = Principal(owner="ada", role=Role.DEPLOYER, token_id="t")
+BOB = Principal(owner="bob", role=Role.DEPLOYER, token_id="t")
+
+
+@define
+class NeverReady:
+    """A prepare step that does not come to an end: nothing is started."""
+
+    discarded: list[Instance] = field(factory=list)
+
+    async def prepare(self, instance: Instance, report: Any) -> Any:
+        await trio.sleep_forever()
+
+    async def discard(self, instance: Instance) -> None:
+        self.discarded.append(instance)
+
+
+class Silence:
+    """A journal that keeps nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **options: None
+
+
+@define(eq=False)
+class Farm:
+    """A deployer and what it works with."""
+
+    deployer: Deployer
+    store: PostgresStore
+    events: list[Event]
+
+    async def deploy(self, name: str, principal: Principal = ADA, *, key: str | None = None, **members: Any) -> Runner:
+        body = {"name": name, "source_type": "mcp_config", "mcp_config": {"command": "cow"}, **members}
+        digest = hashlib.sha256(json.dumps(body).encode()).digest()
+        with trio.fail_after(WAIT_S):
+            return await self.deployer.deploy(
+                principal, structure(body, DeployIn), body_digest=digest, idempotency_key=key
+            )
+
+    async def patch(self, runner: Runner, **members: Any) -> tuple[str, ...]:
+        with trio.fail_after(WAIT_S):
+            return await self.deployer.patch(runner, structure(members, PatchIn))
+
+    @property
+    def runners(self) -> set[str]:
+        return {runner.instance.name for runner in self.deployer.supervisor.runners()}
+
+    async def kept(self) -> dict[str, Instance]:
+        return {instance.name: instance for instance in await self.store.instances()}
+
+
+async def open_farm(database_url: str, redis_url: str, **settings: Any) -> AsyncIterator[Farm]:
+    config = Config(**{"max_instances_per_user": 3, "deploys_per_minute": 100, **settings})
+    box = SecretBox("a secret key of thirty-two bytes or more")
+    events: list[Event] = []
+    hub = Hub(2**24, events.append)
+    async with open_store(database_url, box, wait_s=5) as store, open_cache(redis_url) as cache:
+        for name in ("ada", "bob"):
+            await store.add_user(User(name=name, role=Role.DEPLOYER))
+        around = Surroundings(
+            config=config,
+            version="0.0.test",
+            spawner=None,  # type: ignore[arg-type]
+            prepare=NeverReady(),
+            scheduler=StartScheduler(4),
+            journal=Silence(),  # type: ignore[arg-type]
+            hub=hub,
+        )
+        async with trio.open_nursery() as nursery:
+            supervisor = Supervisor(around, store, nursery)
+            yield Farm(Deployer(config, store, cache, hub, supervisor), store, events)
+            await supervisor.stop_all()
+
+
+@pytest.fixture
+async def farm(database_url: str, redis_url: str) -> AsyncIterator[Farm]:
+    async for opened in open_farm(database_url, redis_url):
+        yield opened
+
+
+# -- deploys
+
+
+async def test_a_deploy_is_written_before_it_is_started_and_told(farm: Farm) -> None:
+    runner = await farm.deploy("My_Cow", environment_vars={"TOKEN": "planted-secret"}, labels={"team": "dairy"})
+
+    kept = (await farm.kept())["my-cow"]
+    assert kept.id == runner.instance.id
+    assert (kept.owner, kept.desired, dict(kept.labels)) == ("ada", Desired.RUNNING, {"team": "dairy"})
+    assert kept.spec == runner.instance.spec
+    assert kept.spec.env == {"TOKEN": "planted-secret"}
+    deployed = [event for event in farm.events if event.type == "deployed"]
+    assert [event.data for event in deployed] == [{"name": "my-cow", "source_type": "mcp_config", "language": "binary"}]
+    assert "planted-secret" not in repr(farm.events)
+
+
+async def test_a_wrong_deploy_leaves_nothing(farm: Farm) -> None:
+    with pytest.raises(InvalidRequest):
+        await farm.deploy("cow", isolation="namespaced", key="k")
+
+    assert (await farm.kept(), farm.runners) == ({}, set())
+    assert (await farm.deploy("cow", key="k")).instance.name == "cow", "the key was not used up"
+
+
+async def test_a_name_that_is_taken_is_a_conflict_for_its_owner_alone(farm: Farm) -> None:
+    await farm.deploy("cow")
+
+    with pytest.raises(Conflict, match="cow"):
+        await farm.deploy("COW")
+
+    assert (await farm.deploy("cow", BOB)).instance.owner == "bob"
+    assert len(farm.deployer.supervisor.runners()) == 2
+
+
+async def test_the_quota_holds_also_for_deploys_at_the_same_time(farm: Farm) -> None:
+    outcomes: list[object] = []
+
+    async def one(number: int) -> None:
+        try:
+            outcomes.append(await farm.deploy(f"cow{number}"))
+        except QuotaExceeded as refused:
+            outcomes.append(refused)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(6):
+            nursery.start_soon(one, number)
+
+    assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 3
+    assert len(await farm.kept()) == len(farm.runners) == 3
+
+
+async def test_too_many_deploys_in_a_minute_are_refused_with_the_time_to_wait(
+    database_url: str, redis_url: str
+) -> None:
+    async for farm in open_farm(database_url, redis_url, deploys_per_minute=2):
+        await farm.deploy("one")
+        await farm.deploy("two")
+
+        with pytest.raises(RateLimited) as refused:
+            await farm.deploy("three")
+
+        assert refused.value.retry_after_s == 30
+        assert farm.runners == {"one", "two"}
+        assert (await farm.deploy("one", BOB)).instance.owner == "bob"
+
+
+@pytest.mark.parametrize("cwd", ["/no/such/folder", "/etc/passwd", "/" + "n" * 300, "/proc/self/root/nope"])
+async def test_a_working_folder_that_is_not_there_is_refused(farm: Farm, cwd: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await farm.deploy("cow", mcp_config={"command": "cow", "cwd": cwd})
+
+    assert [error.pointer for error in refused.value.errors] == ["/mcp_config/cwd"]
+
+
+@pytest.mark.parametrize("cwd", ["/usr", "/tmp/made/later", "relative"])
+async def test_a_working_folder_that_is_there_or_is_made_is_accepted(farm: Farm, cwd: str) -> None:
+    assert (await farm.deploy("cow", mcp_config={"command": "cow", "cwd": cwd})).instance.name == "cow"
+
+
+# -- the same deploy again
+
+
+async def test_the_same_key_and_body_give_the_first_instance_again(farm: Farm) -> None:
+    first = await farm.deploy("cow", key="k")
+
+    assert await farm.deploy("cow", key="k") is first
+    assert len(await farm.kept()) == 1
+
+
+async def test_the_same_key_with_another_body_is_a_conflict(farm: Farm) -> None:
+    await farm.deploy("cow", key="k")
+
+    with pytest.raises(Conflict, match="another body"):
+        await farm.deploy("goat", key="k")
+
+    assert farm.runners == {"cow"}
+
+
+async def test_a_key_is_its_owners_own(farm: Farm) -> None:
+    ada = await farm.deploy("cow", key="k")
+
+    assert (await farm.deploy("cow", BOB, key="k")).instance.id != ada.instance.id
+
+
+async def test_a_key_of_an_instance_that_was_deleted_says_so(farm: Farm) -> None:
+    runner = await farm.deploy("cow", key="k")
+    await farm.deployer.supervisor.remove(runner)
+    assert await runner.wait_gone(WAIT_S)
+
+    with pytest.raises(Conflict, match="deleted since"):
+        await farm.deploy("cow", key="k")
+
+
+@define(eq=False)
+class SlowToSay:
+    """A store whose answer to a deploy is on its way for a while: it is committed, and nobody knows yet."""
+
+    store: PostgresStore
+    committed: trio.Event = field(factory=trio.Event)
+    said: trio.Event = field(factory=trio.Event)
+
+    async def add_instance(self, *args: Any, **options: Any) -> None:
+        await self.store.add_instance(*args, **options)
+        self.committed.set()
+        await self.said.wait()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+async def test_the_same_deploy_many_times_at_once_is_one_instance(farm: Farm) -> None:
+    """A client that retries too early: every answer is the same, none a conflict."""
+    store = farm.deployer.store = SlowToSay(farm.store)  # type: ignore[assignment]
+    runners: list[Runner] = []
+
+    async def one() -> None:
+        runners.append(await farm.deploy("cow", key="k"))
+
+    with trio.fail_after(WAIT_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one)
+            await store.committed.wait()
+            for _ in range(5):
+                nursery.start_soon(one)
+            while await farm.store.idempotent("ada", "k") is None:
+                pass
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            store.said.set()
+
+    assert len(runners) == 6
+    assert len(set(map(id, runners))) == 1
+    assert len(await farm.kept()) == 1
+
+
+async def test_a_caller_that_leaves_leaves_no_instance_that_nobody_runs(farm: Farm) -> None:
+    store = farm.deployer.store = SlowToSay(farm.store)  # type: ignore[assignment]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(farm.deploy, "cow")
+        await store.committed.wait()
+        nursery.cancel_scope.cancel()
+        store.said.set()
+
+    assert set(await farm.kept()) == farm.runners == {"cow"}
+
+
+async def test_without_a_database_nothing_is_promised(own_postgres: Postgres, redis_url: str) -> None:
+    url = own_postgres.url(own_postgres.new_database())
+    async for farm in open_farm(url, redis_url):
+        own_postgres.kill()
+
+        with pytest.raises(StorageUnavailable):
+            await farm.deploy("cow")
+
+        assert farm.runners == set()
+        assert [event for event in farm.events if event.type == "deployed"] == []
+
+
+# -- patches
+
+
+async def test_a_patch_is_a_new_revision_that_is_kept(farm: Farm) -> None:
+    runner = await farm.deploy("cow", labels={"a": "1"})
+
+    notes = await farm.patch(runner, limits={"memory_mb": 64}, labels={"b": "2"})
+
+    kept = (await farm.kept())["cow"]
+    assert (kept.spec.revision, kept.spec.limits.memory_mb, dict(kept.labels)) == (2, 64, {"b": "2"})
+    assert kept.spec == runner.instance.spec
+    assert dict(runner.instance.labels) == {"b": "2"}
+    assert len(notes) == 1
+
+
+async def test_a_patch_of_labels_is_no_new_revision(farm: Farm) -> None:
+    runner = await farm.deploy("cow", labels={"a": "1"})
+
+    assert await farm.patch(runner, labels={}) == ()
+
+    assert ((await farm.kept())["cow"].spec.revision, dict(runner.instance.labels)) == (1, {})
+
+
+async def test_a_wrong_patch_changes_nothing(farm: Farm) -> None:
+    runner = await farm.deploy("cow")
+    before = runner.instance.spec
+
+    with pytest.raises(InvalidRequest):
+        await farm.patch(runner, limits={"memory_mb": 10**6}, labels={"b": "2"})
+
+    assert runner.instance.spec == before == (await farm.kept())["cow"].spec
+
+
+async def test_patches_at_the_same_time_all_take_effect_and_all_are_kept(farm: Farm) -> None:
+    runner = await farm.deploy("cow")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: farm.patch(runner, limits={"memory_mb": 64}))
+        nursery.start_soon(lambda: farm.patch(runner, limits={"processes": 7}))
+        nursery.start_soon(lambda: farm.patch(runner, restart={"mode": "never"}))
+
+    kept = (await farm.kept())["cow"].spec
+    assert (kept.revision, kept.limits.memory_mb, kept.limits.processes, kept.restart.mode.value) == (4, 64, 7, "never")
+    assert runner.instance.spec == kept
+
+
+async def test_a_patch_does_not_undo_what_happens_meanwhile(farm: Farm) -> None:
+    """Else a stop that comes while a patch is being written would be forgotten."""
+    runner = await farm.deploy("cow")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: farm.patch(runner, limits={"memory_mb": 64}))
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()  # the patch has read what it changes
+        runner.instance = evolve(runner.instance, restarts=7, incarnation=8)
+        await farm.deployer.supervisor.stop(runner)
+
+    assert (runner.instance.restarts, runner.instance.incarnation) == (7, 8)
+    assert runner.instance.desired is Desired.STOPPED
+    assert runner.instance.spec.limits.memory_mb == 64
+    assert (await farm.kept())["cow"].desired is Desired.STOPPED

@@ -118,8 +118,7 @@ class Deployer:
             with trio.CancelScope(shield=True):
                 quota = self.config.max_instances_per_user
                 await self.store.add_instance(instance, quota=quota, idempotency=idempotency)
-                runner = self.supervisor.adopt(instance)
-            return runner
+            return self.supervisor.adopt(instance)
         finally:
             del self._arriving[instance.id]
             arrived.set()

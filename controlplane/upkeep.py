@@ -82,21 +82,41 @@ class Upkeep:
         if self._tokens_changed or self.tokens.reread_due:
             self._tokens_changed = False
             try:
-                self.tokens.load(await self.store.users(), await self.store.tokens())
+                await self._reload_tokens()
             except StorageUnavailable:
                 self._tokens_changed = True
                 raise
         if self._instances_changed:
             self._instances_changed = False
-            await self._adopt_strangers()
+            try:
+                await self._follow_instances()
+            except StorageUnavailable:
+                self._instances_changed = True
+                raise
 
-    async def _adopt_strangers(self) -> None:
-        """A deploy whose commit was acknowledged by nobody may stand in the database all the same."""
-        known = {runner.instance.id for runner in self.supervisor.runners()}
-        for instance in await self.store.instances():
-            if instance.id not in known and instance.desired is not Desired.DELETED and _age_s(instance) > ADOPT_DELAY_S:
+    async def _reload_tokens(self) -> None:
+        """Read the table anew, unless it was changed here meanwhile: that change is newer than what was read."""
+        generation = self.tokens.generation
+        users, tokens = await self.store.users(), await self.store.tokens()
+        if self.tokens.generation == generation:
+            self.tokens.load(users, tokens)
+        else:
+            self._tokens_changed = True
+
+    async def _follow_instances(self) -> None:
+        """A change whose commit was acknowledged by nobody stands in the database all the same."""
+        runners = {runner.instance.id: runner for runner in self.supervisor.runners()}
+        written = {instance.id: instance for instance in await self.store.instances()}
+        for instance in [written[i] for i in written.keys() - runners.keys()]:
+            if _age_s(instance) > ADOPT_DELAY_S:
                 log.warning("adopting instance %s, which the database has and memory had not", instance.id)
                 self.supervisor.adopt(instance)
+            else:
+                self._instances_changed = True  # perhaps its deploy is under way; look again at the next turn
+        for instance_id, runner in runners.items():
+            desired = written[instance_id].desired if instance_id in written else Desired.DELETED
+            if desired is not runner.instance.desired:
+                await self.supervisor.follow(runner)  # which looks again, as this may be older than the last wish
 
     async def _touch(self) -> None:
         used = self.tokens.touches()

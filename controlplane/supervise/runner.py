@@ -80,6 +80,8 @@ class Runner:
     logbook: Logbook = field(init=False)
     herald: Herald = field(init=False)
     orders: Orders = field(factory=Orders, init=False)
+    commands: trio.Lock = field(factory=trio.Lock, init=False)
+    """Held while a wish is written and given: two never interleave."""
     gone: trio.Event = field(factory=trio.Event, init=False)
     """Set when the instance has left: removed, or handed to the next life by a shutdown."""
     protocol: ProtocolFacts | None = field(default=None, init=False)

@@ -6,7 +6,9 @@ dies in between, the next life does what was promised.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 STOP_ALL_S = 9.0
 """All instances stop in parallel; a stop ladder takes 8 s at most."""
+log = logging.getLogger("corral.supervise")
 
 
 @frozen(kw_only=True)
@@ -102,24 +105,27 @@ class Supervisor:
 
     async def start(self, runner: Runner) -> None:
         """Raises `Conflict` when it is running or on its way; `StorageUnavailable` when the wish cannot be written."""
-        if runner.instance.desired is Desired.RUNNING and runner.state not in (State.FAILED, State.STOPPED):
-            raise Conflict(f"the instance is {PUBLIC_STATUS[runner.state]} already")
-        await self._wish(runner, Desired.RUNNING)
-        runner.want_running()
+        async with _turn(runner):
+            if runner.instance.desired is Desired.RUNNING and runner.state not in (State.FAILED, State.STOPPED):
+                raise Conflict(f"the instance is {PUBLIC_STATUS[runner.state]} already")
+            await self._wish(runner, Desired.RUNNING)
+            runner.want_running()
 
     async def stop(self, runner: Runner) -> None:
         """Raises `Conflict` when it is stopped already; `StorageUnavailable` when the wish cannot be written."""
-        if runner.instance.desired is Desired.STOPPED:
-            raise Conflict(f"the instance is {PUBLIC_STATUS[runner.state]} already")
-        await self._wish(runner, Desired.STOPPED)
-        runner.want_stopped()
+        async with _turn(runner):
+            if runner.instance.desired is Desired.STOPPED:
+                raise Conflict(f"the instance is {PUBLIC_STATUS[runner.state]} already")
+            await self._wish(runner, Desired.STOPPED)
+            runner.want_stopped()
 
     async def restart(self, runner: Runner) -> None:
         """Raises `Conflict` when it was stopped on purpose; `StorageUnavailable` when the wish cannot be written."""
-        if runner.instance.desired is Desired.STOPPED:
-            raise Conflict("the instance is stopped", hint=f"corral start {runner.instance.name}")
-        await self._wish(runner, Desired.RUNNING)
-        runner.want_running()
+        async with _turn(runner):
+            if runner.instance.desired is Desired.STOPPED:
+                raise Conflict("the instance is stopped", hint=f"corral start {runner.instance.name}")
+            await self._wish(runner, Desired.RUNNING)
+            runner.want_running()
 
     async def remove(self, runner: Runner) -> None:
         """Forget the instance for good; its name is free at once, its logs stay.
@@ -127,11 +133,35 @@ class Supervisor:
         Raises:
             StorageUnavailable: the wish cannot be written; nothing was done.
         """
-        if runner.instance.desired is Desired.DELETED:
-            raise NotFound("there is no such instance")
-        await self.store.delete_instance(runner.instance.id)
-        self._names.pop((runner.instance.owner, runner.instance.name), None)
-        runner.want_removed()
+        async with _turn(runner):
+            if runner.instance.desired is Desired.DELETED:
+                raise NotFound("there is no such instance")
+            await self.store.delete_instance(runner.instance.id)
+            self._forget_name(runner)
+            runner.want_removed()
+
+    async def follow(self, runner: Runner) -> None:
+        """Do what the database says, should it be something else.
+
+        A change that Postgres committed while it broke down was answered with 503, and stands all the same.
+
+        Raises:
+            StorageUnavailable: it cannot be read.
+        """
+        async with _turn(runner):
+            written = {instance.id: instance.desired for instance in await self.store.instances()}
+            desired = written.get(runner.instance.id, Desired.DELETED)
+            if desired is runner.instance.desired or self._stopping:
+                return
+            log.warning("instance %s: the database says %s; following it", runner.instance.name, desired.value)
+            match desired:
+                case Desired.RUNNING:
+                    runner.want_running()
+                case Desired.STOPPED:
+                    runner.want_stopped()
+                case Desired.DELETED:
+                    self._forget_name(runner)
+                    runner.want_removed()
 
     async def stop_all(self) -> None:
         """End every process for the control plane's own stop; desired states stay. Bounded."""
@@ -151,6 +181,11 @@ class Supervisor:
             raise NotFound("there is no such instance")
         await self.store.set_desired(runner.instance.id, desired)
 
+    def _forget_name(self, runner: Runner) -> None:
+        name = (runner.instance.owner, runner.instance.name)
+        if self._names.get(name) == runner.instance.id:  # a new instance may have it already
+            del self._names[name]
+
     async def _run(self, runner: Runner) -> None:
         await runner.run()
         if runner.instance.desired is Desired.DELETED:
@@ -169,6 +204,17 @@ class Supervisor:
             return self._names[key]
         except KeyError:
             raise NotFound("there is no such instance", hint="corral ls shows what there is") from None
+
+
+@asynccontextmanager
+async def _turn(runner: Runner) -> AsyncIterator[None]:
+    """One wish at a time, so that the database and the runner get them in the same order.
+
+    What was written is done though its caller leaves: shielded, as the store bounds its own time.
+    """
+    async with runner.commands:
+        with trio.CancelScope(shield=True):
+            yield
 
 
 @lru_cache(maxsize=1024)

@@ -39,7 +39,10 @@ def _words(raw: str) -> tuple[str, ...]:
 
 
 def _path(raw: str) -> Path:
-    return Path(raw).expanduser().absolute()
+    try:
+        return Path(raw).expanduser().absolute()
+    except RuntimeError:  # ~ of a user that there is not
+        raise ValueError("starts with the home folder of a user that this host does not know") from None
 
 
 def _flag(raw: str) -> bool:
@@ -97,8 +100,17 @@ def _secret(raw: str) -> str:
 
 
 def default_home() -> Path:
-    """`/var/lib/corral` as root, else `~/.local/share/corral`: where all data is kept."""
-    return Path("/var/lib/corral") if os.geteuid() == 0 else Path.home() / ".local/share/corral"
+    """`/var/lib/corral` as root, else `~/.local/share/corral`: where all data is kept.
+
+    Raises:
+        ConfigError: the user has no home folder, as in a container that runs as an id without an account.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/corral")
+    try:
+        return Path.home() / ".local/share/corral"
+    except RuntimeError:
+        raise ConfigError(["CORRAL_HOME: must be set: this user has no home folder"]) from None
 
 
 def _var(name: str, parse: Callable[[str], Any], default: Any, doc: str, *, secret: bool = False) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,24 +64,3 @@ def common_folder() -> Iterator[Path]:
 @pytest.fixture
 def prepare(common_folder: Path, uids: UidPool) -> HostPrepare:
     return host(common_folder, uids)
-
-
-def in_a_child(work: Callable[[], None], *, uid: int) -> None:
-    """Do `work` in a forked child as a plain user; a failure there is one here."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            work()
-            status = 0
-        except BaseException:
-            import traceback  # only in the child, and only when something is wrong
-
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, "see the traceback on standard error"

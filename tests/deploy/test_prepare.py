@@ -19,7 +19,8 @@ from controlplane.deploy.prepare import HostPrepare
 from controlplane.errors import BuildFailed, SourceRejected
 from controlplane.model import Instance, Limits
 from controlplane.spawn.uids import UidPool
-from tests.deploy.conftest import command, direct, host, in_a_child, instance_of
+from tests.deploy.conftest import command, direct, host, instance_of
+from tests.forked import in_a_child
 
 if TYPE_CHECKING:
     from controlplane.supervise.launch import Launch

@@ -39,6 +39,8 @@ from controlplane.protocol.pending import CALLER_GONE, PATIENCE_S, TICK_S, Call,
 from controlplane.protocol.turns import Turns
 
 MAX_MESSAGE_BYTES = 16 * 2**20
+REMEMBERED_BYTES = 4096
+"""Of each of the last frames, for a post-mortem; what is shown is cut after redaction."""
 READ_BYTES = 256 * 1024
 EVENTS_PER_TURN = 32
 """What a server tells before the streams get their turn: each line may be two events, and a subscriber's queue holds 256.
@@ -321,7 +323,7 @@ class Session:
             self._send(line)
 
     def _remember(self, line: bytes) -> None:
-        self.last_frames.append(line[:500])
+        self.last_frames.append(line[:REMEMBERED_BYTES])
         del self.last_frames[:-5]
 
     # -- after the handshake

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from controlplane.core.jsonrpc import encode, member_value
+from controlplane.core.jsonrpc import METHOD_NOT_FOUND, encode, error_code, member_value
 from controlplane.core.lifecycle import PUBLIC_STATUS, Desired, State
 from controlplane.errors import (
+    BadChildMessage,
     Busy,
     CallTimeout,
     CorralError,
@@ -59,11 +60,28 @@ async def place(
         )
     config = runner.around.config
     limit = min(timeout_s or runner.instance.spec.limits.call_timeout_s, config.max_call_timeout_s)
-    if not runner.serving:
-        limit = await _wait_until_serving(runner, limit)
-    session = _session(runner)
-    if len(session.pending) >= config.calls_in_flight:
+    if runner.calls_in_flight >= config.calls_in_flight:
         raise Busy(f"{config.calls_in_flight} calls are in flight already", retry_after_s=1)
+    runner.calls_in_flight += 1
+    try:
+        if not runner.serving:
+            limit = await _wait_until_serving(runner, limit)
+        return await _measured(runner, method, params, limit=limit, is_gone=is_gone, on_notification=on_notification)
+    finally:
+        runner.calls_in_flight -= 1
+
+
+async def _measured(
+    runner: Runner,
+    method: str,
+    params: bytes | None,
+    *,
+    limit: float,
+    is_gone: Callable[[], bool] | None,
+    on_notification: Callable[[str, bytes | None], None] | None,
+) -> bytes:
+    """Ask a serving instance, and count the call."""
+    session = _session(runner)
     began = perf_counter()
     failed = True
     try:
@@ -88,8 +106,12 @@ async def list_tools(runner: Runner) -> list[dict[str, Any]]:
         params = encode({"cursor": cursor} if cursor is not None else {})
         member = await place(runner, "tools/list", params)
         value = member_value(member)
-        if member.startswith(b'"error"') or not isinstance(value, dict):
-            return tools
+        if member.startswith(b'"error"'):
+            if error_code(member) == METHOD_NOT_FOUND:
+                break  # a server without tools
+            raise BadChildMessage(f"the server refused tools/list: {member.decode('utf-8', 'replace')[:200]}")
+        if not isinstance(value, dict):
+            raise BadChildMessage("the server's answer to tools/list is not an object")
         tools += [tool for tool in value.get("tools") or [] if isinstance(tool, dict)]
         cursor = value.get("nextCursor")
         if not isinstance(cursor, str):

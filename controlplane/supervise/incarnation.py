@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 DRAIN_S = 4.0
 """Calls in flight get this long to finish when their instance is asked to stop."""
 DRAIN_POLL_S = 0.02
+FRAME_CHARS = 500
+"""Of each last frame in a post-mortem; cut after redaction, or the start of a secret would stay."""
 
 
 @frozen(kw_only=True)
@@ -98,7 +100,8 @@ class Incarnation:
         try:
             job = await spawner.spawn(_job_spec(self.launch))
         except SpawnFailed as failed:
-            return Ending(failure=post_mortem.of_spawn_failure(self._seen(), failed, self.launch.argv[0]), code=127)
+            failure = post_mortem.of_spawn_failure(self._seen(), failed, self.launch.argv[0])
+            return Ending(failure=failure, code=127, lost=failed.stage == "spawner")
         self.child = child = Child.of(job, self.listener, self.logbook, self.version)
         record = model.Incarnation(instance_id=self.instance_id, number=self.number, pid=job.pid, started_at=_now())
         self.journal.incarnation(record)
@@ -189,7 +192,7 @@ class Incarnation:
             at=_now(),
             incarnation=self.number,
             stderr_tail=tuple(self.logbook.tail),
-            last_frames=tuple(redact(frame.decode("utf-8", "backslashreplace")) for frame in frames),
+            last_frames=tuple(redact(frame.decode("utf-8", "backslashreplace"))[:FRAME_CHARS] for frame in frames),
             peak_memory_mb=self.meter.peak_memory_mb or None,
             peak_processes=self.meter.peak_processes or None,
             ran_s=None if since is None else round(trio.current_time() - since, 3),

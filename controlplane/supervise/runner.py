@@ -82,6 +82,8 @@ class Runner:
     orders: Orders = field(factory=Orders, init=False)
     commands: trio.Lock = field(factory=trio.Lock, init=False)
     """Held while a wish is written and given: two never interleave."""
+    calls_in_flight: int = field(default=0, init=False)
+    """Those that wait for a start or for their turn included."""
     gone: trio.Event = field(factory=trio.Event, init=False)
     """Set when the instance has left: removed, or handed to the next life by a shutdown."""
     protocol: ProtocolFacts | None = field(default=None, init=False)
@@ -109,10 +111,6 @@ class Runner:
     @property
     def pid(self) -> int | None:
         return self.child.job.pid if self.child is not None and self.child.exit is None else None
-
-    @property
-    def calls_in_flight(self) -> int:
-        return len(self.child.session.pending) if self.child is not None else 0
 
     @property
     def uptime_s(self) -> float | None:
@@ -169,7 +167,9 @@ class Runner:
 
     def replace(self, instance: Instance) -> None:
         """Take a changed spec or labels; what needs a new process waits for the next start."""
-        self.instance = evolve(instance, state=self.instance.state, uid=self.instance.uid)
+        self.instance = evolve(
+            self.instance, spec=instance.spec, labels=instance.labels, updated_at=instance.updated_at
+        )
 
     # -- waiting
 
@@ -398,6 +398,8 @@ class Runner:
     # -- small parts
 
     def _obey(self, desired: Desired) -> None:
+        if self.instance.desired is Desired.DELETED:
+            return  # nothing brings a deleted instance back
         self.instance = evolve(self.instance, desired=desired, updated_at=_now())
         self.orders.give()
 

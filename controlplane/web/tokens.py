@@ -89,6 +89,8 @@ async def remove_token(call: Call) -> Reply:
     token = known.get(token_id) if token_id is not None else None
     if token is None or (token.owner != principal.owner and not principal.is_admin):
         raise NotFound("There is no such token.", hint="corral token ls shows what there is.")
+    if not principal.role.includes(token.role):
+        raise Forbidden(f"A {principal.role.value} token cannot revoke one of role {token.role.value}.")
     await call.services.store.delete_token(token.id)
     call.services.tokens.discard_token(token.id)
     return json_reply(token_out(token))
@@ -134,6 +136,6 @@ ROUTES = (
         tag="Access",
         role=Role.DEPLOYER,
         answers={200: TokenOut},
-        problems=("not_found",),
+        problems=("forbidden", "not_found"),
     ),
 )

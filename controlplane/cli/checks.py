@@ -32,6 +32,8 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("mypy", ("-m", "mypy")),
     ("lint-imports", (LINT_IMPORTS,)),
 )
+REPORT_FAMILY = "xunit1"
+"""The later one refuses tests that record what they measured."""
 NOT_HERE = Problem(
     title="The tests are not here",
     detail="`test` runs the checks and tests of a source checkout.",
@@ -71,7 +73,8 @@ def test(*, long: bool, require_all: bool, pytest_arguments: tuple[str, ...]) ->
     flags = [flag for flag, wanted in (("--long", long), ("--require-all", require_all)) if wanted]
     with tempfile.TemporaryDirectory(prefix="corral-test-") as folder:
         report = Path(folder) / "report.xml"
-        if not _step(screen, "pytest", ("-m", "pytest", f"--junitxml={report}", *flags, *pytest_arguments)):
+        pytest = ("-m", "pytest", f"--junitxml={report}", "-o", f"junit_family={REPORT_FAMILY}")
+        if not _step(screen, "pytest", (*pytest, *flags, *pytest_arguments)):
             failed.append("pytest")
         counts = read_report(report)
     _sum_up(screen, counts, failed, long=long)

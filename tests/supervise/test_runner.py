@@ -355,3 +355,18 @@ for line in sys.stdin:
         result = {"seen": seen} if method == "seen" else {}
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
 """
+
+
+async def test_instances_that_start_while_the_spawner_dies_start_all_the_same(yard: Yard, echo: bytes) -> None:
+    runners = [yard.deploy(echo) for _ in range(8)]
+    await wait_until(lambda: any(runner.state is State.STARTING for runner in runners))
+    spawner = yard.around.spawner
+    link = spawner._link
+    assert link is not None
+    os.kill(link.pid, signal.SIGKILL)
+
+    for runner in runners:
+        await runner.wait_settled(30)
+
+    assert [(runner.phase, runner.instance.last_error) for runner in runners if not runner.serving] == []
+    assert spawner.statistics().restarts == 1

@@ -107,7 +107,7 @@ def _definitions(formatter: click.HelpFormatter, title: str, rows: Any) -> None:
     subcommand_metavar="COMMAND [ARGUMENTS]...",
 )
 @click.version_option(package_name="corral", message="corral %(version)s")
-@click.option("--json", "as_json", is_flag=True, help="Print the API's JSON; every command takes this.")
+@click.option("--json", "as_json", is_flag=True, help="Print the API's JSON; commands that ask the API take this too.")
 @click.pass_context
 def root(context: click.Context, as_json: bool) -> None:
     """Run MCP servers as a service: deploy them, call them, watch them."""

@@ -30,8 +30,8 @@ EPILOG = examples(
     "{corral} call memory --tool search_nodes -p query=ada",
     "{corral} call memory --tool create_entities @entities.json",
     "echo '{{}}' | {corral} call memory ping -",
-    note="The result goes to standard output as JSON. A JSON-RPC error goes to standard error and exits with 1, as does "
-    "a tool's own failure (isError). -p KEY=VALUE takes a value that is JSON as such, any other as a string.",
+    note="The result goes to standard output as JSON, a JSON-RPC error to standard error. That error and a tool's own "
+    "failure (isError) exit with 1. -p KEY=VALUE takes a value that is JSON as such, any other as a string.",
 )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field
 
-from controlplane.core.lifecycle import Desired
+from controlplane.core.lifecycle import Desired, State
 from controlplane.errors import CorralError, StorageUnavailable
 from controlplane.store.base import Change, Retention, Subject
 
@@ -33,6 +33,8 @@ RETAIN_INTERVAL_S = 300.0
 """Between two rounds a flood may pass the cap on logs by what it writes in this time."""
 ADOPT_DELAY_S = 5.0
 """An instance that the database has and memory has not is adopted after this: a deploy under way adopts its own."""
+AT_REST = frozenset({State.STOPPED, State.FAILED})
+"""What every instance is in after an orderly stop of Corral's."""
 log = logging.getLogger("corral.upkeep")
 
 
@@ -55,7 +57,9 @@ class Upkeep:
         """
         self.tokens.load(await self.store.users(), await self.store.tokens())
         for instance in await self.store.instances():
-            self.supervisor.adopt(instance)
+            runner = self.supervisor.adopt(instance)
+            if instance.state not in AT_REST:
+                runner.herald.gap()
 
     async def run(self) -> None:
         """Service loop: hear of changes and follow them."""

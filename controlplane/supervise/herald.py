@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _LEVELS = {"debug": "debug", "info": "info", "notice": "info", "warning": "warning"}
 """MCP's log levels (RFC 5424) to ours; the graver ones are all `error`."""
 
+CUT_SHORT = "Corral ended without stopping this instance: what happened in the second before may be missing here"
+
 
 @define(eq=False)
 class Herald:
@@ -55,6 +57,11 @@ class Herald:
         """A process, or the start of one, came to a bad end."""
         self.logbook.system("error", evidence.reason)
         self._publish("post_mortem", {"code": evidence.code, "reason": evidence.reason, "phase": evidence.phase})
+
+    def gap(self) -> None:
+        """An earlier life of Corral's ended without stopping the instance: its last rows were not written."""
+        self.logbook.system("warning", CUT_SHORT)
+        self._publish("gap", {"missed": None, "reason": CUT_SHORT})
 
     def sampled(self, sample: Sample) -> None:
         """Somebody looked at the instance's processes."""

@@ -100,8 +100,8 @@ class Incarnation:
         try:
             job = await spawner.spawn(_job_spec(self.launch))
         except SpawnFailed as failed:
-            failure = post_mortem.of_spawn_failure(self._seen(), failed, self.launch.argv[0])
-            return Ending(failure=failure, code=127, lost=failed.stage == "spawner")
+            refused = post_mortem.of_spawn_failure(self._seen(), failed, self.launch.argv[0])
+            return Ending(failure=refused, code=127, lost=failed.stage == "spawner")
         self.child = child = Child.of(job, self.listener, self.logbook, self.version)
         record = model.Incarnation(instance_id=self.instance_id, number=self.number, pid=job.pid, started_at=_now())
         self.journal.incarnation(record)

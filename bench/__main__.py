@@ -39,7 +39,9 @@ from bench.results import CORRAL, RAW, Results, summary, table
 
 RUN_PARENT = Path("/var/tmp")
 """Not /tmp: instances have a /tmp of their own."""
+FOLDER_PREFIX = "corral-bench-"
 ENTER_ONLY = 0o711
+SYSTEM_PYTHON = Path("/usr/bin/python3")
 PARTS = ("calls", "starts", "fanout", "spawn")
 EX_UNAVAILABLE = 69
 SPAWN_S = 60.0
@@ -79,9 +81,9 @@ class Run:
 
     def measure_calls(self) -> None:
         """Calls through every gateway."""
-        deadline = time.monotonic() + self.plan.calls_s
         with ExitStack() as stack:
             gateways = self._start_all(stack)
+            deadline = time.monotonic() + self.plan.calls_s
             self.results.columns += [RAW]
             Calls(
                 native=self.native,
@@ -102,11 +104,10 @@ class Run:
                 self.results.columns.append(kind.name)
             try:
                 self._start(gateway, stack)
-            except (Missing, BenchError) as error:
+            except (Missing, BenchError, OSError) as error:
                 if kind.name == CORRAL:
                     raise
-                self.results.said[kind.name] = "missing"
-                print(f"{kind.name} is missing: {error}", file=sys.stderr)
+                self.results.missing[kind.name] = str(error)
             else:
                 running.append(gateway)
         return running
@@ -126,7 +127,7 @@ class Run:
         try:
             modules = install_npm(MEMORY_SERVER, MEMORY_SERVER_VERSION)
         except Missing as error:
-            print(f"the npm memory server is missing: {error}", file=sys.stderr)
+            self.results.missing["npm memory server"] = str(error)
             return
         argv, env = starts.memory_server(modules, self.folder)
         read = ("tools/call", {"name": "read_graph", "arguments": {}})
@@ -197,7 +198,8 @@ class Run:
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, _on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _on_signal)
     began = time.monotonic()
     results = Results()
     plan = QUICK if options.quick else FULL
@@ -239,7 +241,11 @@ def _only_one() -> Iterator[None]:
 @contextmanager
 def _folder() -> Iterator[Path]:
     """A folder that every user may enter, gone at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="corral-bench-", dir=RUN_PARENT))
+    for old in RUN_PARENT.glob(f"{FOLDER_PREFIX}*"):  # of runs that were killed
+        pid = old.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if old.stat().st_uid == os.geteuid() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=RUN_PARENT))
     folder.chmod(ENTER_ONLY)
     try:
         yield folder
@@ -254,7 +260,9 @@ def _program(folder: Path, native: Native, child: str) -> Path:
         shutil.copyfile(native.echo, program)
     else:
         source = (programs.HERE / "echo.py").read_text()
-        program.write_text(f"#!{shutil.which('python3') or sys.executable}\n{source}")
+        # A Python in somebody's home is not for the users that instances run as.
+        python = SYSTEM_PYTHON if SYSTEM_PYTHON.exists() else Path(sys.executable)
+        program.write_text(f"#!{python}\n{source}")
     program.chmod(0o755)
     return program
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 
 from attrs import define, field, frozen
@@ -55,10 +55,10 @@ def rows() -> list[Row]:
 
 @define
 class Results:
-    """Samples by row and column; `said` replaces a column's empty cells by a word."""
+    """Samples by row and column; `missing` has the reason for each target that could not be measured."""
 
     columns: list[str] = field(factory=lambda: [CORRAL])
-    said: dict[str, str] = field(factory=dict)
+    missing: dict[str, str] = field(factory=dict)
     noise: list[float] = field(factory=list)
     """Cores that others took during each stretch that counts."""
     load: list[float] = field(factory=list)
@@ -103,7 +103,7 @@ def _line(cells: Sequence[str]) -> str:
 def _cell(results: Results, row: str, column: str) -> str:
     value = results.value(row, column)
     if value is None:
-        return results.said.get(column, NONE)
+        return "missing" if column in results.missing else NONE
     samples = results.samples(row, column)
     if _is_counted(row) or len(samples) == 1:
         return number(value)
@@ -132,10 +132,14 @@ def number(value: float) -> str:
     return f"{value:.4f}"
 
 
-def summary(results: Results, describe: Callable[[str, list[float]], str] | None = None) -> str:
-    """What disturbed the run, in one sentence."""
-    say = describe or _range
-    return f"{say('CPU taken by others meanwhile', results.noise)}; {say('by the load program', results.load)}."
+def summary(results: Results) -> str:
+    """What disturbed the run, and what is missing from it."""
+    said = [
+        _range("CPU taken by others during the stretches that count", results.noise),
+        _range("by the load program", results.load),
+        *(f"{name} is missing: {reason.splitlines()[0][:200]}" for name, reason in results.missing.items()),
+    ]
+    return "; ".join(said) + "."
 
 
 def _range(what: str, cores: list[float]) -> str:

@@ -1,0 +1,47 @@
+"""How the endpoint answers one request, whichever door it came through.
+
+Most answers are one `Reply`. A call that has more to say than its result, or
+takes its time, becomes an event stream on the `Outlet`. Neither knows a socket
+or a framework.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import frozen
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class ClientLeft(Exception):
+    """The client closed the connection: there is nobody to write to."""
+
+
+@frozen(slots=True)
+class Reply:
+    """A whole answer. A body is JSON; the door adds its type, length, request id and the steady fields."""
+
+    status: int
+    body: bytes = b""
+    headers: Headers = ()
+
+
+class Outlet(Protocol):
+    """The way back to one client, for an answer that comes in pieces."""
+
+    def is_gone(self) -> bool:
+        """Whether the client has left, as far as anybody has seen."""
+        ...
+
+    async def begin(self, headers: Headers = ()) -> None:
+        """Send status 200 and the head of an event stream; once, before the first `send`."""
+        ...
+
+    async def send(self, frame: bytes) -> None:
+        """Write bytes of the stream; raises ClientLeft. A client that takes nothing is cut by the door."""
+        ...
+
+    async def end(self) -> None:
+        """End the stream in order."""
+        ...

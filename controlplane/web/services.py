@@ -8,6 +8,7 @@ from attrs import Factory, define
 
 from controlplane.web.guards import Guards
 from controlplane.web.health import Pulse
+from controlplane.web.mcp.endpoint import McpEndpoint
 from controlplane.web.meters import Meters
 
 if TYPE_CHECKING:
@@ -42,5 +43,6 @@ class Services:
     guards: Guards = Factory(lambda self: Guards(self.config, self.tokens), takes_self=True)
     meters: Meters = Factory(Meters)
     pulse: Pulse = Factory(lambda self: Pulse(self.store, self.cache), takes_self=True)
+    mcp: McpEndpoint = Factory(McpEndpoint, takes_self=True)
     embedded: tuple[str, ...] = ()
     stopping: bool = False

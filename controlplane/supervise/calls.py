@@ -24,6 +24,7 @@ from controlplane.errors import (
     InstanceUnavailable,
     InvalidRequest,
     NotRunning,
+    ShuttingDown,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from controlplane.supervise.runner import Runner
 
 MAX_TOOL_PAGES = 50
+RETRY_AFTER_SHUTDOWN_S = 5.0
+"""A control plane that is started again serves its instances by then."""
 
 
 async def place(
@@ -51,7 +54,7 @@ async def place(
         on_notification: Gets the progress and log notifications of this call.
 
     Raises:
-        NotRunning, InstanceUnavailable, InstanceCrashed, BadChildMessage, CallTimeout, Busy, InvalidRequest
+        NotRunning, InstanceUnavailable, InstanceCrashed, BadChildMessage, CallTimeout, Busy, InvalidRequest, ShuttingDown
     """
     if method.startswith("notifications/"):
         raise InvalidRequest(
@@ -67,6 +70,10 @@ async def place(
         if not runner.serving:
             limit = await _wait_until_serving(runner, limit)
         return await _measured(runner, method, params, limit=limit, is_gone=is_gone, on_notification=on_notification)
+    except InstanceCrashed:
+        if runner.orders.leaving:  # the conversation broke before its owner could say why
+            raise _shutting_down() from None
+        raise
     finally:
         runner.calls_in_flight -= 1
 
@@ -120,11 +127,17 @@ async def list_tools(runner: Runner) -> list[dict[str, Any]]:
     return tools
 
 
-def crash(failure: Evidence | None) -> CorralError:
-    """What a caller is told whose call was in flight when the process ended."""
+def crash(failure: Evidence | None, *, leaving: bool = False) -> CorralError:
+    """What a caller is told whose call was in flight when the process ended; `leaving`: so does the control plane."""
+    if leaving:
+        return _shutting_down()
     if failure is None:
         return InstanceUnavailable("the instance was stopped during the call", retry_after_s=1)
     return InstanceCrashed(failure.reason, hint=failure.hint, evidence=facts(failure))
+
+
+def _shutting_down() -> ShuttingDown:
+    return ShuttingDown("the control plane is stopping", retry_after_s=RETRY_AFTER_SHUTDOWN_S)
 
 
 def facts(failure: Evidence) -> dict[str, Any]:
@@ -151,6 +164,8 @@ async def _wait_until_serving(runner: Runner, limit: float) -> float:
 def refusal(runner: Runner) -> CorralError:
     """Why this instance takes no call now."""
     instance = runner.instance
+    if runner.orders.leaving:
+        return _shutting_down()
     # A process that is over but not buried yet: the state still says RUNNING.
     status = PUBLIC_STATUS[State.BACKOFF if instance.state is State.RUNNING else instance.state]
     if instance.desired is not Desired.RUNNING or instance.state is State.STOPPED:

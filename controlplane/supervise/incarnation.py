@@ -74,6 +74,8 @@ class Owner:
     interruptible: Callable[[], AbstractContextManager[None]]
     """Leave the block early when the wish changes."""
     has_changed_its_mind: Callable[[], bool]
+    is_leaving: Callable[[], bool]
+    """The control plane itself ends."""
 
 
 @define(eq=False)
@@ -108,7 +110,7 @@ class Incarnation:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child.run)
             failure = await self._serve(child, owner)
-            child.session.fail_pending(lambda: calls.crash(failure))
+            child.session.fail_pending(lambda: calls.crash(failure, leaving=owner.is_leaving()))
             await child.stop()
             nursery.cancel_scope.cancel()
         child.job.close_fds()

@@ -196,7 +196,7 @@ class Runner:
         return self.orders.obeyed == self.orders.newest and self.state in SETTLED
 
     def _is_coming_up(self) -> bool:
-        if self.gone.is_set() or self.instance.desired is not Desired.RUNNING:
+        if self.gone.is_set() or self.orders.leaving or self.instance.desired is not Desired.RUNNING:
             return False
         return self.orders.obeyed != self.orders.newest or self.state in (
             State.PENDING,
@@ -312,6 +312,7 @@ class Runner:
             progress=self._move_phase,
             interruptible=lambda: self.orders.interruptible(order),
             has_changed_its_mind=lambda: not self.orders.stands(order),
+            is_leaving=lambda: self.orders.leaving,
         )
         try:
             return await incarnation.run(self.around.spawner, owner)

@@ -208,7 +208,9 @@ class HotConnection:
         """The call is being cancelled: at the end of a drain, its caller is told so if that needs no waiting."""
         if not self.lane.draining or self.gone:
             return
-        answer = problem(ShuttingDown("The control plane stopped during the call."), request_id=request_id)
+        answer = problem(
+            ShuttingDown("The control plane stopped during the call.", retry_after_s=5), request_id=request_id
+        )
         with suppress(OSError):  # it may be gone or not reading; then there is nobody to tell
             self.sock.send(self._failure_head(answer, keep=False) + answer.body)
 

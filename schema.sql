@@ -25,7 +25,7 @@ CREATE TABLE mcp_schema (
     applied_at  timestamptz NOT NULL DEFAULT now()      -- when this database reached the version
 );
 COMMENT ON TABLE mcp_schema IS 'Which versions of the schema this database has been through';
-INSERT INTO mcp_schema (version, name) VALUES (1, 'schema');
+INSERT INTO mcp_schema (version, name) VALUES (2, 'schema');
 
 
 -- Words ------------------------------------------------------------------------
@@ -178,6 +178,19 @@ CREATE TABLE mcp_incarnations (
     CONSTRAINT end_has_time CHECK (ended_at IS NOT NULL OR (exit_code IS NULL AND signal IS NULL))
 );
 COMMENT ON TABLE mcp_incarnations IS 'Processes that instances have had';
+
+CREATE TABLE mcp_catalogues (
+    instance_id  uuid        NOT NULL REFERENCES mcp_instances (id) ON DELETE CASCADE, -- whose server said it
+    section      text        NOT NULL,                      -- what is listed; one row each
+    items        bytea       NOT NULL,                      -- the JSON array, UTF-8, each item as its server wrote it: jsonb would refuse some, and change others
+    digest       bytea       NOT NULL,                      -- SHA-256 of `items`; a list that has not changed is not written again
+    seen_at      timestamptz NOT NULL,                      -- when the server first gave this very list
+
+    PRIMARY KEY (instance_id, section),
+    CONSTRAINT catalogue_section_is_known CHECK (section IN ('tools', 'prompts', 'resources', 'resource_templates')),
+    CONSTRAINT catalogue_digest_is_sha256 CHECK (length(digest) = 32)
+);
+COMMENT ON TABLE mcp_catalogues IS 'What servers last said they offer, to answer lists while they start; gone when the instance is deleted';
 
 CREATE TABLE mcp_idempotency (
     owner        text        NOT NULL REFERENCES mcp_users (name) ON DELETE CASCADE, -- whose request; keys of two owners never meet

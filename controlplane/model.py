@@ -1,4 +1,4 @@
-"""The nouns that Corral keeps: users, tokens, specs, instances, incarnations, samples, events.
+"""The nouns that Corral keeps: users, tokens, specs, instances, listings, incarnations, samples, events.
 
 Frozen values without behaviour; whoever holds one may pass it on. Times named
 `*_at` are aware UTC datetimes for people and the database; durations and
@@ -167,6 +167,27 @@ class Instance:
     restarts: int = 0
     incarnation: int = 0
     last_error: Evidence | None = None
+
+
+class Section(Enum):
+    """What a server lists: one part of an instance's catalogue."""
+
+    TOOLS = "tools"
+    PROMPTS = "prompts"
+    RESOURCES = "resources"
+    RESOURCE_TEMPLATES = "resource_templates"
+
+
+@frozen(kw_only=True)
+class Listing:
+    """All that a server offers in one section. `items` is a raw JSON array, `digest` its SHA-256."""
+
+    instance_id: UUID
+    section: Section
+    items: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    seen_at: datetime
+    """When the server first gave this very list."""
 
 
 @frozen(kw_only=True)

@@ -1,7 +1,7 @@
 """Rows that wait to be written: bounded by number and bytes, and what goes when there are too many.
 
 Pure: no clock, no I/O. What Corral needs to know again after a restart (observations,
-incarnations) is never shed: of each instance the latest is kept. Of the rest, the
+incarnations, listings) is never shed: of each instance the latest is kept. Of the rest, the
 oldest of the least valuable kind goes first: samples, then what servers print, then
 events and Corral's own lines. Within a kind the instance with most rows pays, so one
 that floods loses its own history and nobody else's.
@@ -21,7 +21,7 @@ from controlplane.store.base import Batch, EventRow, Observation
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from controlplane.model import Incarnation, LogLine, Sample
+    from controlplane.model import Incarnation, Listing, LogLine, Sample, Section
 
 MAX_ROWS = 20_000
 """Rows that wait: about half a minute of a busy fleet."""
@@ -87,6 +87,8 @@ class Backlog:
     _shelves: dict[str, _Shelf] = field(factory=lambda: {kind: _Shelf() for kind in SHED_ORDER}, init=False)
     _observations: dict[UUID, Observation] = field(factory=dict, init=False)
     _incarnations: dict[UUID, dict[int, Incarnation]] = field(factory=dict, init=False)
+    _listings: dict[tuple[UUID, Section], Listing] = field(factory=dict, init=False)
+    """Not in `size_bytes`: the instance's catalogue holds the same bytes, and bounds them."""
 
     @property
     def rows(self) -> int:
@@ -94,7 +96,8 @@ class Backlog:
         return sum(shelf.rows for shelf in self._shelves.values())
 
     def __len__(self) -> int:
-        return self.rows + len(self._observations) + sum(len(kept) for kept in self._incarnations.values())
+        incarnations = sum(len(kept) for kept in self._incarnations.values())
+        return self.rows + len(self._observations) + incarnations + len(self._listings)
 
     def push_log(self, line: LogLine) -> None:
         kind = EVENTS if line.stream == "system" else OUTPUT
@@ -115,6 +118,9 @@ class Backlog:
         if len(kept) > INCARNATIONS_PER_INSTANCE:
             del kept[min(kept)]
             self.shed["incarnations"] += 1
+
+    def push_listing(self, listing: Listing) -> None:
+        self._listings[listing.instance_id, listing.section] = listing
 
     def _push(self, kind: str, key: UUID | None, value: Any, size: int) -> None:
         self._number += 1
@@ -167,6 +173,7 @@ class Backlog:
             samples=tuple(row.value for row in taken[SAMPLES]),
             observations=self._take_observations(max_rows),
             incarnations=self._take_incarnations(max_rows),
+            listings=self._take_listings(max_bytes),
         )
 
     def _take_rows(self, shelf: _Shelf, room: int, space: int) -> list[_Row]:
@@ -190,4 +197,15 @@ class Backlog:
         while self._incarnations and len(taken) < count:
             _, kept = self._incarnations.popitem()
             taken.extend(kept.values())
+        return tuple(taken)
+
+    def _take_listings(self, max_bytes: int) -> tuple[Listing, ...]:
+        """The oldest, up to `max_bytes`; one at least, however large it is."""
+        taken: list[Listing] = []
+        while self._listings:
+            key, listing = next(iter(self._listings.items()))
+            max_bytes -= len(listing.items)
+            if taken and max_bytes < 0:
+                break
+            taken.append(self._listings.pop(key))
         return tuple(taken)

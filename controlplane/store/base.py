@@ -21,7 +21,7 @@ from controlplane.errors import Conflict, Internal
 if TYPE_CHECKING:
     from controlplane.config import Config
     from controlplane.core.lifecycle import Desired, State
-    from controlplane.model import Evidence, Incarnation, Instance, LogLine, Role, Sample, Token, User
+    from controlplane.model import Evidence, Incarnation, Instance, Listing, LogLine, Role, Sample, Token, User
 
 PAGE_DEFAULT = 100
 """Rows of a page when the caller names no limit."""
@@ -191,6 +191,10 @@ class Observation:
     last_error: Evidence | None
 
 
+KINDS = ("logs", "samples", "events", "observations", "incarnations", "listings")
+"""The rows of a batch."""
+
+
 @frozen(kw_only=True)
 class Batch:
     """Rows to be written in one transaction."""
@@ -200,16 +204,17 @@ class Batch:
     events: tuple[EventRow, ...] = ()
     observations: tuple[Observation, ...] = ()
     incarnations: tuple[Incarnation, ...] = ()
+    listings: tuple[Listing, ...] = ()
 
     def __len__(self) -> int:
-        return sum(len(rows) for rows in (self.logs, self.samples, self.events, self.observations, self.incarnations))
+        return sum(len(getattr(self, kind)) for kind in KINDS)
 
     def halves(self) -> tuple[Batch, Batch]:
         """Two batches with half of the rows each, in the same order."""
         room = len(self) // 2
         first: dict[str, Any] = {}
         second: dict[str, Any] = {}
-        for kind in ("logs", "samples", "events", "observations", "incarnations"):
+        for kind in KINDS:
             rows = getattr(self, kind)
             first[kind], second[kind] = rows[:room], rows[room:]
             room -= len(first[kind])
@@ -317,6 +322,9 @@ class Store(Protocol):
         """Raises NotFound: it was deleted."""
 
     async def delete_instance(self, instance_id: UUID) -> None: ...
+
+    async def listings(self, max_bytes: int) -> list[Listing]: ...
+    async def listings_of(self, instance_id: UUID) -> list[Listing]: ...
 
     async def logs(self, instance_id: UUID, which: LogFilter) -> Page[LogLine]: ...
     async def metrics(self, instance_id: UUID, which: MetricFilter) -> Page[Sample]: ...

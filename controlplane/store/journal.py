@@ -20,9 +20,18 @@ import trio
 from attrs import define, field
 
 from controlplane.errors import StorageUnavailable
-from controlplane.model import Incarnation, Instance, LogLine, Sample
+from controlplane.model import Incarnation, Instance, Listing, LogLine, Sample
 from controlplane.store.backlog import BATCH_ROWS, Backlog
-from controlplane.store.base import Batch, DataRefused, EventLike, EventRow, JournalStatistics, Store, observation
+from controlplane.store.base import (
+    KINDS,
+    Batch,
+    DataRefused,
+    EventLike,
+    EventRow,
+    JournalStatistics,
+    Store,
+    observation,
+)
 from controlplane.store.text import cut_line, json_text
 
 if TYPE_CHECKING:
@@ -92,6 +101,10 @@ class Journal:
     def incarnation(self, incarnation: Incarnation) -> None:
         """Keep a process of an instance: once when it starts, once when it has ended."""
         self.backlog.push_incarnation(incarnation)
+
+    def listing(self, listing: Listing) -> None:
+        """Keep what an instance offers in one section; only the latest is written."""
+        self.backlog.push_listing(listing)
 
     def statistics(self) -> JournalStatistics:
         """What waits, and what was lost."""
@@ -189,9 +202,7 @@ class Journal:
             self._under_way.extendleft(reversed(batch.halves()))
             return
         self._refused += 1
-        kind = next(
-            kind for kind in ("logs", "samples", "events", "observations", "incarnations") if getattr(batch, kind)
-        )
+        kind = next(kind for kind in KINDS if getattr(batch, kind))
         log.error("journal: Postgres refuses a row of %s; it is given up", kind)
 
 

@@ -23,6 +23,7 @@ from controlplane.config import ConfigError
 from controlplane.core.lifecycle import Desired
 from controlplane.errors import Conflict, CorralError, NotFound, StorageUnavailable
 from controlplane.store import (
+    queries_catalogues,
     queries_history,
     queries_instances,
     queries_tenants,
@@ -53,7 +54,7 @@ from controlplane.store.migrate import SchemaRefused, bring_up
 from controlplane.store.pool import Pool, Work, open_pool
 
 if TYPE_CHECKING:
-    from controlplane.model import Evidence, Instance, LogLine, Role, Sample, Token, User
+    from controlplane.model import Evidence, Instance, Listing, LogLine, Role, Sample, Token, User
     from controlplane.secretbox import SecretBox
     from controlplane.store.partitions import Partition
 
@@ -135,6 +136,15 @@ class PostgresStore:
 
     async def delete_instance(self, instance_id: UUID) -> None:
         await self._call(queries_instances.delete_instance, instance_id, writes=True)
+
+    # What they offer
+
+    async def listings(self, max_bytes: int) -> list[Listing]:
+        """Of all instances that are not deleted, the smaller ones first, up to `max_bytes` together."""
+        return await self._call(queries_catalogues.listings, max_bytes)
+
+    async def listings_of(self, instance_id: UUID) -> list[Listing]:
+        return await self._call(queries_catalogues.listings_of, instance_id)
 
     # History
 

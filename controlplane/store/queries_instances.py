@@ -138,7 +138,7 @@ async def set_desired(connection: Any, instance_id: UUID, desired: Desired) -> N
 
 
 async def delete_instance(connection: Any, instance_id: UUID) -> None:
-    """Mark it deleted and erase its specs, secrets included; once more is harmless."""
+    """Mark it deleted and erase its specs, secrets included, and its catalogue; once more is harmless."""
     async with connection.transaction():
         await connection.execute(
             """
@@ -154,6 +154,7 @@ async def delete_instance(connection: Any, instance_id: UUID) -> None:
             """,
             instance_id,
         )
+        await connection.execute("DELETE FROM mcp_catalogues WHERE instance_id = $1", instance_id)
 
 
 def _gone() -> NotFound:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from controlplane.store.partitions import EVENTS, LOGS, METRICS, Partition, create, existing
+from controlplane.store.queries_catalogues import UPSERT_LISTING, listing_row
 from controlplane.store.rows import evidence_json
 from controlplane.store.rows_history import LOG_COLUMNS, METRIC_COLUMNS, incarnation_row, log_row, sample_row
 from controlplane.store.text import clean_text
@@ -77,6 +78,8 @@ async def _write(connection: Any, batch: Batch) -> None:
             await connection.executemany(UPDATE_OBSERVED, map(_observation_row, observations))
         if batch.incarnations:
             await connection.executemany(UPSERT_INCARNATION, map(incarnation_row, batch.incarnations))
+        if batch.listings:
+            await connection.executemany(UPSERT_LISTING, map(listing_row, batch.listings))
 
 
 async def _copy(connection: Any, table: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:

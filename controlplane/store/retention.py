@@ -127,7 +127,7 @@ async def _cut_point(connection: Any, partition: Partition, cap_bytes: int) -> d
 
 
 async def _purge(connection: Any, retention: Retention, now: datetime) -> int:
-    """Forget expired idempotency keys, old incarnations, and deleted instances without history."""
+    """Forget expired idempotency keys, old incarnations, catalogues and records of deleted instances without history."""
     history = timedelta(days=max(retention.log_days, retention.event_days))
     await connection.execute(
         "DELETE FROM mcp_idempotency WHERE created_at < $1", now - timedelta(seconds=IDEMPOTENCY_VALID_S)
@@ -139,6 +139,10 @@ async def _purge(connection: Any, retention: Retention, now: datetime) -> int:
            AND coalesce(ended_at, started_at) < $1
         """,
         now - history,
+    )
+    # One may have been written while its instance was being deleted.
+    await connection.execute(
+        "DELETE FROM mcp_catalogues USING mcp_instances WHERE id = instance_id AND deleted_at IS NOT NULL"
     )
     status = await connection.execute("DELETE FROM mcp_instances WHERE deleted_at < $1", now - history)
     return int(status.rpartition(" ")[2])

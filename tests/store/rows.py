@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
@@ -14,9 +15,11 @@ from controlplane.model import (
     Evidence,
     Incarnation,
     Instance,
+    Listing,
     LogLine,
     Role,
     Sample,
+    Section,
     SourceType,
     Spec,
     Token,
@@ -86,6 +89,10 @@ def evidence(**changes: Any) -> Evidence:
 
 def incarnation(instance_id: UUID, number: int = 1, **changes: Any) -> Incarnation:
     return attrs.evolve(Incarnation(instance_id=instance_id, number=number, pid=4711, started_at=now()), **changes)
+
+
+def listing(instance_id: UUID, items: bytes = b'[{"name":"echo"}]', section: Section = Section.TOOLS) -> Listing:
+    return Listing(instance_id=instance_id, section=section, items=items, digest=sha256(items).digest(), seen_at=now())
 
 
 async def on_connection(url: str, work: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from tests.services import Postgres
 
 FIRST_SCHEMA = Path(__file__).parent / "schema_0001.sql"
-"""`schema.sql` as it stood before the first migration; there from the first migration on."""
+"""`schema.sql` as it stood before the first migration."""
+FIRST = Schema(FIRST_SCHEMA.read_text(), 1)
 
 
 @pytest.fixture
@@ -103,11 +104,9 @@ async def test_the_schema_equals_the_first_schema_and_all_migrations(
     postgres_server: Postgres, databases: tuple[str, str]
 ) -> None:
     schema = load_schema()
-    assert FIRST_SCHEMA.exists() == (schema.version > 1), "migrations/README.md says what to keep"
     direct, stepwise = databases
     await on_connection(postgres_server.url(direct), bring_up, schema)
-    first = FIRST_SCHEMA.read_text() if FIRST_SCHEMA.exists() else schema.sql
-    await on_connection(postgres_server.url(stepwise), bring_up, Schema(first, 1))
+    await on_connection(postgres_server.url(stepwise), bring_up, FIRST)
     await on_connection(postgres_server.url(stepwise), bring_up, schema)
 
     assert len(shape(postgres_server, direct)) > 40
@@ -129,7 +128,7 @@ def later(tmp_path: Path) -> Schema:
     for name, sql in STEPS.items():
         (folder / name).write_text(sql)
     (folder / "README.md").write_text("not a migration")
-    sql = schema_path().read_text().replace("VALUES (1, 'schema')", "VALUES (3, 'schema')")
+    sql = FIRST.sql.replace("VALUES (1, 'schema')", "VALUES (3, 'schema')")
     # Written before the other columns: where a column stands makes no difference to the comparison.
     sql = sql.replace("CREATE TABLE mcp_users (\n", f"CREATE TABLE mcp_users (\n{ADDED}\n")
     sql += "\nCREATE TABLE mcp_notes (id integer PRIMARY KEY); INSERT INTO mcp_notes VALUES (7);\n"
@@ -142,7 +141,7 @@ async def test_an_older_database_takes_the_steps_in_order_and_arrives_at_the_sam
 ) -> None:
     direct, stepwise = databases
     await on_connection(postgres_server.url(direct), bring_up, later)
-    await on_connection(postgres_server.url(stepwise), bring_up)
+    await on_connection(postgres_server.url(stepwise), bring_up, FIRST)
     assert await on_connection(postgres_server.url(stepwise), bring_up, later) == 1
 
     assert ADDED.split()[0] in str(shape(postgres_server, direct))
@@ -156,7 +155,7 @@ async def test_the_comparison_sees_a_migration_that_forgot_something(
 ) -> None:
     direct, stepwise = databases
     await on_connection(postgres_server.url(direct), bring_up, later)
-    await on_connection(postgres_server.url(stepwise), bring_up)
+    await on_connection(postgres_server.url(stepwise), bring_up, FIRST)
     assert shape(postgres_server, stepwise) != shape(postgres_server, direct)
 
 
@@ -165,7 +164,7 @@ async def test_a_failing_step_leaves_the_version_before_it_and_can_be_repeated(
 ) -> None:
     database = databases[0]
     url = postgres_server.url(database)
-    await on_connection(url, bring_up)
+    await on_connection(url, bring_up, FIRST)
     postgres_server.sql(database, "CREATE TABLE mcp_notes (wrong text)")  # the second step stumbles over it
     with pytest.raises(Exception, match="mcp_notes"):
         await on_connection(url, bring_up, later)

@@ -26,6 +26,7 @@ __all__ = [
     "Response",
     "decode_or_none",
     "encode",
+    "encode_text",
     "error_code",
     "error_line",
     "member_value",

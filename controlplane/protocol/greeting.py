@@ -23,9 +23,9 @@ STEPS = 16
 class Greeting:
     """Replies in, steps out."""
 
+    _handshake: Handshake = field(factory=Handshake)
     unanswered: int = field(default=0, init=False)
     """Lines sent that have no answer without an id yet: a bare server answers every line."""
-    _handshake: Handshake = field(factory=Handshake, init=False)
     _steps: Any = field(factory=lambda: trio.open_memory_channel[Step](STEPS), init=False)
 
     def on_reply(self, reply: Response) -> None:

@@ -51,6 +51,8 @@ class ProtocolFacts:
     server_info: Mapping[str, Any] = field(factory=dict)
     capabilities: Mapping[str, Any] = field(factory=dict)
     instructions: str | None = None
+    raw: bytes = field(default=b"{}", repr=False, eq=False)
+    """The result of the handshake as the server wrote it."""
 
 
 @frozen
@@ -101,15 +103,20 @@ def initialize_params(version: str) -> dict[str, Any]:
 
 @define
 class Handshake:
-    """Folds replies into steps; `initialize` is asked for once at most."""
+    """Folds replies into steps; `initialize` is asked for once at most.
 
+    With `is_direct` there is no probe: the server is to speak the legacy era, and
+    any error says that it does not.
+    """
+
+    is_direct: bool = False
     _initialize_sent: bool = field(default=False, init=False)
     _probe_answered: bool = field(default=False, init=False)
 
     def on_reply(self, reply: Response) -> Step:
         """Fold one reply of the server."""
         if reply.id is None:
-            return Ready(ProtocolFacts(era=Era.BARE))
+            return Refused("the server answers without ids") if self.is_direct else Ready(ProtocolFacts(era=Era.BARE))
         if reply.id == b"null":  # JSON-RPC: the request could not be read; a late one of these answers the probe too
             return self._initialize()
         number = own_id(reply.id)
@@ -146,6 +153,7 @@ class Handshake:
                 server_info=_dict(meta.get(META + "serverInfo")),
                 capabilities=_dict(value.get("capabilities")),
                 instructions=_text(value.get("instructions")),
+                raw=reply.member.partition(b":")[2],
             )
         )
 
@@ -162,10 +170,13 @@ class Handshake:
                 server_info=_dict(value.get("serverInfo")),
                 capabilities=_dict(value.get("capabilities")),
                 instructions=_text(value.get("instructions")),
+                raw=reply.member.partition(b":")[2],
             )
         )
 
     def _on_initialize_error(self, code: int | None, error: Mapping[str, Any]) -> Step:
+        if self.is_direct:
+            return Refused(f"the server refused initialize: {error.get('message') or code}")
         if code == METHOD_NOT_FOUND:  # speaks JSON-RPC with ids, but no handshake: calls work all the same
             return Ready(ProtocolFacts(era=Era.LEGACY))
         if code == UNSUPPORTED_PROTOCOL_VERSION:

@@ -3,15 +3,20 @@
 A call costs a slot in a dict and one reschedule: no task, channel or cancel
 scope. Time limits and vanished callers are checked for all slots together, by
 `expire`, which the session's clock calls every `TICK_S` while anything waits.
+
+A caller that wants to hear more than the answer takes it piece by piece, with
+`Pending.next`: notifications that belong to the call, and what the server asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from controlplane.errors import CallTimeout, CorralError
 
@@ -23,23 +28,87 @@ TIMED_OUT = "timed out"
 CALLER_GONE = "the caller went away"
 
 
+CANCELLED = b'"error":{"code":-32800,"message":"the request was cancelled"}'
+"""The answer to a call that its own caller cancelled; the code is the one that language servers use."""
+INBOX_MAX = 256
+"""Notifications of one call that wait for its caller; what does not fit is dropped, questions and the answer never are."""
+
+
+@frozen(slots=True)
+class Told:
+    """A notification of the server that belongs to a call; `params` is raw JSON."""
+
+    method: str
+    params: bytes | None
+
+
+@frozen(slots=True)
+class Asked:
+    """A request of the server that belongs to a call; `id` is the server's own, raw."""
+
+    id: bytes
+    method: str
+    params: bytes | None
+
+
 @define(eq=False, slots=True)
 class Call:
-    """One request on its way. `outcome` is set exactly once: the response's raw member, or an error."""
+    """One request on its way. `outcome` is set exactly once: the response's raw member, or an error.
+
+    Args:
+        method: The JSON-RPC method.
+        started: Trio time.
+        deadline: Trio time; infinite for a subscription.
+        is_gone: Asked now and then; True ends the call, because nobody waits for it.
+        hears: Whether the caller takes notifications and questions.
+        asker: Who the server's questions during this call are for; calls of one asker may run together.
+        logs: Whether log lines of the server may be this call's.
+        token: The caller's own progress token, raw; None if it gave none.
+    """
 
     method: str
     started: float
     deadline: float
     is_gone: Callable[[], bool] | None = None
-    on_notification: Callable[[str, bytes | None], None] | None = None
+    hears: bool = False
+    asker: object | None = None
+    logs: bool = True
+    token: bytes | None = None
     wire_id: int = -1
     task: trio.lowlevel.Task | None = None
     outcome: bytes | CorralError | None = None
+    inbox: deque[Told | Asked] | None = None
+    nudge_at: float = inf
+    on_end: Callable[[], None] | None = None
+    """Called once, when the call is over: answered, given up or failed."""
+    dropped: int = 0
+    """Notifications that its caller did not take in time."""
 
     def settle(self, outcome: bytes | CorralError) -> None:
         """Hand the outcome to whoever waits; the first one counts."""
         if self.outcome is None:
             self.outcome = outcome
+        self.end()
+        self.wake()
+
+    def end(self) -> None:
+        """Nothing more comes of it."""
+        if self.on_end is not None:
+            on_end, self.on_end = self.on_end, None
+            on_end()
+
+    def hear(self, message: Told | Asked) -> None:
+        """Hand something over that comes before the answer."""
+        if self.inbox is None:
+            self.inbox = deque()
+        if len(self.inbox) >= INBOX_MAX and isinstance(message, Told):
+            self.dropped += 1
+            return
+        self.inbox.append(message)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the caller look."""
         if self.task is not None:
             trio.lowlevel.reschedule(self.task)
             self.task = None
@@ -62,7 +131,7 @@ class Pending:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Call]:
         return iter(self._calls.values())
 
     def add(self, call: Call) -> None:
@@ -91,23 +160,45 @@ class Pending:
         Raises:
             CorralError: the call timed out, or the session failed it.
         """
-        if call.outcome is None:
-            call.task = trio.lowlevel.current_task()
-
-            def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
-                call.task = None
-                if call.wire_id in self._calls:
-                    self._desert(call)
-                return trio.lowlevel.Abort.SUCCEEDED
-
-            await trio.lowlevel.wait_task_rescheduled(abort)
+        while call.outcome is None:
+            await self._park(call)
         if isinstance(call.outcome, CorralError):
             raise call.outcome
-        assert call.outcome is not None
         return call.outcome
 
+    async def next(self, call: Call, nudge_at: float = inf) -> bytes | Told | Asked | None:
+        """Wait for what comes next of a call that hears: a notification, a question, and at last the answer.
+
+        Args:
+            call: One of this table's.
+            nudge_at: Trio time at which to return None, should nothing have come (`TICK_S` late at most).
+
+        Raises:
+            CorralError: the call timed out, or the session failed it.
+        """
+        if not call.inbox and call.outcome is None:
+            call.nudge_at = nudge_at
+            await self._park(call)
+            call.nudge_at = inf
+        if call.inbox:
+            return call.inbox.popleft()
+        if isinstance(call.outcome, CorralError):
+            raise call.outcome
+        return call.outcome
+
+    async def _park(self, call: Call) -> None:
+        call.task = trio.lowlevel.current_task()
+
+        def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
+            call.task = None
+            if call.wire_id in self._calls:
+                self._desert(call)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
     def expire(self, now: float) -> None:
-        """End the calls whose time is up, and those whose caller has gone."""
+        """End the calls whose time is up, and those whose caller has gone; wake those that asked for it."""
         for call in list(self._calls.values()):
             if now >= call.deadline:
                 limit = call.deadline - call.started
@@ -116,6 +207,14 @@ class Pending:
             elif call.is_gone is not None and now - call.started > PATIENCE_S and call.is_gone():
                 self._desert(call)
                 call.settle(CallTimeout(CALLER_GONE))
+            elif now >= call.nudge_at:
+                call.wake()
+
+    def give_up(self, call: Call, why: str) -> None:
+        """End a call that its caller does not want any more; the server is told. Nothing if it has ended."""
+        if call.wire_id in self._calls:
+            self._drop(call, why)
+            call.settle(CANCELLED)
 
     def fail_all(self, error: Callable[[Call], CorralError]) -> None:
         """End every call: the session is over."""
@@ -131,4 +230,5 @@ class Pending:
 
     def _drop(self, call: Call, why: str) -> None:
         del self._calls[call.wire_id]
+        call.end()
         self.cancel(call, why)

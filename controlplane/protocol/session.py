@@ -1,9 +1,12 @@
 """One JSON-RPC conversation with a child, over its stdin and stdout.
 
 One reader, one writer, one table of calls in flight. The session never judges:
-noise on stdout, over-long lines and the child's own requests are reported to
-its `Listener`; when the stream ends, every pending call fails at once with the
+noise on stdout, over-long lines and refused questions are reported to its
+`Listener`; when the stream ends, every pending call fails at once with the
 error that the owner names.
+
+What the child says besides answers goes to the call it belongs to, else to the
+`Audience`: the clients that share this conversation.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import trio
 from attrs import define, field
@@ -21,21 +25,26 @@ from controlplane.core.framing import LineSplitter, Oversized
 from controlplane.core.jsonrpc import Garbled, Notification, Request, Response
 from controlplane.errors import BadChildMessage, Busy, CallTimeout, CorralError, InstanceCrashed, PayloadTooLarge
 from controlplane.protocol import dialect, routing
+from controlplane.protocol.audience import Audience
+from controlplane.protocol.floor import Floor
 from controlplane.protocol.greeting import PROBE_TIMEOUT_S, Greeting
 from controlplane.protocol.handshake import (
     FIRST_CALL_ID,
     INITIALIZE_ID,
     PROBE_ID,
     Era,
+    Handshake,
     ProtocolFacts,
     Ready,
     Refused,
     SendInitialize,
+    Step,
     initialize_params,
     modern_meta,
 )
 from controlplane.protocol.outbox import Outbox, OutboxFull
-from controlplane.protocol.pending import CALLER_GONE, PATIENCE_S, TICK_S, Call, Pending
+from controlplane.protocol.pending import CALLER_GONE, PATIENCE_S, TICK_S, Asked, Call, Pending, Told
+from controlplane.protocol.questions import ASKING, Questions
 from controlplane.protocol.turns import Turns
 
 MAX_MESSAGE_BYTES = 16 * 2**20
@@ -45,6 +54,10 @@ READ_BYTES = 256 * 1024
 EVENTS_PER_TURN = 32
 """What a server tells before the streams get their turn: each line may be two events, and a subscriber's queue holds 256.
 A burst that arrives in one read must not cut readers who never had a chance to read."""
+
+
+UNANSWERED = -32603
+"""Internal error: what a server gets whose question lost its client."""
 
 
 class Listener(Protocol):
@@ -64,6 +77,10 @@ class HandshakeRefused(Exception):
 class Session:
     """Talk to one child. `version` is Corral's own, for the handshake.
 
+    With `introduction`, the child is known to speak the legacy era, or is made
+    to: `initialize` goes out with these parameters and without a probe. The
+    capabilities in it are those of the clients that the conversation is for.
+
     `broken` is set when the conversation cannot go on: stdout ended, stdin
     broke, or a bare server fell out of step.
     """
@@ -72,6 +89,8 @@ class Session:
     stdout_fd: int
     listener: Listener
     version: str
+    introduction: dict[str, Any] | None = None
+    audience: Audience = field(factory=Audience, init=False)
     facts: ProtocolFacts | None = field(default=None, init=False)
     broken: trio.Event = field(factory=trio.Event, init=False)
     broken_reason: str = field(default="", init=False)
@@ -83,10 +102,18 @@ class Session:
     _clock: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _epitaph: Callable[[], CorralError] | None = field(default=None, init=False)
     _turns: Turns = field(init=False)
+    _floor: Floor | None = field(init=False)
+    """Only where the child may ask; see `Floor`."""
+    _questions: Questions = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.pending = Pending(self._on_dropped)
         self._turns = Turns(self.pending)
+        may_ask = self.introduction is not None and bool(self.introduction.get("capabilities"))
+        self._floor = Floor() if may_ask else None
+        self._questions = Questions(self.audience, self._answer_refused)
+        if self.introduction is not None:
+            self._greeting = Greeting(Handshake(is_direct=True))
 
     async def run(self) -> None:
         """Service loop: read, write, watch time limits. Ends when the conversation is over."""
@@ -104,9 +131,12 @@ class Session:
         """
         greeting = self._greeting
         assert greeting is not None, "one handshake is enough"
-        params = jsonrpc.encode({"_meta": modern_meta(self.version)})
-        self._send(jsonrpc.request_line(PROBE_ID, "server/discover", params))
-        step = await greeting.first_step()
+        if self.introduction is not None:
+            step: Step = SendInitialize()
+        else:
+            params = jsonrpc.encode({"_meta": modern_meta(self.version)})
+            self._send(jsonrpc.request_line(PROBE_ID, "server/discover", params))
+            step = await greeting.first_step()
         while True:
             match step:
                 case Ready(facts):
@@ -114,7 +144,7 @@ class Session:
                 case Refused(reason):
                     raise HandshakeRefused(reason)
                 case SendInitialize():
-                    params = jsonrpc.encode(initialize_params(self.version))
+                    params = jsonrpc.encode(self.introduction or initialize_params(self.version))
                     self._send(jsonrpc.request_line(INITIALIZE_ID, "initialize", params))
             step = await greeting.next_step()
 
@@ -148,21 +178,87 @@ class Session:
             return await self._call_in_turn(method, params, timeout_s, is_gone)
         outgoing = dialect.outgoing_params(facts.era, params, self.version)
         began = trio.current_time()
-        return await self._ask(Call(method, began, began + timeout_s, is_gone, on_notification), outgoing)
+        call = Call(method, began, began + timeout_s, is_gone, hears=on_notification is not None)
+        self._begin_call(call, outgoing, own_token=call.hears)
+        if on_notification is None:
+            return await self.pending.wait(call)
+        while not isinstance(said := await self.pending.next(call), bytes):
+            if isinstance(said, Told):
+                on_notification(said.method, said.params)
+        return said
+
+    async def open(
+        self,
+        method: str,
+        params: bytes | None,
+        *,
+        timeout_s: float,
+        asker: object,
+        is_gone: Callable[[], bool] | None = None,
+        logs: bool = True,
+    ) -> Call:
+        """Send a request whose caller takes what comes, piece by piece, with `pending.next`.
+
+        Args:
+            method: The JSON-RPC method.
+            params: Raw JSON as the child is to have it; a progress token in it is replaced by Corral's own.
+            timeout_s: Seconds, the wait for the floor included.
+            asker: Who the child's questions are for.
+            is_gone: See `call`.
+            logs: Whether log lines may be this call's.
+
+        Raises:
+            CallTimeout, Busy, InstanceCrashed, PayloadTooLarge
+        """
+        now = trio.current_time()
+        call = Call(method, now, now + timeout_s, is_gone, hears=True, asker=asker, logs=logs)
+        if self._floor is not None and method in ASKING:
+            if not await self._floor.take(asker, call.deadline):
+                raise CallTimeout(
+                    f"another client's call held the server for {timeout_s:g} s",
+                    hint="servers that may ask their clients back serve one client at a time; deploy with sessions: per-session",
+                )
+            call.on_end = partial(self._leave_floor, self._floor, call)
+        elif self._floor is not None:
+            call.on_end = partial(self._questions.forget_call, call)
+        try:
+            self._begin_call(call, params, own_token=params is not None and b'"progressToken"' in params)
+        except CorralError:
+            call.end()
+            raise
+        return call
+
+    def notify(self, method: str, params: bytes | None) -> None:
+        """Tell the child something; it is dropped when the child does not read."""
+        tail = b"" if params is None else b',"params":' + jsonrpc.one_line(params)
+        with suppress(CorralError):
+            self._send(b'{"jsonrpc":"2.0","method":%b%b}\n' % (jsonrpc.encode_text(method), tail))
+
+    def answer(self, asked_id: bytes, member: bytes) -> bool:
+        """Answer a question of the child's, once; False when it was answered or withdrawn before."""
+        if not self._questions.take(asked_id):
+            return False
+        with suppress(CorralError):  # it does not read; the writer notices a broken pipe
+            self._send(b'{"jsonrpc":"2.0","id":%b,%b}\n' % (jsonrpc.one_line(asked_id), jsonrpc.one_line(member)))
+        return True
 
     def fail_pending(self, error: Callable[[], CorralError]) -> None:
         """End every call in flight, and every one that comes later."""
         self._epitaph = error
         self.pending.fail_all(lambda _call: error())
         self._turns.close()
+        if self._floor is not None:
+            self._floor.close()
 
     # -- calls
 
-    async def _ask(self, call: Call, params: bytes | None) -> bytes:
+    def _begin_call(self, call: Call, params: bytes | None, *, own_token: bool) -> None:
         if self._epitaph is not None:
             raise self._epitaph()
         self._next_id = call.wire_id = self._next_id + 1
-        line = jsonrpc.request_line(call.wire_id, call.method, routing.under_own_token(call, params))
+        if own_token:
+            params = routing.under_own_token(call, params)
+        line = jsonrpc.request_line(call.wire_id, call.method, params)
         self.pending.add(call)
         try:
             self._send(line, soon=len(self.pending) > 1)
@@ -171,7 +267,10 @@ class Session:
             raise
         if self._clock:
             self._clock.unpark_all()
-        return await self.pending.wait(call)
+
+    def _leave_floor(self, floor: Floor, call: Call) -> None:
+        self._questions.forget_call(call)
+        floor.release()
 
     async def _call_in_turn(
         self, method: str, params: bytes | None, timeout_s: float, is_gone: Callable[[], bool] | None
@@ -186,7 +285,9 @@ class Session:
             if is_gone is not None and trio.current_time() - began > PATIENCE_S and is_gone():
                 raise CallTimeout(CALLER_GONE)
             params = dialect.outgoing_params(Era.BARE, params, self.version)
-            return dialect.mended(method, await self._ask(Call(method, began, began + timeout_s, is_gone), params))
+            call = Call(method, began, began + timeout_s, is_gone)
+            self._begin_call(call, params, own_token=False)
+            return dialect.mended(method, await self.pending.wait(call))
 
     def _on_dropped(self, call: Call, why: str) -> None:
         """A call ended unanswered: tell the server, or give a bare one up (the next answer would be the wrong one)."""
@@ -304,23 +405,37 @@ class Session:
         self.pending.fail_all(lambda _call: BadChildMessage(detail))
 
     def _on_notification(self, method: str, params: bytes | None) -> None:
-        call = routing.owner_of(method, params, self.pending)
-        if call is not None and call.on_notification is not None:
-            call.on_notification(method, params)
+        era = self.facts.era if self.facts is not None else Era.LEGACY
+        call = routing.owner_of(method, params, self.pending, era)
+        if call is not None:
+            if call.hears:
+                call.hear(Told(method, routing.under_callers_token(call, method, params)))
+        elif method == routing.CANCELLED:
+            self._questions.withdraw(params)
+        elif method != routing.LOG or not self.pending:  # another call's log line is nobody else's
+            self.audience.tell(method, params)
         self.listener.on_notification(method, params)
 
     def _answer(self, request: Request) -> None:
-        """The server asks: `ping` is answered; Corral declared no capability for anything else."""
+        """The server asks: `ping` is answered, anything else goes to whom it is surely for, or is refused."""
         if self.pending.in_order:  # it would answer our answer
             self.listener.on_child_request(request.method)
-            return
-        if request.method == "ping":
-            line = jsonrpc.result_line(request.id, {})
-        else:
+        elif request.method == "ping":
+            with suppress(CorralError):
+                self._send(jsonrpc.result_line(request.id, {}))
+        elif self._floor is None or not self._questions.put(
+            Asked(request.id, request.method, request.params), self.pending
+        ):
             self.listener.on_child_request(request.method)
-            line = jsonrpc.error_line(request.id, jsonrpc.METHOD_NOT_FOUND, f"{request.method} is not offered here")
+            self._refuse(request.id, jsonrpc.METHOD_NOT_FOUND, f"{request.method} is not offered here")
+
+    def _answer_refused(self, asked_id: bytes) -> None:
+        """Whoever was asked has left."""
+        self._refuse(asked_id, UNANSWERED, "the client that was asked has left")
+
+    def _refuse(self, raw_id: bytes, code: int, message: str) -> None:
         with suppress(CorralError):  # it does not read; the writer notices a broken pipe
-            self._send(line)
+            self._send(jsonrpc.error_line(raw_id, code, message))
 
     def _remember(self, line: bytes) -> None:
         self.last_frames.append(line[:REMEMBERED_BYTES])

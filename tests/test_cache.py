@@ -7,18 +7,19 @@ from uuid import uuid4
 
 import pytest
 import trio
+import trio.testing
 
 from controlplane import cache as subject
-from controlplane.cache import CALL_S, Cache, open_cache
+from controlplane.cache import Cache, open_cache
 from controlplane.config import ConfigError
 from tests.services import Valkey, own_valkey, redis_url, valkey_server
 
 __all__ = ["own_valkey", "redis_url", "valkey_server"]
 
 TOOLS = [{"name": "echo", "description": "says it again", "inputSchema": {"type": "object"}}]
-BOUND_S = 5 * CALL_S
-"""What a bounded call may take in a test: the bound itself, on a machine that is busy."""
 RECOVERS_S = 10.0
+HANGS_S = 30.0
+"""A hundred times `CALL_S` and more: tells a call that hangs from a machine that is busy."""
 
 
 @pytest.fixture
@@ -156,11 +157,10 @@ async def test_a_stopped_redis_answers_not_known_at_once_and_is_found_again(
     own_valkey: Valkey, own_cache: Cache
 ) -> None:
     own_valkey.kill()
-    for _ in range(20):
-        started = trio.current_time()
-        assert await own_cache.get_tools(uuid4()) is None
-        assert await own_cache.allow("deploys:ada", 5) is None
-        assert trio.current_time() - started < 2 * BOUND_S
+    with trio.fail_after(HANGS_S):
+        for _ in range(20):
+            assert await own_cache.get_tools(uuid4()) is None
+            assert await own_cache.allow("deploys:ada", 5) is None
     assert not own_cache.statistics().available
     assert own_cache.statistics().problem is not None
 
@@ -182,18 +182,15 @@ async def test_a_restarted_redis_costs_at_most_a_moment(own_valkey: Valkey, own_
 
 async def test_a_frozen_redis_holds_nobody_up(own_valkey: Valkey, own_cache: Cache) -> None:
     own_valkey.freeze()
-    started = trio.current_time()
-    async with trio.open_nursery() as nursery:
-        for _ in range(100):
-            nursery.start_soon(own_cache.allow, "deploys:ada", 5)
-    assert trio.current_time() - started < BOUND_S
+    with trio.fail_after(HANGS_S):
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(own_cache.allow, "deploys:ada", 5)
     assert own_cache.statistics().errors == 100
 
-    connections = own_cache.statistics().errors
-    started = trio.current_time()
-    assert await own_cache.allow("deploys:ada", 5) is None
-    assert trio.current_time() - started < CALL_S / 2, "while it is known to be away it is not asked"
-    assert own_cache.statistics().errors == connections + 1
+    with trio.testing.assert_no_checkpoints():  # while it is known to be away it is not asked
+        assert await own_cache.allow("deploys:ada", 5) is None
+    assert own_cache.statistics().errors == 101
 
     own_valkey.thaw()
     await until_available(own_cache)

@@ -15,7 +15,8 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from math import inf
+from typing import Protocol
 
 import trio
 from attrs import define, field
@@ -25,7 +26,7 @@ from controlplane.core.framing import LineSplitter, Oversized
 from controlplane.core.jsonrpc import Garbled, Notification, Request, Response
 from controlplane.errors import BadChildMessage, Busy, CallTimeout, CorralError, InstanceCrashed, PayloadTooLarge
 from controlplane.protocol import dialect, routing
-from controlplane.protocol.audience import Audience
+from controlplane.protocol.audience import Audience, Member
 from controlplane.protocol.floor import Floor
 from controlplane.protocol.greeting import PROBE_TIMEOUT_S, Greeting
 from controlplane.protocol.handshake import (
@@ -77,10 +78,6 @@ class HandshakeRefused(Exception):
 class Session:
     """Talk to one child. `version` is Corral's own, for the handshake.
 
-    With `introduction`, the child is known to speak the legacy era, or is made
-    to: `initialize` goes out with these parameters and without a probe. The
-    capabilities in it are those of the clients that the conversation is for.
-
     `broken` is set when the conversation cannot go on: stdout ended, stdin
     broke, or a bare server fell out of step.
     """
@@ -89,7 +86,6 @@ class Session:
     stdout_fd: int
     listener: Listener
     version: str
-    introduction: dict[str, Any] | None = None
     audience: Audience = field(factory=Audience, init=False)
     facts: ProtocolFacts | None = field(default=None, init=False)
     broken: trio.Event = field(factory=trio.Event, init=False)
@@ -102,18 +98,15 @@ class Session:
     _clock: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _epitaph: Callable[[], CorralError] | None = field(default=None, init=False)
     _turns: Turns = field(init=False)
-    _floor: Floor | None = field(init=False)
+    _introduction: bytes | None = field(default=None, init=False)
+    _floor: Floor | None = field(default=None, init=False)
     """Only where the child may ask; see `Floor`."""
     _questions: Questions = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.pending = Pending(self._on_dropped)
         self._turns = Turns(self.pending)
-        may_ask = self.introduction is not None and bool(self.introduction.get("capabilities"))
-        self._floor = Floor() if may_ask else None
         self._questions = Questions(self.audience, self._answer_refused)
-        if self.introduction is not None:
-            self._greeting = Greeting(Handshake(is_direct=True))
 
     async def run(self) -> None:
         """Service loop: read, write, watch time limits. Ends when the conversation is over."""
@@ -123,6 +116,17 @@ class Session:
             await self._read()
             nursery.cancel_scope.cancel()
 
+    def introduce(self, params: bytes, *, may_ask: bool) -> None:
+        """Have the handshake speak the legacy era at once, without a probe, on behalf of clients.
+
+        Args:
+            params: Raw, of `initialize`: with the capabilities of the clients that the conversation is for.
+            may_ask: Whether these let the child ask.
+        """
+        self._introduction = params
+        self._floor = Floor() if may_ask else None
+        self._greeting = Greeting(Handshake(is_direct=True))
+
     async def shake_hands(self) -> ProtocolFacts:
         """Find the server's era and introduce Corral. The caller bounds the time.
 
@@ -131,7 +135,7 @@ class Session:
         """
         greeting = self._greeting
         assert greeting is not None, "one handshake is enough"
-        if self.introduction is not None:
+        if self._introduction is not None:
             step: Step = SendInitialize()
         else:
             params = jsonrpc.encode({"_meta": modern_meta(self.version)})
@@ -144,7 +148,7 @@ class Session:
                 case Refused(reason):
                     raise HandshakeRefused(reason)
                 case SendInitialize():
-                    params = jsonrpc.encode(self.introduction or initialize_params(self.version))
+                    params = self._introduction or jsonrpc.encode(initialize_params(self.version))
                     self._send(jsonrpc.request_line(INITIALIZE_ID, "initialize", params))
             step = await greeting.next_step()
 
@@ -428,6 +432,16 @@ class Session:
         ):
             self.listener.on_child_request(request.method)
             self._refuse(request.id, jsonrpc.METHOD_NOT_FOUND, f"{request.method} is not offered here")
+
+    def forget_member(self, member: Member) -> None:
+        """A client has left the audience: what it was asked gets an error."""
+        self._questions.forget_member(member)
+
+    def end_subscriptions(self, error: Callable[[], CorralError]) -> None:
+        """End the calls that would never end by themselves."""
+        for call in [call for call in self.pending if call.deadline == inf]:
+            self.pending.pop(call.wire_id)
+            call.settle(error())
 
     def _answer_refused(self, asked_id: bytes) -> None:
         """Whoever was asked has left."""

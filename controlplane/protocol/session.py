@@ -232,6 +232,12 @@ class Session:
             raise
         return call
 
+    def request_nowait(self, method: str, params: bytes | None) -> None:
+        """Ask the child something whose answer does not matter."""
+        self._next_id += 1
+        with suppress(CorralError):
+            self._send(jsonrpc.request_line(self._next_id, method, params))
+
     def notify(self, method: str, params: bytes | None) -> None:
         """Tell the child something; it is dropped when the child does not read."""
         tail = b"" if params is None else b',"params":' + jsonrpc.one_line(params)

@@ -7,6 +7,7 @@ unless the instance has to be waited for.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,13 @@ from controlplane.errors import (
     NotRunning,
     ShuttingDown,
 )
+from controlplane.supervise.lane import SUBSCRIPTIONS_MAX
 
 if TYPE_CHECKING:
     from controlplane.model import Evidence
+    from controlplane.protocol.pending import Call
     from controlplane.protocol.session import Session
+    from controlplane.supervise.lane import Lane
     from controlplane.supervise.runner import Runner
 
 MAX_TOOL_PAGES = 50
@@ -99,6 +103,82 @@ async def _measured(
         if runner.meter.count(took, failed=failed):
             _announce(runner, method, took, failed=failed)
     return member
+
+
+async def begin(
+    runner: Runner,
+    lane: Lane,
+    method: str,
+    params: bytes | None,
+    *,
+    asker: object,
+    timeout_s: float | None = None,
+    is_gone: Callable[[], bool] | None = None,
+    logs: bool = True,
+) -> Call:
+    """Send a client's request on a lane, and count it; see `Session.open`, also for the errors.
+
+    Args:
+        timeout_s: Seconds; None: the instance's own limit.
+    """
+    config = runner.around.config
+    limit = min(timeout_s or runner.instance.spec.limits.call_timeout_s, config.max_call_timeout_s)
+    if runner.calls_in_flight >= config.calls_in_flight:
+        raise Busy(f"{config.calls_in_flight} calls are in flight already", retry_after_s=1)
+    runner.calls_in_flight += 1
+    began = perf_counter()
+    try:
+        call = await lane.session.open(method, params, timeout_s=limit, asker=asker, is_gone=is_gone, logs=logs)
+    except BaseException:
+        runner.calls_in_flight -= 1
+        raise
+    then = call.on_end
+
+    def ended() -> None:
+        runner.calls_in_flight -= 1
+        took = perf_counter() - began
+        failed = not isinstance(call.outcome, bytes) or call.outcome.startswith(b'"error"')
+        if runner.meter.count(took, failed=failed):
+            _announce(runner, method, took, failed=failed)
+        if then is not None:
+            then()
+
+    call.on_end = ended
+    return call
+
+
+async def subscribe(
+    lane: Lane, method: str, params: bytes | None, *, asker: object, is_gone: Callable[[], bool] | None
+) -> Call:
+    """Send a request that stays open; it is not counted among the calls, but has a bound of its own.
+
+    Raises:
+        Busy: `SUBSCRIPTIONS_MAX` are open; for the rest see `Session.open`.
+    """
+    if lane.subscriptions >= SUBSCRIPTIONS_MAX:
+        raise Busy(f"{SUBSCRIPTIONS_MAX} subscriptions are open already", retry_after_s=5)
+    call = await lane.session.open(method, params, timeout_s=inf, asker=asker, is_gone=is_gone, logs=False)
+    lane.subscriptions += 1
+
+    def ended() -> None:
+        lane.subscriptions -= 1
+
+    call.on_end = ended
+    return call
+
+
+async def serving_lane(runner: Runner, timeout_s: float | None = None) -> Lane:
+    """The primary; a start that is under way is waited for.
+
+    Raises:
+        NotRunning, InstanceUnavailable, CallTimeout, ShuttingDown
+    """
+    if not runner.serving:
+        limit = runner.instance.spec.limits.call_timeout_s if timeout_s is None else timeout_s
+        await _wait_until_serving(runner, limit)
+    if runner.lane is None or not runner.serving:
+        raise refusal(runner)
+    return runner.lane
 
 
 async def list_tools(runner: Runner) -> list[dict[str, Any]]:

@@ -10,20 +10,27 @@ import trio
 from attrs import define, field
 
 from controlplane.core.framing import LineSplitter, Oversized
+from controlplane.errors import CorralError
 from controlplane.protocol.outbox import Outbox
-from controlplane.protocol.session import EVENTS_PER_TURN, READ_BYTES, Listener, Session
-from controlplane.spawn.client import LeftOvers
+from controlplane.protocol.session import EVENTS_PER_TURN, READ_BYTES, HandshakeRefused, Listener, Session
+from controlplane.spawn.client import JobSpec, LeftOvers
 from controlplane.supervise.logbook import MAX_LINE_CHARS, Logbook
 
 if TYPE_CHECKING:
     from controlplane.spawn.client import Exit, Job
+    from controlplane.supervise.launch import Launch
 
 STDIN_GRACE_S = 2.0
 """After its stdin is closed, a server may finish what it does (MCP, stdio shutdown)."""
 TERM_GRACE_S = 2.0
 LAST_WORDS_S = 0.2
 """After the process ended: what it wrote is still in the pipes, unless a grandchild holds them open."""
+DRAIN_POLL_S = 0.02
 STDERR_LINE_BYTES = MAX_LINE_CHARS * 4
+
+
+class StartTooSlow(Exception):
+    """The handshake was not done in time."""
 
 
 @define(eq=False)
@@ -66,6 +73,41 @@ class Child:
         if self.condemned is None:
             self.condemned = reason
         self.over.set()
+
+    async def shake_hands(self, timeout_s: float) -> None:
+        """Return once the handshake is done, or the process is over.
+
+        Raises:
+            HandshakeRefused: the server's answer cannot be used.
+            StartTooSlow: it did not answer within `timeout_s` seconds; the process is given up.
+        """
+        refused: HandshakeRefused | None = None
+
+        async def converse() -> None:
+            nonlocal refused
+            try:
+                await self.session.shake_hands()
+            except HandshakeRefused as refusal:
+                refused = refusal
+            except CorralError:
+                return  # it closed its stdin; how it ends is the better reason
+            nursery.cancel_scope.cancel()
+
+        with trio.move_on_after(timeout_s) as in_time:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(converse)
+                await self.over.wait()
+                nursery.cancel_scope.cancel()
+        if in_time.cancelled_caught:
+            self.condemn("no handshake in time")
+            raise StartTooSlow(f"no handshake within {timeout_s:g} s")
+        if refused is not None:
+            raise refused
+
+    async def drained(self) -> None:
+        """Wait until no call is in flight, or the process is over; the caller bounds the time."""
+        while self.session.pending and not self.over.is_set():  # noqa: ASYNC110  (calls end one by one, a poll is simplest)
+            await trio.sleep(DRAIN_POLL_S)
 
     async def stop(self) -> None:
         """The stop ladder: stdin, SIGTERM, SIGKILL to everything it ever had. About 4 s at most, never cancelled half-way."""
@@ -117,3 +159,16 @@ class Child:
             if not data:
                 return
             await trio.lowlevel.checkpoint()
+
+
+def job_spec(launch: Launch) -> JobSpec:
+    """What to spawn for one process of an instance."""
+    return JobSpec(
+        argv=launch.argv,
+        env=launch.env,
+        cwd=launch.cwd,
+        kind="instance",
+        uid=launch.uid,
+        rlimits=launch.rlimits,
+        private_tmp=launch.private_tmp,
+    )

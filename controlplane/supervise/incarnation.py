@@ -16,12 +16,11 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from controlplane import model
-from controlplane.errors import CorralError
 from controlplane.protocol.session import HandshakeRefused
-from controlplane.spawn.client import JobSpec, SpawnFailed
+from controlplane.spawn.client import SpawnFailed
 from controlplane.supervise import calls
 from controlplane.supervise import evidence as post_mortem
-from controlplane.supervise.child import Child
+from controlplane.supervise.child import Child, StartTooSlow, job_spec
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 DRAIN_S = 4.0
 """Calls in flight get this long to finish when their instance is asked to stop."""
-DRAIN_POLL_S = 0.02
 FRAME_CHARS = 500
 """Of each last frame in a post-mortem; cut after redaction, or the start of a secret would stay."""
 
@@ -100,7 +98,7 @@ class Incarnation:
         self.logbook.begin(self.number)
         self.meter.forget_peaks()
         try:
-            job = await spawner.spawn(_job_spec(self.launch))
+            job = await spawner.spawn(job_spec(self.launch))
         except SpawnFailed as failed:
             refused = post_mortem.of_spawn_failure(self._seen(), failed, self.launch.argv[0])
             return Ending(failure=refused, code=127, lost=failed.stage == "spawner")
@@ -127,7 +125,7 @@ class Incarnation:
                 await child.over.wait()
         if owner.has_changed_its_mind():
             owner.closed(wanted=True)
-            await _drain(child)
+            await self._drain(child)
             return None
         owner.closed(wanted=False)
         return refusal or self._autopsy(child)
@@ -136,27 +134,19 @@ class Incarnation:
         """Returns why the handshake did not come to be; None also when the process ended meanwhile."""
         self._phase = "handshake"
         owner.progress(self._phase)
-        refusal: model.Evidence | None = None
-
-        async def converse() -> None:
-            nonlocal refusal
-            try:
-                await child.session.shake_hands()
-            except HandshakeRefused as refused:
-                refusal = post_mortem.of_refusal(self._seen(), str(refused))
-            except CorralError:
-                return  # it closed its stdin; how it ends is the better reason
-            nursery.cancel_scope.cancel()
-
-        with trio.move_on_after(self.start_timeout_s) as in_time:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(converse)
-                await child.over.wait()
-                nursery.cancel_scope.cancel()
-        if in_time.cancelled_caught:
-            child.condemn("no handshake in time")
+        try:
+            await child.shake_hands(self.start_timeout_s)
+        except HandshakeRefused as refused:
+            return post_mortem.of_refusal(self._seen(), str(refused))
+        except StartTooSlow:
             return post_mortem.of_start_timeout(self._seen(), self.start_timeout_s)
-        return refusal
+        return None
+
+    async def _drain(self, child: Child) -> None:
+        """Let the calls in flight finish; a subscription never would."""
+        child.session.end_subscriptions(lambda: calls.crash(None))
+        with trio.CancelScope(shield=True), trio.move_on_after(DRAIN_S):
+            await child.drained()
 
     def _autopsy(self, child: Child) -> model.Evidence | None:
         ended = child.exit
@@ -199,24 +189,6 @@ class Incarnation:
             peak_processes=self.meter.peak_processes or None,
             ran_s=None if since is None else round(trio.current_time() - since, 3),
         )
-
-
-async def _drain(child: Child) -> None:
-    with trio.CancelScope(shield=True), trio.move_on_after(DRAIN_S):
-        while child.session.pending and not child.over.is_set():  # noqa: ASYNC110  (calls end one by one, a poll is simplest)
-            await trio.sleep(DRAIN_POLL_S)
-
-
-def _job_spec(launch: Launch) -> JobSpec:
-    return JobSpec(
-        argv=launch.argv,
-        env=launch.env,
-        cwd=launch.cwd,
-        kind="instance",
-        uid=launch.uid,
-        rlimits=launch.rlimits,
-        private_tmp=launch.private_tmp,
-    )
 
 
 def _now() -> datetime:

@@ -30,6 +30,8 @@ from controlplane.supervise import calls
 from controlplane.supervise import evidence as post_mortem
 from controlplane.supervise.herald import Herald
 from controlplane.supervise.incarnation import Ending, Incarnation, Owner
+from controlplane.supervise.lane import Lane
+from controlplane.supervise.lanes import Lanes
 from controlplane.supervise.logbook import Logbook
 from controlplane.supervise.meter import Meter
 from controlplane.supervise.orders import Orders
@@ -72,6 +74,9 @@ class Runner:
     around: Surroundings
     phase: str = field(default="pending", init=False)
     child: Child | None = field(default=None, init=False)
+    lane: Lane | None = field(default=None, init=False)
+    """The primary process, for MCP clients; set while it serves."""
+    lanes: Lanes = field(init=False)
     launch: Launch | None = field(default=None, init=False)
     last_sample: Sample | None = field(default=None, init=False)
     tools: list[dict[str, Any]] | None = field(default=None, init=False)
@@ -91,6 +96,7 @@ class Runner:
     _restarts: RestartState = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.lanes = Lanes(self)
         self._restarts = RestartState(self.instance.spec.restart)
         redact = redactor(self.instance.spec.env)
         journal, hub = self.around.journal, self.around.hub
@@ -243,16 +249,24 @@ class Runner:
                 await slot.acquire()
                 self._move(State.PREPARING, "preparing")
                 self.launch = await self._prepare()
-            while self.orders.stands(order):
-                assert self.launch is not None
-                ending = await self._incarnate(self.launch, slot, order)
-                if not self.orders.stands(order):
-                    break
-                if not await self._goes_on(ending, slot, order):
-                    return
-            self._come_to_rest()
+            if not self.orders.stands(order) or await self._run_processes(slot, order):
+                self._come_to_rest()
         finally:
             slot.release()
+
+    async def _run_processes(self, slot: StartSlot, order: int) -> bool:
+        """One primary after the other, and beside them what else clients need; whether the wish has changed."""
+        assert self.launch is not None
+        async with trio.open_nursery() as nursery:
+            self.lanes.open(nursery, self.launch)
+            try:
+                while self.orders.stands(order):
+                    ending = await self._incarnate(self.launch, slot, order)
+                    if self.orders.stands(order) and not await self._goes_on(ending, slot, order):
+                        return False
+            finally:
+                self.lanes.close()
+        return True
 
     async def _prepare(self) -> Launch:
         limit = self.around.config.build_timeout_s
@@ -318,11 +332,13 @@ class Runner:
             return await incarnation.run(self.around.spawner, owner)
         finally:
             self.child = None
+            self._end_lane("the instance's process ended")
             slot.release()
 
     def _open(self, child: Child, facts: ProtocolFacts) -> None:
         """The handshake is done: serve."""
         self.child, self.protocol = child, facts
+        self.lane = Lane(child, facts)
         self.instance = evolve(self.instance, ever_ran=True)
         self._move(State.RUNNING, "running")
         if facts.era is Era.BARE:
@@ -331,9 +347,17 @@ class Runner:
     def _close(self, *, wanted: bool) -> None:
         """The process serves no longer: no new calls."""
         if wanted:
+            self.lanes.close()
             self._move(State.DRAINING, "draining")
         else:
             self.child = None
+        self._end_lane("the instance is stopping" if wanted else "the instance's process ended")
+
+    def _end_lane(self, reason: str) -> None:
+        lane, self.lane = self.lane, None
+        if lane is not None:
+            lane.retire()
+            lane.session.audience.end(reason)
 
     async def _depart(self) -> None:
         if self.orders.leaving:

@@ -1,0 +1,74 @@
+"""A process of an instance and the conversation with it, for the clients that share it.
+
+The primary, which `execute` uses, is one; others come and go with the clients
+that need another era, other capabilities, or a process to themselves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define, field
+
+from controlplane.core.rawjson import encode
+from controlplane.protocol.handshake import Era
+
+if TYPE_CHECKING:
+    from controlplane.protocol.audience import Member
+    from controlplane.protocol.capabilities import CapabilitySet
+    from controlplane.protocol.handshake import ProtocolFacts
+    from controlplane.protocol.session import Session
+    from controlplane.supervise.child import Child
+
+SUBSCRIPTIONS_MAX = 256
+"""Open `subscriptions/listen` of one process: each is a stream that somebody holds open."""
+
+
+@define(eq=False)
+class Lane:
+    """A conversation that clients are served by. `capabilities` are those that its server was told of."""
+
+    child: Child
+    facts: ProtocolFacts
+    capabilities: CapabilitySet = frozenset()
+    is_private: bool = False
+    retired: trio.Event = field(factory=trio.Event, init=False)
+    """Set when it must go: no new calls, and the process ends after those in flight."""
+    idle_since: float = field(factory=trio.current_time, init=False)
+    subscriptions: int = field(default=0, init=False)
+
+    @property
+    def session(self) -> Session:
+        return self.child.session
+
+    @property
+    def era(self) -> Era:
+        return self.facts.era
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes calls."""
+        return not (self.retired.is_set() or self.child.over.is_set())
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody is served by it now."""
+        return not (self.session.pending or len(self.session.audience))
+
+    def retire(self) -> None:
+        """Let it go."""
+        self.retired.set()
+
+    def join(self, member: Member) -> None:
+        """A client is served by this process from now on."""
+        self.session.audience.join(member)
+
+    def leave(self, member: Member) -> None:
+        """It no longer is: what only it had subscribed to is given up, what it was asked is refused."""
+        for uri in self.session.audience.leave(member):
+            self.session.request_nowait("resources/unsubscribe", encode({"uri": uri}))
+        self.session.forget_member(member)
+        self.idle_since = trio.current_time()
+        if self.is_private:
+            self.retire()

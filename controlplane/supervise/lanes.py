@@ -1,0 +1,315 @@
+"""The processes of one instance beside its primary: started when a client needs one, and let go when idle.
+
+They are children of the same Runner: same command, user and limits, under the
+same nursery as the primary's processes, and gone with them. A lane that crashes
+costs its own clients their sessions, nobody else anything; it is not restarted
+but started again when somebody needs it, later and later if it keeps failing.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define, field
+
+from controlplane.core import jsonrpc
+from controlplane.errors import Busy, CorralError, InstanceCrashed, InstanceUnavailable
+from controlplane.protocol.capabilities import declared
+from controlplane.protocol.handshake import LEGACY_VERSIONS, Era, client_info
+from controlplane.protocol.session import HandshakeRefused
+from controlplane.spawn.client import SpawnFailed
+from controlplane.supervise import calls
+from controlplane.supervise.child import Child, StartTooSlow, job_spec
+from controlplane.supervise.lane import Lane
+from controlplane.supervise.logbook import Logbook
+
+if TYPE_CHECKING:
+    from controlplane.protocol.capabilities import CapabilitySet
+    from controlplane.supervise.launch import Launch
+    from controlplane.supervise.runner import Runner
+
+LANES_MAX = 16
+"""Processes of one instance beside its primary."""
+IDLE_S = 300.0
+"""A shared process without clients is kept this long: the next one finds it warm."""
+REAP_EVERY_S = 15.0
+DRAIN_S = 4.0
+"""Calls in flight get this long when a lane is let go."""
+FIRST_DELAY_S = 0.5
+MAX_DELAY_S = 30.0
+"""After a start that failed, the next one waits, twice as long each time."""
+log = logging.getLogger("corral.supervise")
+
+
+class LegacyRefused(Exception):
+    """The server does not speak the legacy era."""
+
+
+@define(eq=False)
+class _Start:
+    """A lane on its way. Its task sets `done`; a spare one's process waits for `wanted` before it is greeted."""
+
+    introduction: bytes = b""
+    capabilities: CapabilitySet = frozenset()
+    is_private: bool = False
+    wanted: trio.Event = field(factory=trio.Event)
+    done: trio.Event = field(factory=trio.Event)
+    lane: Lane | None = None
+    error: CorralError | LegacyRefused | None = None
+
+    def want(self, introduction: bytes, capabilities: CapabilitySet) -> None:
+        """Somebody needs it."""
+        self.introduction, self.capabilities = introduction, capabilities
+        self.wanted.set()
+
+    def succeed(self, lane: Lane) -> None:
+        self.lane = lane
+        self.done.set()
+
+    def fail(self, error: CorralError | LegacyRefused) -> None:
+        if not self.done.is_set():
+            self.error = error
+            self.done.set()
+
+    async def lane_or_error(self) -> Lane:
+        await self.done.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.lane is not None
+        return self.lane
+
+
+@define(eq=False)
+class Lanes:
+    """All of one instance's. `legacy` and `private` are for clients; the rest is for the Runner."""
+
+    runner: Runner
+    refuses_legacy: bool = field(default=False, init=False)
+    """The server answered `initialize` with an error; known until the next launch."""
+    children: set[Child] = field(factory=set, init=False)
+    """The live processes, for those who measure them."""
+    _nursery: trio.Nursery | None = field(default=None, init=False)
+    _launch: Launch | None = field(default=None, init=False)
+    _lanes: set[Lane] = field(factory=set, init=False)
+    _shared: dict[CapabilitySet, _Start] = field(factory=dict, init=False)
+    _spare: _Start | None = field(default=None, init=False)
+    _closed: trio.Event = field(factory=trio.Event, init=False)
+    _failures: int = field(default=0, init=False)
+    _not_before: float = field(default=0.0, init=False)
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    # -- for clients
+
+    async def legacy(self, capabilities: CapabilitySet) -> Lane:
+        """The legacy process for clients with these capabilities, started if there is none.
+
+        Raises:
+            LegacyRefused: the server does not speak that era.
+            InstanceUnavailable, Busy: none can be started now.
+        """
+        start = self._shared.get(capabilities)
+        if start is None or start.error is not None or (start.lane is not None and not start.lane.is_open):
+            start = _Start()
+            start.want(_introduction(self.runner, capabilities), capabilities)
+            self._begin(start)
+            self._shared[capabilities] = start
+        return await start.lane_or_error()
+
+    async def private(self, introduction: bytes, capabilities: CapabilitySet) -> Lane:
+        """A legacy process for one client alone; see `legacy`. Another is started in advance for the next client.
+
+        Args:
+            introduction: The client's own parameters of `initialize`, raw.
+            capabilities: What is in them.
+        """
+        start, self._spare = self._spare, None
+        if start is None or start.done.is_set():
+            start = _Start(is_private=True)
+            self._begin(start)
+        start.want(introduction, capabilities)
+        lane = await start.lane_or_error()
+        self._keep_spare()
+        return lane
+
+    def _keep_spare(self) -> None:
+        """Start a process in advance, if there is none and room for it; a client then waits for its greeting alone."""
+        if self._spare is None and not self._closed.is_set() and len(self.children) < LANES_MAX:
+            self._spare = _Start(is_private=True)
+            self._begin(self._spare)
+
+    def _begin(self, start: _Start) -> None:
+        if self._nursery is None:
+            raise InstanceUnavailable("the instance is not running", retry_after_s=1)
+        wait_s = self._not_before - trio.current_time()
+        if wait_s > 0:
+            detail = "a process for this client could not be started a moment ago"
+            raise InstanceUnavailable(detail, retry_after_s=wait_s)
+        self._make_room()
+        self._nursery.start_soon(self._live, start)
+
+    def _make_room(self) -> None:
+        if len(self.children) < LANES_MAX:
+            return
+        idle = [lane for lane in self._lanes if lane.is_idle and lane.is_open]
+        if not idle:
+            raise Busy(
+                f"the instance runs {LANES_MAX} processes for its clients already",
+                retry_after_s=5,
+                hint="end sessions that are no longer used, or deploy with sessions: shared",
+            )
+        min(idle, key=lambda lane: lane.idle_since).retire()
+
+    # -- for the Runner
+
+    def open(self, nursery: trio.Nursery, launch: Launch) -> None:
+        """From now on processes may be started; they run in this nursery."""
+        self._nursery, self._launch, self._closed = nursery, launch, trio.Event()
+        self.refuses_legacy, self._failures, self._not_before = False, 0, 0.0
+        nursery.start_soon(self._reap)
+
+    def close(self) -> None:
+        """The instance stops: calls in flight may finish, then every process ends, and with them the nursery."""
+        self._nursery = self._spare = None
+        self._shared.clear()
+        self._closed.set()
+        for lane in self._lanes:
+            lane.retire()
+
+    async def _reap(self) -> None:
+        while not self._closed.is_set():
+            with trio.move_on_after(REAP_EVERY_S):
+                await self._closed.wait()
+            for lane in self._lanes:
+                if lane.is_idle and not lane.is_private and trio.current_time() - lane.idle_since > IDLE_S:
+                    lane.retire()
+
+    # -- one lane
+
+    async def _live(self, start: _Start) -> None:
+        """From spawn to burial. What goes wrong is told to those who wait for it, and goes no further."""
+        try:
+            child = await self._spawn()
+        except CorralError as error:
+            start.fail(error)
+            return
+        self.children.add(child)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(child.run)
+                await self._serve(start, child)
+                child.session.fail_pending(lambda: _ended(self.runner, child))
+                child.session.audience.end(_reason(child))
+                await child.stop()
+                nursery.cancel_scope.cancel()
+        except Exception as error:
+            # One tenant's trouble, or our bug in handling it, never crosses the supervisor's nursery.
+            log.exception("instance %s: internal error in a lane", self.runner.instance.id)
+            start.fail(InstanceUnavailable(f"an internal error: {type(error).__name__}", retry_after_s=1))
+        finally:
+            self.children.discard(child)
+            child.job.close_fds()
+            start.fail(InstanceUnavailable("the instance was stopped", retry_after_s=1))
+
+    async def _spawn(self) -> Child:
+        runner, launch = self.runner, self._launch
+        assert launch is not None
+        around = runner.around
+        slot = around.scheduler.slot()
+        try:
+            await slot.acquire()
+            job = await around.spawner.spawn(job_spec(launch))
+        except SpawnFailed as failed:
+            self._count_failure()
+            raise InstanceUnavailable(
+                f"a process for this client could not be started: {failed}", retry_after_s=1
+            ) from None
+        finally:
+            slot.release()
+        logbook = Logbook(
+            runner.instance, around.journal, around.hub, runner.logbook.redact, runner.logbook.incarnation
+        )
+        return Child.of(job, runner.herald, logbook, around.version)
+
+    async def _serve(self, start: _Start, child: Child) -> None:
+        """Wait to be wanted, greet, and stay until the process is over or has to go."""
+        await _first(start.wanted, child.over, self._closed)
+        if not start.wanted.is_set() or child.over.is_set():
+            start.fail(_ended(self.runner, child))
+            return
+        try:
+            lane = await self._greet(start, child)
+        except (CorralError, LegacyRefused) as error:
+            start.fail(error)
+            return
+        self._lanes.add(lane)
+        start.succeed(lane)
+        await _first(lane.retired, child.over)
+        self._lanes.discard(lane)
+        lane.retire()
+        child.session.end_subscriptions(lambda: _ended(self.runner, child))
+        with trio.CancelScope(shield=True), trio.move_on_after(DRAIN_S):
+            await child.drained()
+
+    async def _greet(self, start: _Start, child: Child) -> Lane:
+        child.session.introduce(start.introduction, may_ask=bool(start.capabilities))
+        try:
+            await child.shake_hands(self.runner.around.config.start_timeout_s)
+        except HandshakeRefused as refused:
+            if self.runner.protocol is not None and self.runner.protocol.era is Era.MODERN:
+                self.refuses_legacy = True
+                raise LegacyRefused(str(refused)) from None
+            self._count_failure()
+            raise InstanceUnavailable(str(refused), retry_after_s=1) from None
+        except StartTooSlow as slow:
+            self._count_failure()
+            raise InstanceUnavailable(str(slow), retry_after_s=1) from None
+        facts = child.session.facts
+        if facts is None:
+            self._count_failure()
+            raise _ended(self.runner, child)
+        self._failures = 0
+        return Lane(child, facts, start.capabilities, start.is_private)
+
+    def _count_failure(self) -> None:
+        delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2**self._failures)
+        self._failures += 1
+        self._not_before = trio.current_time() + delay_s
+
+
+def _introduction(runner: Runner, capabilities: CapabilitySet) -> bytes:
+    return jsonrpc.encode(
+        {
+            "protocolVersion": LEGACY_VERSIONS[0],
+            "capabilities": declared(capabilities),
+            "clientInfo": client_info(runner.around.version),
+        }
+    )
+
+
+async def _first(*events: trio.Event) -> None:
+    """Wait until one of them is set."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)
+
+
+def _reason(child: Child) -> str:
+    if child.condemned is not None:
+        return child.condemned
+    return "the process ended" if child.exit is None else f"the process ended with status {child.exit.code}"
+
+
+def _ended(runner: Runner, child: Child) -> CorralError:
+    if child.over.is_set() and not runner.orders.leaving:
+        tail = list(child.logbook.tail)
+        return InstanceCrashed(_reason(child), evidence={"stderr_tail": tail} if tail else {})
+    return calls.crash(None, leaving=runner.orders.leaving)

@@ -151,7 +151,7 @@ class Door:
         try:
             data: bytes | None = b""
             if self.hot:
-                data = await self._serve_hot(HotConnection(self.lane, sock, peer))
+                data = await self._serve_hot(HotConnection(sock, lane=self.lane, peer=peer))
             if data is not None:
                 await self._serve_hypercorn(sock, data)
         except Exception:
@@ -208,11 +208,11 @@ class Door:
             self._look_for_the_gone(waiting, now)
 
     def _look_for_the_gone(self, waiting: list[HotConnection], now: float) -> None:
-        """Mark the connections whose client has closed its end, and cancel calls that do not mind."""
+        """Mark the connections whose client has closed its end, and cancel calls that do not heed it, unless they outlive it."""
         for connection in _hung_up(waiting):
             connection.gone = True
             since = self._gone_since.setdefault(connection, now)
-            if now - since > GONE_GRACE_S:
+            if now - since > GONE_GRACE_S and not connection.outlives:
                 connection.cut()
 
     # -- the end
@@ -227,6 +227,7 @@ class Door:
         self._accepting.cancel()
         self.close_listeners()
         self.services.hub.close()
+        self.services.mcp.close()
         await self.handover.stop()
         for connection in list(self.connections):
             if connection.idle:

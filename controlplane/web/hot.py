@@ -1,16 +1,16 @@
-"""The hot lane: plain `execute` requests, answered on the connection they came in on.
+"""The hot lane: plain calls and MCP messages, answered on the connection they came in on.
 
 Whatever `hot_head.parse_head` does not plainly understand goes to Hypercorn, with
 the bytes read so far, for the rest of that connection.
 
-A request costs no task and no cancel scope. All checks are those of
-`Executor.admit`; a head that is byte for byte the last one on this connection
-is not checked again, as long as the tokens have not changed.
+A request costs no task and no cancel scope. All checks are those of the handlers
+that both doors share (`Executor`, `McpEndpoint`); a head that is byte for byte
+the last one on this connection is not checked again, as long as the tokens have
+not changed.
 """
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
@@ -24,23 +24,21 @@ from attrs import define, field
 from controlplane.errors import CorralError, ShuttingDown
 from controlplane.web.execute import Executor
 from controlplane.web.hot_head import NEED_MORE, NeedMore, NotPlain, PlainHead, parse_head
-from controlplane.web.hypercorn_server import HEAD_S, IDLE_S, LINGER_BYTES, LINGER_S, WRITE_SLICE_BYTES, WRITE_STALL_S
-from controlplane.web.problems import STEADY_HEADERS, Answer, answer_for, problem
+from controlplane.web.hot_outlet import HotOutlet, lines
+from controlplane.web.hot_wire import READ_BYTES, Wire
+from controlplane.web.hypercorn_server import HEAD_S, IDLE_S
+from controlplane.web.mcp.outlet import ClientLeft, Reply
+from controlplane.web.problems import STEADY_HEADERS, Answer, answer_for, problem, unexpected
 from controlplane.web.request import Head, new_request_id, request_id_of
 
 if TYPE_CHECKING:
     from controlplane.web.auth import Grant
+    from controlplane.web.mcp.endpoint import McpEndpoint
     from controlplane.web.services import Services
 
-BODY_S = 60.0
-"""For the whole body of a call."""
-READ_BYTES = 64 * 1024
-SKIP_MAX_BYTES = 64 * 1024
-"""A refused body up to this size is read and dropped, so that the connection can be kept."""
-
-
-class ClientLeft(Exception):
-    """The client closed the connection in the middle of something: there is nobody to answer."""
+Outcome = bytes | Reply | Answer
+"""A whole answer: a success of `execute`, one of the MCP endpoint, a problem."""
+_SUCCESS = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b"
 
 
 @define(eq=False)
@@ -63,53 +61,51 @@ class HotLane:
         """Renew the time; called several times a second, so that no request has to ask for it."""
         self.now = trio.current_time()
         self.date = formatdate(usegmt=True).encode()
-        self.steady = b"".join(b"%b: %b\r\n" % pair for pair in (*STEADY_HEADERS, (b"date", self.date))) + b"\r\n"
+        self.steady = lines((*STEADY_HEADERS, (b"date", self.date))) + b"\r\n"
 
 
 @define(eq=False)
-class HotConnection:
+class HotConnection(Wire):
     """One connection while it sends plain requests. `deadline` is Trio time, as for Hypercorn's connections.
 
-    `call_since` is the lane's time at which the present call began, 0 without one.
+    `call_since` is the lane's time at which the present call (or stream) began, 0 without one.
     """
 
-    lane: HotLane
-    sock: socket.socket
-    peer: str
-    deadline: float = field(init=False)
+    lane: HotLane = field(kw_only=True)
+    peer: str = field(kw_only=True)
     idle: bool = field(default=True, init=False)
     call_since: float = field(default=0.0, init=False)
-    gone: bool = field(default=False, init=False)
-    fd: int = field(init=False)
-    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _plain: PlainHead | None = field(default=None, init=False)
+    _request_head: tuple[PlainHead, Head] | None = field(default=None, init=False)
     _admitted: PlainHead | None = field(default=None, init=False)
     _grant: Grant | None = field(default=None, init=False)
     _generation: int = field(default=-1, init=False)
+    _outlet: HotOutlet | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.fd = self.sock.fileno()
+        super().__attrs_post_init__()
         self.deadline = self.lane.now + HEAD_S
 
-    def is_gone(self) -> bool:
-        """Whether the caller has left, as far as the sweeper has seen."""
-        return self.gone
-
-    def cut(self) -> None:
-        """End the connection now, whatever it is doing."""
-        self._scope.cancel()
+    @property
+    def outlives(self) -> bool:
+        """Whether the present request goes on although its client has left."""
+        return self._outlet is not None and self._outlet.outlives
 
     async def serve(self) -> bytes | None:
         """Answer requests; return the bytes with which Hypercorn must go on, None when the connection is over."""
         with self._scope:
-            with suppress(ClientLeft):
+            try:
                 return await self._serve()
+            except ClientLeft:
+                return None
+            finally:
+                self._release_outlet()
         return None
 
     async def _serve(self) -> bytes | None:
         buffer = b""
         while True:
-            data = await self._receive(READ_BYTES)
+            data = await self.receive(READ_BYTES)
             if not data:
                 return None
             if not buffer:
@@ -150,151 +146,124 @@ class HotConnection:
         own_id = plain.fields.get(b"x-request-id")
         request_id = new_request_id() if own_id is None else request_id_of(self._head(plain))
         unread = plain.length - len(body)
-        failure: Answer | None = None
-        answer = b""
+        outcome: Outcome | None
         try:
             grant = self._admit(plain)
             if unread:
                 with self.lane.services.guards.bodies.reserved(plain.length):
-                    body, unread = await self._rest(body, unread), 0
-                    answer = await self._call(plain, grant, body)
+                    body, unread = await self.rest(body, unread), 0
+                    outcome = await self._handle(plain, grant, body, request_id)
             else:
-                answer = await self._call(plain, grant, body)
+                outcome = await self._handle(plain, grant, body, request_id)
         except CorralError as error:
-            failure = problem(error, request_id=request_id)
+            outcome = problem(error, request_id=request_id)
         except trio.Cancelled:
             self._say_goodbye(request_id)
             raise
         except ClientLeft:
             raise
         except Exception as error:  # the boundary: a bug becomes an answer
-            failure = answer_for(error, request_id=request_id)
-        if self.gone:
+            outcome = answer_for(error, request_id=request_id)
+        if outcome is None:
+            return self._release_outlet()
+        if self.gone or self.torn:
             return False
-        skipped = await self._skip(unread)
+        self._release_outlet()
+        skipped = await self.skip(unread)
         keep = skipped and not (plain.close or self.lane.draining)
-        if failure is None:
-            await self._send(self._success_head(len(answer), request_id, keep=keep), answer)
-        else:
-            await self._send(self._failure_head(failure, keep=keep), failure.body)
-        meters = self.lane.services.meters
-        meters.hot += 1
-        meters.count("execute", failure.status if failure else 200, perf_counter() - began)
+        await self.send(self._head_of(outcome, request_id, keep=keep) + _body_of(outcome))
+        self._count(plain, 200 if isinstance(outcome, bytes) else outcome.status, began)
         if not skipped:
-            await self._linger()
+            await self.linger()
         return keep
 
     def _admit(self, plain: PlainHead) -> Grant:
-        executor = self.lane.executor
+        services = self.lane.services
+        handler: Executor | McpEndpoint = self.lane.executor if plain.route == "execute" else services.mcp
         grant = self._grant
-        if grant is not None and plain is self._admitted and executor.readmit(grant, self._generation):
+        if grant is not None and plain is self._admitted and handler.readmit(grant, self._generation):
             return grant
-        generation = self.lane.services.tokens.generation
-        grant = executor.admit(self._head(plain))
+        generation = services.tokens.generation
+        grant = handler.admit(self._head(plain))
         self._admitted, self._grant, self._generation = plain, grant, generation
         return grant
 
     def _head(self, plain: PlainHead) -> Head:
-        return Head("POST", plain.path, b"", plain.fields, self.peer)
+        """The same object for the same head, so that a handler may remember what it found in it."""
+        known = self._request_head
+        if known is None or known[0] is not plain:
+            known = self._request_head = plain, Head("POST", plain.path, b"", plain.fields, self.peer)
+        return known[1]
 
-    async def _call(self, plain: PlainHead, grant: Grant, body: bytes) -> bytes:
+    async def _handle(self, plain: PlainHead, grant: Grant, body: bytes, request_id: str) -> Outcome | None:
+        """The answer; None when it was a stream, which has ended in order."""
         self.call_since = self.lane.now
         try:
-            return await self.lane.executor.answer(grant.principal, plain.ref, body, self.is_gone)
+            if plain.route == "execute":
+                return await self.lane.executor.answer(grant.principal, plain.ref, body, self.is_gone)
+            return await self._post(plain, grant, body, request_id)
         finally:
             self.call_since = 0.0
 
+    async def _post(self, plain: PlainHead, grant: Grant, body: bytes, request_id: str) -> Reply | None:
+        began = perf_counter()
+        self._outlet = outlet = HotOutlet(self, self.lane, grant.principal, request_id, keep=not plain.close)
+        try:
+            reply = await self.lane.services.mcp.post(grant, plain.ref, self._head(plain), body, outlet)
+            if outlet.begun:
+                await outlet.end()
+                return None
+        except Exception as error:
+            if not outlet.begun or isinstance(error, ClientLeft):
+                raise
+            unexpected(error, request_id=request_id)  # too late for an answer: logged, and the stream is cut short
+            raise ClientLeft from None
+        finally:
+            if outlet.begun:
+                self._count(plain, 200, began)
+        if reply is None:
+            raise RuntimeError("the MCP endpoint gave no answer")
+        return reply
+
+    def _release_outlet(self) -> bool:
+        """Forget the stream of the request that is over; False when the connection must end with it."""
+        outlet, self._outlet = self._outlet, None
+        if outlet is None:
+            return True
+        outlet.release()
+        return outlet.keep
+
     def _say_goodbye(self, request_id: str) -> None:
         """The call is being cancelled: at the end of a drain, its caller is told so if that needs no waiting."""
-        if not self.lane.draining or self.gone:
+        if self._outlet is not None and self._outlet.begun:
+            self._outlet.say_goodbye()
+            return
+        if not self.lane.draining or self.gone or self.torn:
             return
         answer = problem(
             ShuttingDown("The control plane stopped during the call.", retry_after_s=5), request_id=request_id
         )
-        with suppress(OSError):  # it may be gone or not reading; then there is nobody to tell
-            self.sock.send(self._failure_head(answer, keep=False) + answer.body)
+        with suppress(ClientLeft):  # it may be gone or not reading; then there is nobody to tell
+            self.send_now(self._head_of(answer, request_id, keep=False) + answer.body)
 
-    # -- bytes
+    def _count(self, plain: PlainHead, status: int, began: float) -> None:
+        meters = self.lane.services.meters
+        meters.hot += 1
+        meters.count(plain.route, status, perf_counter() - began)
 
-    async def _receive(self, max_bytes: int) -> bytes:
-        """What has come in; nothing once the client has closed or reset the connection."""
-        while True:
-            await trio.lowlevel.wait_readable(self.fd)
-            try:
-                return self.sock.recv(max_bytes)
-            except BlockingIOError:
-                continue
-            except OSError:
-                return b""
+    # -- heads of answers
 
-    async def _rest(self, body: bytes, unread: int) -> bytes:
-        """Read the missing part of a body."""
-        self.deadline = self.lane.now + BODY_S
-        chunks = [body]
-        while unread:
-            data = await self._receive(min(unread, READ_BYTES * 4))
-            if not data:
-                raise ClientLeft
-            chunks.append(data)
-            unread -= len(data)
-        self.deadline = inf
-        return b"".join(chunks)
-
-    async def _skip(self, unread: int) -> bool:
-        """Drop the rest of a refused body; False when it is too long, and the connection must end instead."""
-        if unread > SKIP_MAX_BYTES:
-            return False
-        if unread:
-            await self._rest(b"", unread)
-        return True
-
-    async def _send(self, head: bytes, body: bytes) -> None:
-        data = head + body
-        sent = self._send_now(data)
-        if sent < len(data):
-            await self._send_rest(memoryview(data)[sent:])
-
-    def _send_now(self, data: bytes | memoryview) -> int:
-        try:
-            return self.sock.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            raise ClientLeft from None
-
-    async def _send_rest(self, view: memoryview) -> None:
-        """The slow path: the client must take `WRITE_SLICE_BYTES` in each `WRITE_STALL_S`."""
-        due = len(view)
-        while view:
-            if len(view) <= due:
-                due = len(view) - WRITE_SLICE_BYTES
-                self.deadline = trio.current_time() + WRITE_STALL_S
-            await trio.lowlevel.wait_writable(self.fd)
-            view = view[self._send_now(view) :]
-        self.deadline = inf
-
-    async def _linger(self) -> None:
-        """Half close, and drop what still comes, so that the answer is not lost to a reset."""
-        self.deadline = trio.current_time() + LINGER_S
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_WR)
-        dropped = 0
-        while dropped <= LINGER_BYTES and (data := await self._receive(READ_BYTES)):
-            dropped += len(data)
-
-    def _success_head(self, length: int, request_id: str, *, keep: bool) -> bytes:
-        return (
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b"
-            % (
-                length,
-                request_id.encode(),
-                b"" if keep else b"connection: close\r\n",
-                self.lane.steady,
-            )
-        )
-
-    def _failure_head(self, answer: Answer, *, keep: bool) -> bytes:
-        fields = b"".join(b"%b: %b\r\n" % pair for pair in answer.headers)
-        phrase = HTTPStatus(answer.status).phrase.encode()
+    def _head_of(self, outcome: Outcome, request_id: str, *, keep: bool) -> bytes:
         close = b"" if keep else b"connection: close\r\n"
-        return b"HTTP/1.1 %d %b\r\n%b%bdate: %b\r\n\r\n" % (answer.status, phrase, fields, close, self.lane.date)
+        if isinstance(outcome, bytes):
+            return _SUCCESS % (len(outcome), request_id.encode(), close, self.lane.steady)
+        phrase = HTTPStatus(outcome.status).phrase.encode()
+        if isinstance(outcome, Reply):
+            own = lines((*outcome.fields, (b"x-request-id", request_id.encode())))
+            return b"HTTP/1.1 %d %b\r\n%b%b%b" % (outcome.status, phrase, own, close, self.lane.steady)
+        own = lines((*outcome.headers, (b"date", self.lane.date)))
+        return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (outcome.status, phrase, own, close)
+
+
+def _body_of(outcome: Outcome) -> bytes:
+    return outcome if isinstance(outcome, bytes) else outcome.body

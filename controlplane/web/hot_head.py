@@ -9,7 +9,7 @@ agree on a doubtful request.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from attrs import frozen
 
@@ -19,8 +19,11 @@ from controlplane.web.request import prefers_events
 HEAD_MAX_BYTES = 16 * 1024
 
 _START = b"POST /mcp/"
+_NAME = rb"[A-Za-z0-9_-][A-Za-z0-9._-]*+"
+# `/mcp/a/sse` is the route `sse` of `a`, never the endpoint of `sse` that belongs to `a`: as in `asgi_routes.match`.
+_TARGET = rb"(/mcp/(" + _NAME + rb"(?:/(?!(?:execute|stream|sse|messages) )" + _NAME + rb")?)(/execute)?)"
 _HEAD = re.compile(
-    rb"POST (/mcp/([A-Za-z0-9_-][A-Za-z0-9._-]*+(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*+)?)/execute) HTTP/1\.1\r\n"
+    rb"POST " + _TARGET + rb" HTTP/1\.1\r\n"
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e]*+\r\n)++)\r\n"
 )
 _LENGTH = re.compile(rb"[0-9]{1,9}")
@@ -59,6 +62,7 @@ class PlainHead:
     """A head that is fully understood. `raw` includes the empty line; `length` is the body's size in bytes."""
 
     raw: bytes
+    route: Literal["execute", "mcp"]
     path: str
     ref: str
     fields: dict[bytes, bytes]
@@ -69,15 +73,16 @@ class PlainHead:
 def parse_head(data: bytes, start: int = 0) -> PlainHead | NeedMore | NotPlain:
     """Read one request head from `data[start:]` (RFC 9112, and much less of it).
 
-    Only `POST /mcp/{ref}/execute HTTP/1.1` in origin-form without escapes or
-    query, CRLF line ends, fields of visible ASCII that each come once, with
-    Host and Content-Length, and none that changes how the body is framed.
+    Only `POST /mcp/{ref}/execute HTTP/1.1` and `POST /mcp/{ref} HTTP/1.1` in
+    origin-form without escapes or query, CRLF line ends, fields of visible ASCII
+    that each come once, with Host and Content-Length, and none that changes how
+    the body is framed. What an MCP client accepts is for its endpoint to judge.
     """
     match = _HEAD.match(data, start)
     if match is None:
         return _incomplete(data, start)
     fields: dict[bytes, bytes] = {}
-    for line in match[3].split(b"\r\n")[:-1]:
+    for line in match[4].split(b"\r\n")[:-1]:
         name, _, value = line.partition(b":")
         name = name.lower()
         if name in fields:
@@ -90,11 +95,12 @@ def parse_head(data: bytes, start: int = 0) -> PlainHead | NeedMore | NotPlain:
         or not _LENGTH.fullmatch(length)
         or b"host" not in fields
         or connection not in {b"keep-alive", b"close"}
-        or not _wants_json(fields.get(b"accept"))
+        or (match[3] is not None and not _wants_json(fields.get(b"accept")))
         or match.end() - start > HEAD_MAX_BYTES
     ):
         return NOT_PLAIN
-    return PlainHead(match[0], match[1].decode(), match[2].decode(), fields, int(length), connection == b"close")
+    route: Literal["execute", "mcp"] = "mcp" if match[3] is None else "execute"
+    return PlainHead(match[0], route, match[1].decode(), match[2].decode(), fields, int(length), connection == b"close")
 
 
 def _incomplete(data: bytes, start: int) -> NeedMore | NotPlain:

@@ -11,8 +11,8 @@ from typing import Literal
 
 from attrs import define, field
 
-Route = Literal["execute", "stream", "events", "api"]
-"""`api`: everything that Quart answers."""
+Route = Literal["execute", "mcp", "stream", "events", "api"]
+"""`mcp`: the endpoint in all its forms, streams included. `api`: everything that Quart answers."""
 
 
 @define(eq=False)

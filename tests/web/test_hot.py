@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from controlplane.web import door, hot, hypercorn_server
+from controlplane.web import door, hot, hot_wire, hypercorn_server
 from tests.web.fakes import make_services, memory, request, running
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (hot, hypercorn_server):
         monkeypatch.setattr(module, "HEAD_S", 0.3)
         monkeypatch.setattr(module, "IDLE_S", 0.6)
+    for module in (hot_wire, hypercorn_server):
         monkeypatch.setattr(module, "WRITE_STALL_S", 0.5)
-    monkeypatch.setattr(hot, "BODY_S", 0.3)
+    monkeypatch.setattr(hot_wire, "BODY_S", 0.3)
     monkeypatch.setattr(hypercorn_server, "BODY_STALL_S", 0.3)
     monkeypatch.setattr(door, "TICK_S", 0.05)
 
@@ -177,7 +178,7 @@ async def test_a_caller_that_does_not_read_its_answer_is_cut(server: Server) -> 
 
 
 async def test_a_slow_but_steady_reader_gets_its_whole_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (hot, hypercorn_server):
+    for module in (hot_wire, hypercorn_server):
         monkeypatch.setattr(module, "WRITE_STALL_S", 1.0)
     monkeypatch.setattr(door, "TICK_S", 0.05)
     size = 8_000_000

@@ -12,6 +12,7 @@ from typing import Protocol
 from attrs import frozen
 
 Headers = tuple[tuple[bytes, bytes], ...]
+JSON_FIELD = (b"content-type", b"application/json")
 
 
 class ClientLeft(Exception):
@@ -26,12 +27,24 @@ class Reply:
     body: bytes = b""
     headers: Headers = ()
 
+    @property
+    def fields(self) -> Headers:
+        """Its header fields with those that say what the body is: 204 has none, and no length either (RFC 9110 8.6)."""
+        if self.status == 204:
+            return self.headers
+        length = (b"content-length", b"%d" % len(self.body))
+        return (JSON_FIELD, length, *self.headers) if self.body else (length, *self.headers)
+
 
 class Outlet(Protocol):
     """The way back to one client, for an answer that comes in pieces."""
 
     def is_gone(self) -> bool:
         """Whether the client has left, as far as anybody has seen."""
+        ...
+
+    def outlive(self) -> None:
+        """Let the request go on although its client leaves: for the door, that is no reason to cancel it any more."""
         ...
 
     async def begin(self, headers: Headers = ()) -> None:

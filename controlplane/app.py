@@ -28,6 +28,7 @@ from attrs import define, field
 from controlplane import banner
 from controlplane.cache import open_cache
 from controlplane.config import ConfigError
+from controlplane.deploy import leftovers
 from controlplane.deploy.deployer import Deployer
 from controlplane.deploy.prepare import HostPrepare
 from controlplane.deploy.toolchain import build
@@ -170,6 +171,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         for service in (journal.run, hub.run_heartbeats, sampler.run, services.pulse.run):
             background.start_soon(service)
         await upkeep.load()
+        background.start_soon(leftovers.collect, home.instances, store, supervisor.ids)
         background.start_soon(upkeep.run)
         yield services, fleet
         background.cancel_scope.cancel()

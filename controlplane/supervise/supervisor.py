@@ -55,6 +55,9 @@ class Supervisor:
     def runners(self) -> Collection[Runner]:
         return self._runners.values()
 
+    def ids(self) -> set[UUID]:
+        return set(self._runners)
+
     def get(self, instance_id: UUID) -> Runner:
         """Raises `NotFound`."""
         try:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Start here": {"up": "up:up", "doctor": "doctor:doctor"},
     "Deploy": {"deploy": "deploy:deploy", "import": "importing:import_", "rm": "lifecycle:rm"},
-    "Use": {"tools": "call:tools", "call": "call:call"},
+    "Use": {
+        "tools": "call:tools",
+        "call": "call:call",
+        "connect": "connect:connect",
+    },
     "Watch": {
         "ls": "listing:ls",
         "inspect": "listing:inspect",

@@ -96,8 +96,8 @@ class PostgresStore:
     async def tokens(self) -> list[Token]:
         return await self._call(queries_tenants.tokens)
 
-    async def add_token(self, token: Token) -> None:
-        await self._call(queries_tenants.add_token, token, writes=True)
+    async def add_token(self, token: Token, *, quota: int | None = None) -> None:
+        await self._call(queries_tenants.add_token, token, quota, writes=True)
 
     async def delete_token(self, token_id: UUID) -> Token | None:
         return await self._call(queries_tenants.delete_token, token_id, writes=True)

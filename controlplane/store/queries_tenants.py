@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from controlplane.errors import NotFound
+from controlplane.errors import NotFound, QuotaExceeded
 from controlplane.store.base import IDEMPOTENCY_VALID_S, Idempotency
 from controlplane.store.rows import idempotency_of, token_of, user_of
 from controlplane.store.text import clean_text
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from controlplane.model import Role, Token, User
 
 IDEMPOTENCY_VALID = timedelta(seconds=IDEMPOTENCY_VALID_S)
+TOKENS_LOCK = 0x636F_7276
+"""First key of the advisory lock under which one owner's tokens are counted; the second is the owner's hash."""
 
 
 async def users(connection: Any) -> list[User]:
@@ -63,8 +65,31 @@ async def tokens(connection: Any) -> list[Token]:
     return [token_of(row) for row in rows]
 
 
-async def add_token(connection: Any, token: Token) -> None:
-    """Insert a token's record."""
+async def add_token(connection: Any, token: Token, quota: int | None) -> None:
+    """Insert a token's record; one at a time per owner, so that the count holds."""
+    async with connection.transaction():
+        if quota is not None:
+            await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", TOKENS_LOCK, token.owner)
+            await _refuse_over_quota(connection, token.owner, quota)
+        await _insert_token(connection, token)
+
+
+async def _refuse_over_quota(connection: Any, owner: str, quota: int) -> None:
+    """Records of tokens that have expired are kept for as long as there is room."""
+    count = "SELECT count(*) FROM mcp_tokens WHERE owner = $1"
+    if await connection.fetchval(count, owner) < quota:
+        return
+    await connection.execute("DELETE FROM mcp_tokens WHERE owner = $1 AND expires_at <= now()", owner)
+    used = await connection.fetchval(count, owner)
+    if used >= quota:
+        raise QuotaExceeded(
+            f"the quota of {quota} tokens is used up",
+            hint="revoke some that are no longer used: corral token ls",
+            evidence={"quota": "tokens", "limit": quota, "used": used},
+        )
+
+
+async def _insert_token(connection: Any, token: Token) -> None:
     await connection.execute(
         """
         INSERT INTO mcp_tokens (id, owner, name, role, digest, created_at, expires_at, last_used_at)

@@ -26,6 +26,9 @@ from controlplane.wire.fields import bounded
 if TYPE_CHECKING:
     from controlplane.model import Principal
 
+TOKENS_PER_USER = 100
+"""All of them are held in memory and read again after every change; a person, his CI and his dashboards need a dozen."""
+
 
 @frozen(kw_only=True)
 class TokensQuery(PageQuery):
@@ -39,6 +42,7 @@ async def add_token(call: Call) -> Reply:
     principal, body, now = call.principal, call.body, datetime.now(UTC)
     expires_at = now + timedelta(seconds=body.expires_in) if body.expires_in is not None else None
     _check(principal, body, expires_at)
+    call.services.guards.admit_call(principal)
     secret, digest = mint()
     token = Token(
         id=uuid4(),
@@ -49,7 +53,7 @@ async def add_token(call: Call) -> Reply:
         created_at=now,
         expires_at=expires_at,
     )
-    await call.services.store.add_token(token)
+    await call.services.store.add_token(token, quota=TOKENS_PER_USER)
     call.services.tokens.put_token(token)
     return json_reply(token_out(token, secret=secret), 201)
 
@@ -105,14 +109,14 @@ ROUTES = (
         summary="Make a token",
         description=(
             "The answer holds the token, once. Its role is at most the maker's, and it does not outlive the token it is made"
-            " with. Administrators may make tokens for other users."
+            f" with. Administrators may make tokens for other users. A user has at most {TOKENS_PER_USER} that have not expired."
         ),
         tag="Access",
         role=Role.DEPLOYER,
         body=TokenIn,
         example={"name": "dashboard", "role": "viewer", "expires_in": 2_592_000},
         answers={201: TokenOut},
-        problems=("not_found",),
+        problems=("not_found", "quota_exceeded", "rate_limited"),
     ),
     Route(
         "GET",

@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import attrs
 import pytest
+import trio
 
-from controlplane.errors import Conflict, NotFound
+from controlplane.errors import Conflict, NotFound, QuotaExceeded
 from controlplane.model import Role, User
 from controlplane.store.base import IDEMPOTENCY_VALID_S, Idempotency
 from tests.store.rows import ADA, ago, instance, now, token
@@ -66,6 +67,40 @@ async def test_the_same_digest_twice_is_a_conflict(store: PostgresStore) -> None
     await store.add_token(first)
     with pytest.raises(Conflict):
         await store.add_token(attrs.evolve(first, id=uuid4()))
+
+
+async def test_the_quota_of_tokens_holds_for_each_owner_also_at_the_same_time(store: PostgresStore) -> None:
+    await store.add_user(User(name="bob", role=Role.VIEWER))
+    outcomes: list[str] = []
+
+    async def add(name: str) -> None:
+        try:
+            await store.add_token(token(name), quota=3)
+        except QuotaExceeded as refused:
+            outcomes.append(refused.evidence["quota"])
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(add, f"t{number}")
+
+    assert outcomes == ["tokens"] * 5
+    assert len(await store.tokens()) == 3
+    await store.add_token(token("bobs", owner="bob"), quota=3)
+    await store.add_token(token("the administrator's at a start"))
+
+
+async def test_expired_tokens_make_room_once_the_quota_is_reached(store: PostgresStore) -> None:
+    expired, lives = token("expired", expires_at=ago(minutes=1)), token("lives", expires_at=now() + timedelta(days=1))
+    await store.add_token(expired)
+    await store.add_token(lives)
+    third, fourth = token("third"), token("fourth")
+
+    await store.add_token(third, quota=3)
+    assert {kept.id for kept in await store.tokens()} == {expired.id, lives.id, third.id}
+    await store.add_token(fourth, quota=3)
+    assert {kept.id for kept in await store.tokens()} == {lives.id, third.id, fourth.id}
+    with pytest.raises(QuotaExceeded):
+        await store.add_token(token("fifth"), quota=3)
 
 
 async def test_a_deleted_token_is_given_back_once(store: PostgresStore) -> None:

@@ -17,7 +17,7 @@ from attrs import define, evolve, field, frozen
 from controlplane.config import Config
 from controlplane.core.lifecycle import SETTLED, Desired, State
 from controlplane.core.restart import RestartPolicy
-from controlplane.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
+from controlplane.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, StorageUnavailable
 from controlplane.hub import Hub
 from controlplane.model import (
     Command,
@@ -249,10 +249,12 @@ class FakeStore:
         self._read()
         return list(self.tokens_.values())
 
-    async def add_token(self, token: Token) -> None:
+    async def add_token(self, token: Token, *, quota: int | None = None) -> None:
         self._read()
         if token.owner not in self.users_:
             raise NotFound("there is no such user")
+        if quota is not None and sum(kept.owner == token.owner for kept in self.tokens_.values()) >= quota:
+            raise QuotaExceeded("no more tokens", evidence={"quota": "tokens"})
         self.tokens_[token.id] = token
 
     async def delete_token(self, token_id: UUID) -> Token | None:

@@ -11,6 +11,7 @@ import trio
 
 from controlplane.model import Role
 from controlplane.web.auth import digest_of
+from controlplane.web.tokens import TOKENS_PER_USER
 from tests.web.fakes import JWT_KEY, TOKENS
 from tests.web.fakes_api import BOB, pointers, problem_of, serving
 
@@ -63,6 +64,27 @@ async def test_nobody_makes_a_token_that_outlives_his_own() -> None:
             problem_of(answer, 403, "forbidden")
         shorter = {"name": "x", "role": "viewer", "expires_in": 50}
         assert (await api.ask("POST", "/tokens", token=mine, json=shorter)).status_code == 201
+
+
+async def test_a_user_has_so_many_tokens_and_no_more() -> None:
+    async with serving(rate_limit_rps=0) as api:
+        body = {"name": "x", "role": "viewer"}
+        while (made := await api.ask("POST", "/tokens", json=body)).status_code == 201:
+            pass
+        assert problem_of(made, 403, "quota_exceeded")["quota"] == "tokens"
+        assert sum(kept.owner == "alice" for kept in api.store.tokens_.values()) == TOKENS_PER_USER
+        problem_of(await api.admin("POST", "/tokens", json={**body, "owner": "alice"}), 403, "quota_exceeded")
+
+        one = next(kept for kept in api.store.tokens_.values() if kept.owner == "alice" and kept.name == "x")
+        assert (await api.ask("DELETE", f"/tokens/{one.id}")).status_code == 200
+        assert (await api.ask("POST", "/tokens", json=body)).status_code == 201
+
+
+async def test_tokens_are_made_no_faster_than_calls() -> None:
+    async with serving(rate_limit_rps=3) as api:
+        answers = [await api.ask("POST", "/tokens", json={"name": "x", "role": "viewer"}) for _ in range(8)]
+        assert "retry-after" in answers[-1].headers
+        problem_of(answers[-1], 429, "rate_limited")
 
 
 async def test_tokens_are_seen_and_revoked_by_their_owner_and_by_administrators_only() -> None:

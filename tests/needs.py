@@ -71,6 +71,7 @@ NEEDS = {
     ),
     "docker": Need(_runs("docker", "info"), "no Docker Engine in reach", optional=True),
     "node": Need(_has_node, "no node and npx"),
+    "npm": Need(_on_path("npm"), "no npm"),
     "git": Need(_on_path("git"), "no git"),
     "nginx": Need(_on_path("nginx"), "no nginx"),
     "tmux": Need(_on_path("tmux"), "no tmux"),

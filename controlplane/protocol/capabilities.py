@@ -115,6 +115,18 @@ def without_tasks(found: dict[str, Any]) -> None:
         found["extensions"] = extensions
 
 
+def without_task_support(tool: dict[str, Any]) -> bool:
+    """Take out of a tool's raw members that it may or must be called as a task; whether there was any."""
+    execution = object_members(tool.get("execution"))
+    if execution.pop("taskSupport", None) is None:
+        return False
+    if execution:
+        tool["execution"] = execution
+    else:
+        del tool["execution"]
+    return True
+
+
 def offered(facts: ProtocolFacts, *, native: bool) -> dict[str, Any]:
     """What a server offers, as its clients are told.
 

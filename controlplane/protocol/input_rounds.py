@@ -35,8 +35,10 @@ MAX_ROUNDS = 10
 """A server that asks more often than this goes round in circles."""
 MAX_REQUESTS = 32
 """In one round: each becomes a question to a person or a model, and is held until it is answered."""
-EMPTY_ROUND_PAUSE_S = 0.5
-"""A result with nothing but `requestState` sheds load: the retry waits, longer each time, up to about a minute in all."""
+EMPTY_ROUND_PAUSE_S = 0.05
+"""A result with nothing but `requestState` sheds load: the retry waits, twice as long after each round."""
+EMPTY_ROUND_PAUSE_MAX_S = 2.0
+"""All rounds of a call then give the server eleven seconds."""
 _ELICITATION = "elicitation/create"
 _CANCELLED = b'{"action":"cancel"}'
 
@@ -141,7 +143,11 @@ class InputRounds:
             if (refusal := self._refusal(request)) is not None:
                 return _failed(refusal)
             self._asked[key] = request
-        return Ask(tuple(self._asked.values()), 0.0 if entries else EMPTY_ROUND_PAUSE_S * self._round)
+        return Ask(tuple(self._asked.values()), 0.0 if entries else self._pause_s)
+
+    @property
+    def _pause_s(self) -> float:
+        return min(EMPTY_ROUND_PAUSE_S * 2.0 ** (self._round - 1), EMPTY_ROUND_PAUSE_MAX_S)
 
     def _refusal(self, request: InputRequest) -> str | None:
         needed = needed_by(request.method, request.params)

@@ -14,7 +14,13 @@ from typing import Any
 import msgspec
 
 from controlplane.core.rawjson import decode_or_none, encode, items, members
-from controlplane.protocol.capabilities import CACHED_ENTRIES, CACHED_MAX_BYTES, for_modern_server, offered
+from controlplane.protocol.capabilities import (
+    CACHED_ENTRIES,
+    CACHED_MAX_BYTES,
+    for_modern_server,
+    offered,
+    without_task_support,
+)
 from controlplane.protocol.handshake import META, MODERN_VERSION, Era, ProtocolFacts
 from controlplane.protocol.input_rounds import Ask, Final, InputRequest, InputRounds
 from controlplane.protocol.listening import list_listen, subscribe_listen, subscription_of, untagged
@@ -164,7 +170,7 @@ def legacy_member(method: str, member: bytes) -> bytes:
     if method == "tools/call":
         _structured_as_text(found)
     elif method == "tools/list":
-        each_item(found, "tools", _without_odd_schema)
+        each_item(found, "tools", _legacy_tool)
     return b'"result":' + encode(found)
 
 
@@ -175,6 +181,11 @@ def _structured_as_text(found: dict[str, Any]) -> None:
     del found["structuredContent"]
     if raw != _NULL and items(bytes(found.get("content", b"[]"))) == []:
         found["content"] = [{"type": "text", "text": bytes(raw).decode("utf-8", "replace")}]
+
+
+def _legacy_tool(tool: dict[str, Any]) -> bool:
+    asked_for_tasks = without_task_support(tool)
+    return _without_odd_schema(tool) or asked_for_tasks
 
 
 def _without_odd_schema(tool: dict[str, Any]) -> bool:

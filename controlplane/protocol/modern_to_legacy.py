@@ -14,7 +14,7 @@ import msgspec
 from attrs import frozen
 
 from controlplane.core.rawjson import UNDECODABLE, decode_or_none, encode, members
-from controlplane.protocol.capabilities import NONE, CapabilitySet, capability_set, offered
+from controlplane.protocol.capabilities import NONE, CapabilitySet, capability_set, offered, without_task_support
 from controlplane.protocol.handshake import META, ProtocolFacts
 from controlplane.protocol.input_required import RETRY_KEYS, Asks, Retry, digest, input_required, retry_of
 from controlplane.protocol.listening import ListenFilter, listen_ended, listen_filter, tagged
@@ -184,7 +184,7 @@ def modern_member(method: str, member: bytes, facts: ProtocolFacts) -> bytes:
     if found is None:  # what nests too deep to be read may hold a member of ours as well; of two, the last counts
         return b'"result":' + in_front(encode(ours | ({"_meta": meta} if meta else {}))[1:-1], raw)
     if lists_tools:
-        each_item(found, "tools", _without_task_support)
+        each_item(found, "tools", without_task_support)
     meta |= object_members(found.pop("_meta", None))
     theirs = {name: raw for name, raw in found.items() if name not in ours}
     return b'"result":' + encode(ours | ({"_meta": meta} if meta else {}) | theirs)
@@ -196,18 +196,6 @@ def _is_free(raw: bytes) -> bool:
         return _conflicts(raw) == _NO_CONFLICTS
     except UNDECODABLE:
         return False
-
-
-def _without_task_support(tool: dict[str, Any]) -> bool:
-    """Tasks do not cross the bridge, so no tool may ask to be called as one."""
-    execution = object_members(tool.get("execution"))
-    if execution.pop("taskSupport", None) is None:
-        return False
-    if execution:
-        tool["execution"] = execution
-    else:
-        del tool["execution"]
-    return True
 
 
 def _modern_error(member: bytes) -> bytes:

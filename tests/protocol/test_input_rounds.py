@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controlplane.protocol.input_rounds import (
-    EMPTY_ROUND_PAUSE_S,
+    EMPTY_ROUND_PAUSE_MAX_S,
     MAX_REQUESTS,
     MAX_ROUNDS,
     Ask,
@@ -121,11 +121,19 @@ def test_parameters_too_deep_to_be_read_are_retried_all_the_same() -> None:
 
 def test_a_result_with_only_a_state_is_retried_after_a_pause_that_grows() -> None:
     call = rounds()
+    pauses = []
 
-    for number in range(1, 4):
-        assert call.on_result(asking(b"{}" if number == 2 else None, b'"s"')) == Ask((), EMPTY_ROUND_PAUSE_S * number)
+    for number in range(MAX_ROUNDS):
+        ask = call.on_result(asking(b"{}" if number % 2 else None, b'"s"'))
+        assert isinstance(ask, Ask)
+        assert not ask.requests
+        pauses.append(ask.pause_s)
         assert call.is_answered
         assert json.loads(call.retry_params()) == json.loads(PARAMS) | {"requestState": "s"}
+
+    assert pauses[:3] == [0.05, 0.1, 0.2]
+    assert pauses[-1] == EMPTY_ROUND_PAUSE_MAX_S
+    assert pauses == sorted(pauses)
 
 
 def test_a_round_without_a_state_is_retried_without_one() -> None:

@@ -268,6 +268,12 @@ def test_a_tool_keeps_only_a_schema_of_objects_for_its_output() -> None:
         assert piece in listed
 
 
+def test_tools_do_not_ask_to_be_called_as_tasks_across_the_bridge() -> None:
+    tools = b'{"name":"a","execution":{"taskSupport":"required"},"outputSchema":{"type":"array"},"x":1E2}'
+
+    assert legacy("tools/list", b'{"tools":[' + tools + b"]}") == b'{"tools":[{"name":"a","x":1E2}]}'
+
+
 # -- errors
 
 

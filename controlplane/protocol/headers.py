@@ -18,7 +18,7 @@ from attrs import frozen
 
 from controlplane.core.jsonrpc import UNSUPPORTED_PROTOCOL_VERSION
 from controlplane.core.rawjson import members
-from controlplane.protocol.handshake import LEGACY_VERSIONS, META, MODERN_VERSION
+from controlplane.protocol.handshake import META
 from controlplane.protocol.inbound import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
@@ -28,6 +28,7 @@ from controlplane.protocol.inbound import (
     read,
     text_of,
 )
+from controlplane.protocol.versions import LEGACY_VERSIONS, MODERN_VERSION, SUPPORTED, is_legacy
 
 if TYPE_CHECKING:
     import msgspec
@@ -47,7 +48,6 @@ _VERSION = META + "protocolVersion"
 _CAPABILITIES = META + "clientCapabilities"
 _MODERN = MODERN_VERSION.encode()
 _LEGACY = frozenset(version.encode() for version in LEGACY_VERSIONS)
-_SUPPORTED = [MODERN_VERSION, *LEGACY_VERSIONS]
 _META_MARK = META.rstrip("/").encode()
 _OWS = b" \t"
 _VISIBLE = re.compile(rb"[\t\x20-\x7e]*")
@@ -140,7 +140,7 @@ def is_modern(fields: Fields, message: Inbound) -> bool:
     if SESSION_FIELD in fields or message.kind != "request" or params is None or _META_MARK not in params:
         return False
     version = text_of(_members_of(members(params) or {}, "_meta").get(_VERSION))
-    return version is not None and version not in LEGACY_VERSIONS
+    return version is not None and not is_legacy(version)
 
 
 def check_accept(fields: Fields) -> None:
@@ -231,7 +231,7 @@ def _members_of(found: Mapping[str, msgspec.Raw], name: str) -> Mapping[str, msg
 
 
 def _unsupported(version: str, raw_id: bytes | None) -> Refusal:
-    data = {"supported": _SUPPORTED, "requested": version}
+    data = {"supported": list(SUPPORTED), "requested": version}
     return Refusal(UNSUPPORTED_PROTOCOL_VERSION, "Unsupported protocol version", raw_id, data=data)
 
 

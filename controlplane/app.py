@@ -147,6 +147,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             scheduler=StartScheduler(config.start_concurrency),
             journal=journal,
             hub=hub,
+            cache=cache,
         )
         background = await stack.enter_async_context(trio.open_nursery())
         fleet = await stack.enter_async_context(trio.open_nursery())

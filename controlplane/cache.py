@@ -1,4 +1,4 @@
-"""What is quick to lose: tool catalogues and shared rate buckets, in Redis.
+"""What is quick to lose: what instances offer, and shared rate buckets, in Redis.
 
 Redis failing is never an error here: a question is answered "not known" within
 100 ms and counted. While it is known to be away it is not asked at all; one probe
@@ -13,9 +13,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 import redis.asyncio as redis_asyncio
 import trio
 import trio_asyncio
@@ -27,6 +28,8 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from controlplane.config import ConfigError
+from controlplane.core import rawjson
+from controlplane.model import Listing, Section
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -41,8 +44,10 @@ PROBE_MIN_S, PROBE_MAX_S = 0.1, 2.0
 """Between probes while Redis is away, doubling."""
 MAX_CONNECTIONS = 8
 """Calls at once; more wait, within their 100 ms."""
-CATALOGUE_MAX_BYTES = 2**20
-"""A larger tool catalogue is not kept: it would cost the others their place."""
+LISTING_MAX_BYTES = 2**20
+"""A larger listing is not kept: it would cost the others their place."""
+LISTING_FORMAT = 1
+"""Part of the key: what an older or newer Corral wrote in another form is not found."""
 CLOSE_S = 1.0
 BUCKET_EXPIRES_S = 120
 """A rate bucket fills up within a minute; after two it may as well not exist."""
@@ -69,8 +74,6 @@ return allowed
 """A token bucket that fills `full` per minute, by the server's clock: several control planes share it."""
 
 T = TypeVar("T")
-
-_catalogue = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 @frozen(kw_only=True)
@@ -100,41 +103,35 @@ class Cache:
     _misses: int = field(default=0, init=False)
     _errors: int = field(default=0, init=False)
 
-    async def get_tools(self, instance_id: UUID) -> list[dict[str, Any]] | None:
-        """An instance's tool catalogue; None if it is not known."""
-        key = self._key("tools", instance_id)
+    async def get_listing(self, instance_id: UUID, section: Section) -> Listing | None:
+        """What an instance offers in one section, as it was put; None if that is not known."""
+        key = self._listing_key(instance_id, section)
         kept: bytes | None = await self._ask(key, self._client.get, key)
-        tools = await self._read_catalogue(key, kept)
-        if tools is None:
+        listing = None if kept is None else _listing_of(instance_id, section, kept)
+        if kept is not None and listing is None:
+            self._note("a listing cannot be read")
+            await self._ask(key, self._client.delete, key)
+        if listing is None:
             self._misses += 1
         else:
             self._hits += 1
-        return tools
+        return listing
 
-    async def _read_catalogue(self, key: str, kept: bytes | None) -> list[dict[str, Any]] | None:
-        if kept is None:
-            return None
-        try:
-            return _catalogue.decode(kept)
-        except (msgspec.MsgspecError, RecursionError, UnicodeError):
-            self._note("a catalogue cannot be read")
-            await self._ask(key, self._client.delete, key)
-            return None
-
-    async def put_tools(self, instance_id: UUID, tools: list[dict[str, Any]], ttl_s: float) -> None:
-        """Keep an instance's tool catalogue for `ttl_s` seconds, if that is possible."""
-        try:
-            encoded = msgspec.json.encode(tools)
-        except (TypeError, ValueError, RecursionError):  # lone surrogates among others
+    async def put_listing(self, listing: Listing, ttl_s: float) -> None:
+        """Keep what an instance offers in one section for `ttl_s` seconds, if that is possible."""
+        if len(listing.items) > LISTING_MAX_BYTES:
             return
-        if len(encoded) <= CATALOGUE_MAX_BYTES:
-            key = self._key("tools", instance_id)
-            await self._ask(key, self._client.set, key, encoded, px=max(1, int(ttl_s * 1000)))
+        key = self._listing_key(listing.instance_id, listing.section)
+        kept = listing.seen_at.isoformat().encode() + b"\n" + listing.items
+        await self._ask(key, self._client.set, key, kept, px=max(1, int(ttl_s * 1000)))
 
-    async def drop_tools(self, instance_id: UUID) -> None:
-        """Forget an instance's tool catalogue."""
-        key = self._key("tools", instance_id)
-        await self._ask(key, self._client.delete, key)
+    async def drop_listings(self, instance_id: UUID) -> None:
+        """Forget all that an instance offers."""
+        keys = [self._listing_key(instance_id, section) for section in Section]
+        await self._ask(keys[0], self._client.delete, *keys)
+
+    def _listing_key(self, instance_id: UUID, section: Section) -> str:
+        return self._key(f"catalogue:{LISTING_FORMAT}:{section.value}", instance_id)
 
     async def allow(self, key: str, per_minute: int) -> bool | None:
         """Take one from a bucket that holds and gets `per_minute`; None if Redis cannot tell."""
@@ -224,6 +221,19 @@ class Cache:
                 await self._cross(self._client.aclose)
             except (RedisError, OSError, asyncio.CancelledError) as error:
                 log.debug("cache: %s", _reason(error))
+
+
+def _listing_of(instance_id: UUID, section: Section, kept: bytes) -> Listing | None:
+    """A listing as `put_listing` writes it: a time, a line break, and the items."""
+    time, _, raw = kept.partition(b"\n")
+    try:
+        seen_at = datetime.fromisoformat(time.decode())
+    except ValueError:
+        return None
+    listed = rawjson.items(raw)
+    if listed is None or seen_at.tzinfo is None or not all(item.startswith(b"{") for item in listed):
+        return None
+    return Listing(instance_id=instance_id, section=section, items=raw, digest=sha256(raw).digest(), seen_at=seen_at)
 
 
 def _reason(error: BaseException) -> str:

@@ -20,8 +20,10 @@ from controlplane.errors import CorralError, StorageUnavailable
 from controlplane.store.base import Change, Retention, Subject
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from controlplane.config import Config
-    from controlplane.model import Instance
+    from controlplane.model import Instance, Listing
     from controlplane.store.base import Store
     from controlplane.supervise.supervisor import Supervisor
     from controlplane.web.auth import TokenTable
@@ -33,6 +35,8 @@ RETAIN_INTERVAL_S = 300.0
 """Between two rounds a flood may pass the cap on logs by what it writes in this time."""
 ADOPT_DELAY_S = 5.0
 """An instance that the database has and memory has not is adopted after this: a deploy under way adopts its own."""
+LISTINGS_MAX_BYTES = 32 * 2**20
+"""Of what instances offer, read at start; the rest is read when somebody asks for it."""
 AT_REST = frozenset({State.STOPPED, State.FAILED})
 """What every instance is in after an orderly stop of Corral's."""
 log = logging.getLogger("corral.upkeep")
@@ -56,8 +60,13 @@ class Upkeep:
             StorageUnavailable: the database went away meanwhile.
         """
         self.tokens.load(await self.store.users(), await self.store.tokens())
+        listings: dict[UUID, list[Listing]] = {}
+        for listing in await self.store.listings(LISTINGS_MAX_BYTES):
+            listings.setdefault(listing.instance_id, []).append(listing)
         for instance in await self.store.instances():
             runner = self.supervisor.adopt(instance)
+            if instance.id in listings:
+                runner.catalogue.restore(listings[instance.id])
             if instance.state not in AT_REST:
                 runner.herald.gap()
 

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from controlplane.core.jsonrpc import METHOD_NOT_FOUND, encode, error_code, member_value
 from controlplane.core.lifecycle import PUBLIC_STATUS, Desired, State
 from controlplane.errors import (
-    BadChildMessage,
     Busy,
     CallTimeout,
     CorralError,
@@ -179,32 +177,6 @@ async def serving_lane(runner: Runner, timeout_s: float | None = None) -> Lane:
     if runner.lane is None or not runner.serving:
         raise refusal(runner)
     return runner.lane
-
-
-async def list_tools(runner: Runner) -> list[dict[str, Any]]:
-    """Every tool the server offers now, all pages together.
-
-    Raises:
-        CorralError: the call could not be made, or the server answered with an error.
-    """
-    tools: list[dict[str, Any]] = []
-    cursor: str | None = None
-    for _ in range(MAX_TOOL_PAGES):
-        params = encode({"cursor": cursor} if cursor is not None else {})
-        member = await place(runner, "tools/list", params)
-        value = member_value(member)
-        if member.startswith(b'"error"'):
-            if error_code(member) == METHOD_NOT_FOUND:
-                break  # a server without tools
-            raise BadChildMessage(f"the server refused tools/list: {member.decode('utf-8', 'replace')[:200]}")
-        if not isinstance(value, dict):
-            raise BadChildMessage("the server's answer to tools/list is not an object")
-        tools += [tool for tool in value.get("tools") or [] if isinstance(tool, dict)]
-        cursor = value.get("nextCursor")
-        if not isinstance(cursor, str):
-            break
-    runner.tools = tools
-    return tools
 
 
 def crash(failure: Evidence | None, *, leaving: bool = False) -> CorralError:

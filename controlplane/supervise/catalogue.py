@@ -150,18 +150,19 @@ class Catalogue:
         if page is not None and page.cursor is None:
             self.take(section, [page])
 
-    def take(self, section: Section, pages: Iterable[Page]) -> None:
-        """Take all pages of a section; none stands for an empty one."""
+    def take(self, section: Section, pages: Iterable[Page]) -> bool:
+        """Take all pages of a section, none for an empty one. False if they are too large to keep."""
         kept, pages = self._kept[section], list(pages)
         raw = b"[" + b",".join(item for page in pages for item in page.items) + b"]"
         if len(raw) + sum(len(other.items or b"") for s, other in self._kept.items() if s is not section) > MAX_BYTES:
             kept.outdate()
-            return
+            return False
         self._keep(section, kept, raw)
         kept.outdate()
         kept.fresh = not kept.due  # a change was announced meanwhile: this may be from before it
         if len(pages) == 1:
             self._hold(kept, pages[0].beside)
+        return True
 
     def _keep(self, section: Section, kept: _Kept, raw: bytes) -> None:
         digest = sha256(raw).digest()
@@ -245,9 +246,9 @@ class Catalogue:
             instance_id=self.instance_id, section=section, items=kept.items, digest=kept.digest, seen_at=kept.seen_at
         )
 
-    def restore(self, listings: Iterable[Listing]) -> None:
+    def restore(self, listings: Iterable[Listing], *, all_there_are: bool = True) -> None:
         """Bring in what an earlier life saw, where this one has not seen anything yet."""
-        self.restored = True
+        self.restored = self.restored or all_there_are
         for listing in listings:
             kept = self._kept[listing.section]
             if kept.items is None:

@@ -28,13 +28,13 @@ CUT_SHORT = "Corral ended without stopping this instance: what happened in the s
 
 @define(eq=False)
 class Herald:
-    """One instance's voice. `on_tools_changed` is called when the server says that its catalogue is outdated."""
+    """One instance's voice. `on_list_changed` is called with the method when the server says that a list has changed."""
 
     instance: Instance
     journal: Journal
     hub: Hub
     logbook: Logbook
-    on_tools_changed: Callable[[], None]
+    on_list_changed: Callable[[str], None]
 
     def status(self, instance: Instance, phase: str, pid: int | None) -> None:
         """The instance is in another state or phase."""
@@ -86,8 +86,9 @@ class Herald:
             data = value.get("data")
             text = data if isinstance(data, str) else repr(data)
             self.logbook.said(_LEVELS.get(str(value.get("level")), "error"), text)
+        if method.endswith("/list_changed"):
+            self.on_list_changed(method)
         if method == "notifications/tools/list_changed":
-            self.on_tools_changed()
             self._publish("tools_changed", {})
         self._publish("notification", {"method": method, "params": value})
 

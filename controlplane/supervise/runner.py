@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 from attrs import define, evolve, field, frozen
@@ -26,8 +26,9 @@ from controlplane.core.redact import redactor
 from controlplane.core.restart import RestartAfter, RestartState, Stop
 from controlplane.errors import BuildFailed, CorralError
 from controlplane.protocol.handshake import Era
-from controlplane.supervise import calls
+from controlplane.supervise import calls, refresh
 from controlplane.supervise import evidence as post_mortem
+from controlplane.supervise.catalogue import Catalogue
 from controlplane.supervise.herald import Herald
 from controlplane.supervise.incarnation import Ending, Incarnation, Owner
 from controlplane.supervise.lane import Lane
@@ -37,9 +38,10 @@ from controlplane.supervise.meter import Meter
 from controlplane.supervise.orders import Orders
 
 if TYPE_CHECKING:
+    from controlplane.cache import Cache
     from controlplane.config import Config
     from controlplane.hub import Hub
-    from controlplane.model import Evidence, Instance, Sample
+    from controlplane.model import Evidence, Instance, Sample, Section
     from controlplane.protocol.handshake import ProtocolFacts
     from controlplane.spawn.client import Spawner
     from controlplane.store.journal import Journal
@@ -64,6 +66,7 @@ class Surroundings:
     scheduler: StartScheduler
     journal: Journal
     hub: Hub
+    cache: Cache | None = None
 
 
 @define(eq=False)
@@ -79,8 +82,7 @@ class Runner:
     lanes: Lanes = field(init=False)
     launch: Launch | None = field(default=None, init=False)
     last_sample: Sample | None = field(default=None, init=False)
-    tools: list[dict[str, Any]] | None = field(default=None, init=False)
-    """The catalogue as last seen; None until somebody asked for it."""
+    catalogue: Catalogue = field(init=False)
     meter: Meter = field(factory=Meter, init=False)
     logbook: Logbook = field(init=False)
     herald: Herald = field(init=False)
@@ -101,7 +103,8 @@ class Runner:
         redact = redactor(self.instance.spec.env)
         journal, hub = self.around.journal, self.around.hub
         self.logbook = Logbook(self.instance, journal, hub, redact)
-        self.herald = Herald(self.instance, journal, hub, self.logbook, self._forget_tools)
+        self.catalogue = Catalogue(self.instance.id, clock=trio.current_time)
+        self.herald = Herald(self.instance, journal, hub, self.logbook, self.catalogue.told)
 
     # -- what others may read
 
@@ -144,9 +147,9 @@ class Runner:
             self, method, params, timeout_s=timeout_s, is_gone=is_gone, on_notification=on_notification
         )
 
-    async def list_tools(self) -> list[dict[str, Any]]:
-        """See `calls.list_tools`."""
-        return await calls.list_tools(self)
+    async def relist(self, section: Section) -> None:
+        """See `refresh.list_for_caller`."""
+        await refresh.list_for_caller(self, section)
 
     def sampled(self, sample: Sample) -> None:
         """Take a look's result: for the list, the stream and the journal."""
@@ -341,11 +344,13 @@ class Runner:
         self.lane = Lane(child, facts)
         self.instance = evolve(self.instance, ever_ran=True)
         self._move(State.RUNNING, "running")
+        self.catalogue.begin(facts)
         if facts.era is Era.BARE:
             self.logbook.system("warning", "the server answers without ids (bare dialect): calls run one at a time")
 
     def _close(self, *, wanted: bool) -> None:
         """The process serves no longer: no new calls."""
+        self.catalogue.end()
         if wanted:
             self.lanes.close()
             self._move(State.DRAINING, "draining")
@@ -427,9 +432,6 @@ class Runner:
             return  # nothing brings a deleted instance back
         self.instance = evolve(self.instance, desired=desired, updated_at=_now())
         self.orders.give()
-
-    def _forget_tools(self) -> None:
-        self.tools = None
 
     def _report(self, phase: str, detail: str) -> None:
         self._move_phase(f"{phase}: {detail}" if detail else phase)

@@ -18,6 +18,7 @@ from attrs import define, evolve, field, frozen
 
 from controlplane.core.lifecycle import PUBLIC_STATUS, Desired, State
 from controlplane.errors import Conflict, NotFound, ShuttingDown
+from controlplane.supervise.refresh import keep_fresh
 from controlplane.supervise.runner import Runner, Surroundings
 
 if TYPE_CHECKING:
@@ -190,13 +191,20 @@ class Supervisor:
             del self._names[name]
 
     async def _run(self, runner: Runner) -> None:
-        await runner.run()
-        if runner.instance.desired is Desired.DELETED:
-            instance = runner.instance
-            del self._runners[instance.id]
-            hub = self.around.hub
-            hub.publish_nowait("deleted", instance_id=instance.id, owner=instance.owner, data={"name": instance.name})
-            hub.forget_topic(instance.id)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_fresh, runner)
+            await runner.run()
+            if runner.instance.desired is Desired.DELETED:
+                self._forget(runner)  # in the same moment in which it is gone
+            nursery.cancel_scope.cancel()
+        if self.around.cache is not None and runner.instance.desired is Desired.DELETED:
+            await self.around.cache.drop_listings(runner.instance.id)
+
+    def _forget(self, runner: Runner) -> None:
+        instance, hub = runner.instance, self.around.hub
+        del self._runners[instance.id]
+        hub.publish_nowait("deleted", instance_id=instance.id, owner=instance.owner, data={"name": instance.name})
+        hub.forget_topic(instance.id)
 
     def _resolve(self, principal: Principal, ref: str) -> UUID:
         if len(ref) == 36 and (instance_id := _as_uuid(ref)) is not None:

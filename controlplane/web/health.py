@@ -15,6 +15,7 @@ from attrs import define, field
 
 from controlplane.core.lifecycle import State
 from controlplane.errors import CorralError, ShuttingDown
+from controlplane.model import Section
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.route import Route
 from controlplane.wire.answers import AliveOut, HealthOut
@@ -92,7 +93,9 @@ class Pulse:
         return True
 
     async def _ask_cache(self) -> bool:
-        await self.cache.get_tools(_NOBODY)  # any question will do: the cache tells whether it was answered
+        await self.cache.get_listing(
+            _NOBODY, Section.TOOLS
+        )  # any question will do: the cache tells whether it was answered
         return self.cache.statistics().available
 
 

@@ -115,6 +115,23 @@ class ToolsOut:
 
 
 @frozen(kw_only=True)
+class PromptsOut:
+    """The prompts of an instance, as it lists them."""
+
+    prompts: list[dict[str, Any]]
+    stale: bool = bounded(False, description="The list is from before the instance stopped or restarted.")
+
+
+@frozen(kw_only=True)
+class ResourcesOut:
+    """The resources of an instance, as it lists them."""
+
+    resources: list[dict[str, Any]]
+    resource_templates: list[dict[str, Any]] = bounded([], description="Patterns of further resources' URIs.")
+    stale: bool = bounded(False, description="The lists are from before the instance stopped or restarted.")
+
+
+@frozen(kw_only=True)
 class CallOut:
     """A JSON-RPC answer: either `result` or `error`, as the server gave it."""
 

@@ -21,7 +21,7 @@ from controlplane.core.lifecycle import Desired
 from controlplane.deploy.prepare import HostPrepare
 from controlplane.deploy.toolchain import build
 from controlplane.hub import Hub
-from controlplane.model import Incarnation, Instance, LogLine, Sample, SourceType, Spec
+from controlplane.model import Incarnation, Instance, Listing, LogLine, Sample, Section, SourceType, Spec
 from controlplane.spawn.client import open_spawner
 from controlplane.spawn.uids import open_uid_pool
 from controlplane.supervise.runner import Runner, Surroundings
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
+LISTED_S = 2.0
+"""For a server to list its tools; some never do."""
+
+
 @define
 class MemoryJournal:
     """Keeps what it is given."""
@@ -41,6 +45,7 @@ class MemoryJournal:
     samples: list[tuple[UUID, Sample]] = field(factory=list)
     observed: list[Instance] = field(factory=list)
     incarnations: list[Incarnation] = field(factory=list)
+    listings: list[Listing] = field(factory=list)
 
     def log(self, line: LogLine) -> None:
         self.logs.append(line)
@@ -56,6 +61,9 @@ class MemoryJournal:
 
     def event(self, event: Any) -> None:
         pass
+
+    def listing(self, listing: Listing) -> None:
+        self.listings.append(listing)
 
     def messages(self, stream: str | None = None) -> list[str]:
         return [line.message for line in self.logs if stream in (None, line.stream)]
@@ -99,10 +107,13 @@ class Yard:
         return self.supervisor.adopt(instance)
 
     async def running(self, source: bytes, **options: Any) -> Runner:
-        """Deploy and wait until it serves."""
+        """Deploy and wait until it serves, and Corral has asked it what it wants to know."""
         runner = self.deploy(source, **options)
         await runner.wait_settled(30)
         assert runner.serving, (runner.phase, runner.instance.last_error)
+        with trio.move_on_after(LISTED_S):
+            while not runner.catalogue.is_fresh(Section.TOOLS):
+                await trio.sleep(0.005)
         return runner
 
 

@@ -15,7 +15,7 @@ from controlplane.core.jsonrpc import encode, member_value
 from controlplane.core.lifecycle import Desired, State
 from controlplane.core.restart import RestartMode, RestartPolicy
 from controlplane.errors import CallTimeout, InstanceCrashed, InstanceUnavailable, InvalidRequest, NotRunning
-from controlplane.model import Limits
+from controlplane.model import Limits, Section
 
 if TYPE_CHECKING:
     from controlplane.supervise.runner import Runner
@@ -47,7 +47,8 @@ async def test_a_server_answers_calls_once_its_handshake_is_done(yard: Yard, ech
     assert await tool(runner, "echo", text="moo ☃") == "moo ☃"
     assert runner.protocol is not None
     assert runner.protocol.version == "2025-11-25"
-    assert [tool["name"] for tool in await runner.list_tools()][:2] == ["echo", "pid"]
+    await runner.relist(Section.TOOLS)
+    assert [tool["name"] for tool in runner.catalogue.tools() or []][:2] == ["echo", "pid"]
 
 
 async def test_an_unknown_method_passes_the_servers_own_error_through(yard: Yard, echo: bytes) -> None:

@@ -12,10 +12,11 @@ from uuid import UUID, uuid4
 
 import httpx
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from controlplane.config import Config
 from controlplane.core.lifecycle import SETTLED, Desired, State
+from controlplane.core.rawjson import encode
 from controlplane.core.restart import RestartPolicy
 from controlplane.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, StorageUnavailable
 from controlplane.hub import Hub
@@ -24,16 +25,20 @@ from controlplane.model import (
     Evidence,
     Instance,
     Limits,
+    Listing,
     LogLine,
     Principal,
     Role,
     Sample,
+    Section,
     SourceType,
     Spec,
     Token,
     User,
 )
 from controlplane.store.base import JournalStatistics, Page, StoredEvent, StoreStatistics
+from controlplane.supervise.catalogue import Catalogue
+from controlplane.supervise.listpages import MEMBERS, read_page
 from controlplane.supervise.meter import Meter
 from controlplane.web.app import make_app, make_quart
 from controlplane.web.services import Services
@@ -84,7 +89,7 @@ class ApiRunner:
     isolation: str = "process"
     protocol: None = None
     last_sample: Sample | None = None
-    tools: list[dict[str, Any]] | None = None
+    catalogue: Catalogue = field(default=Factory(lambda self: Catalogue(self.instance.id), takes_self=True))
     meter: Meter = field(factory=Meter)
     logbook: FakeLogbook = field(factory=FakeLogbook)
     listed: list[dict[str, Any]] | Exception = field(factory=lambda: [{"name": "add"}])
@@ -109,11 +114,12 @@ class ApiRunner:
     async def wait_gone(self, timeout_s: float) -> bool:
         return self.gone
 
-    async def list_tools(self) -> list[dict[str, Any]]:
+    async def relist(self, section: Section) -> None:
         if isinstance(self.listed, Exception):
             raise self.listed
-        self.tools = self.listed
-        return self.listed
+        page = read_page(section, b'"result":' + encode({MEMBERS[section]: self.listed}))
+        assert page is not None
+        self.catalogue.take(section, [page])
 
 
 @frozen(kw_only=True)
@@ -220,6 +226,7 @@ class FakeStore:
     lines: list[LogLine] = field(factory=list)
     deleted: dict[UUID, tuple[str, str]] = field(factory=dict)
     asked: list[Any] = field(factory=list)
+    listings: list[Listing] = field(factory=list)
     away: bool = False
     frozen: trio.Event | None = None
     """Set: `ping` waits for it, as for a stopped database."""
@@ -227,6 +234,10 @@ class FakeStore:
     def _read(self) -> None:
         if self.away:
             raise StorageUnavailable("the database is away", retry_after_s=2)
+
+    async def listings_of(self, instance_id: UUID) -> list[Listing]:
+        self._read()
+        return [listing for listing in self.listings if listing.instance_id == instance_id]
 
     async def users(self) -> list[User]:
         self._read()
@@ -310,14 +321,11 @@ class FakeCacheStatistics:
 
 @define(eq=False)
 class FakeCache:
-    tools: dict[UUID, list[dict[str, Any]]] = field(factory=dict)
+    listings: dict[tuple[UUID, Section], Listing] = field(factory=dict)
     available: bool = True
 
-    async def get_tools(self, instance_id: UUID) -> list[dict[str, Any]] | None:
-        return self.tools.get(instance_id)
-
-    async def put_tools(self, instance_id: UUID, tools: list[dict[str, Any]], ttl_s: float) -> None:
-        self.tools[instance_id] = tools
+    async def get_listing(self, instance_id: UUID, section: Section) -> Listing | None:
+        return self.listings.get((instance_id, section))
 
     def statistics(self) -> FakeCacheStatistics:
         return FakeCacheStatistics(available=self.available)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import msgspec
 
 ANNOTATION = "x-mcp-header"
-MAX_POSITIONS = 50_000
-"""Schema positions looked at in all tools of a server, some 25 ms; tools beyond them mirror nothing."""
+MAX_POSITIONS = 20_000
+"""Schema positions looked at in all tools of a server, some 20 ms; those of hundreds of tools. What is beyond mirrors nothing."""
 MAX_PARAM_HEADERS = 64
 """Of one tool: a request's whole head may have 16 KiB, so that more of them is a mistake or an attack."""
 

@@ -74,6 +74,8 @@ class Call:
     asker: object | None = None
     logs: bool = True
     token: bytes | None = None
+    owed_until: float = 0.0
+    """Trio time until which, in order, the answer keeps its place, whoever still wants it."""
     wire_id: int = -1
     task: trio.lowlevel.Task | None = None
     outcome: bytes | CorralError | None = None
@@ -192,7 +194,7 @@ class Pending:
         def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
             call.task = None
             if call.wire_id in self._calls:
-                self._desert(call)
+                self._desert(call, CALLER_GONE)
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
@@ -202,10 +204,10 @@ class Pending:
         for call in list(self._calls.values()):
             if now >= call.deadline:
                 limit = call.deadline - call.started
-                self._drop(call, TIMED_OUT)
+                self._time_out(call, now)
                 call.settle(CallTimeout(f"no answer to {call.method} within {limit:g} s"))
             elif call.is_gone is not None and now - call.started > PATIENCE_S and call.is_gone():
-                self._desert(call)
+                self._desert(call, CALLER_GONE)
                 call.settle(CallTimeout(CALLER_GONE))
             elif now >= call.nudge_at:
                 call.wake()
@@ -213,7 +215,7 @@ class Pending:
     def give_up(self, call: Call, why: str) -> None:
         """End a call that its caller does not want any more; the server is told. Nothing if it has ended."""
         if call.wire_id in self._calls:
-            self._drop(call, why)
+            self._desert(call, why)
             call.settle(CANCELLED)
 
     def fail_all(self, error: Callable[[Call], CorralError]) -> None:
@@ -222,11 +224,17 @@ class Pending:
         for call in calls.values():
             call.settle(error(call))
 
-    def _desert(self, call: Call) -> None:
+    def _time_out(self, call: Call, now: float) -> None:
+        if self.in_order and now < call.owed_until:
+            call.deadline, call.is_gone = call.owed_until, None
+        else:
+            self._drop(call, TIMED_OUT)
+
+    def _desert(self, call: Call, why: str) -> None:
         if self.in_order:
             call.is_gone = None
         else:
-            self._drop(call, CALLER_GONE)
+            self._drop(call, why)
 
     def _drop(self, call: Call, why: str) -> None:
         del self._calls[call.wire_id]

@@ -90,6 +90,8 @@ class Session:
     facts: ProtocolFacts | None = field(default=None, init=False)
     broken: trio.Event = field(factory=trio.Event, init=False)
     broken_reason: str = field(default="", init=False)
+    gave_up: bool = field(default=False, init=False)
+    """It was broken off over a time limit, which a bare server cannot be told of: no fault of the server's."""
     last_frames: list[bytes] = field(factory=list, init=False)
     pending: Pending = field(init=False)
     _next_id: int = field(default=FIRST_CALL_ID, init=False)
@@ -158,6 +160,7 @@ class Session:
         params: bytes | None,
         *,
         timeout_s: float,
+        owed_s: float = 0.0,
         is_gone: Callable[[], bool] | None = None,
         on_notification: Callable[[str, bytes | None], None] | None = None,
     ) -> bytes:
@@ -167,6 +170,8 @@ class Session:
             method: The JSON-RPC method.
             params: Raw JSON, or None.
             timeout_s: Seconds until the call is given up and the server told so.
+            owed_s: Seconds that a server without ids is given to answer, whoever still waits. It cannot be told that a
+                call was given up, and its next answer would be the wrong one: then it is given up itself.
             is_gone: Asked now and then; True ends the call, because nobody waits for it.
             on_notification: Gets progress and log notifications that belong to this call.
 
@@ -179,7 +184,7 @@ class Session:
         if own is not None:
             return own
         if facts.era is Era.BARE:
-            return await self._call_in_turn(method, params, timeout_s, is_gone)
+            return await self._call_in_turn(method, params, timeout_s, owed_s, is_gone)
         outgoing = dialect.outgoing_params(facts.era, params, self.version)
         began = trio.current_time()
         call = Call(method, began, began + timeout_s, is_gone, hears=on_notification is not None)
@@ -283,7 +288,7 @@ class Session:
         floor.release()
 
     async def _call_in_turn(
-        self, method: str, params: bytes | None, timeout_s: float, is_gone: Callable[[], bool] | None
+        self, method: str, params: bytes | None, timeout_s: float, owed_s: float, is_gone: Callable[[], bool] | None
     ) -> bytes:
         """A bare server answers in order and without ids: one call at a time."""
         began = trio.current_time()
@@ -295,13 +300,15 @@ class Session:
             if is_gone is not None and trio.current_time() - began > PATIENCE_S and is_gone():
                 raise CallTimeout(CALLER_GONE)
             params = dialect.outgoing_params(Era.BARE, params, self.version)
-            call = Call(method, began, began + timeout_s, is_gone)
+            owed_until = trio.current_time() + owed_s
+            call = Call(method, began, began + timeout_s, is_gone, owed_until=owed_until)
             self._begin_call(call, params, own_token=False)
             return dialect.mended(method, await self.pending.wait(call))
 
     def _on_dropped(self, call: Call, why: str) -> None:
         """A call ended unanswered: tell the server, or give a bare one up (the next answer would be the wrong one)."""
         if self.facts is not None and self.facts.era is Era.BARE:
+            self.gave_up = True
             self._break(f"a call {why}, and a server without ids cannot be told")
             return
         params = {"requestId": call.wire_id, "reason": why}

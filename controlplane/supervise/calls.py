@@ -93,8 +93,11 @@ async def _measured(
     session = _session(runner)
     began = perf_counter()
     failed = True
+    owed_s = min(runner.instance.spec.limits.call_timeout_s, runner.around.config.max_call_timeout_s)
     try:
-        member = await session.call(method, params, timeout_s=limit, is_gone=is_gone, on_notification=on_notification)
+        member = await session.call(
+            method, params, timeout_s=limit, owed_s=owed_s, is_gone=is_gone, on_notification=on_notification
+        )
         failed = member.startswith(b'"error"')
     finally:
         took = perf_counter() - began

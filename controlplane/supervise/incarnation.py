@@ -44,13 +44,14 @@ class Ending:
     """How a process ended. `failure` is None for an end that was wanted, or a clean one.
 
     `code` is the exit status (negative: signal); `ran_s` how long it served, in seconds, 0 if
-    never; `lost` says that it went down with the spawner.
+    never; `lost` says that it went down with the spawner; `excused`, that Corral gave it up over a caller's time limit.
     """
 
     failure: model.Evidence | None
     code: int
     ran_s: float = 0.0
     lost: bool = False
+    excused: bool = False
 
 
 class Closed(Protocol):
@@ -173,6 +174,7 @@ class Incarnation:
             code=1 if failure is not None and code == 0 else code,
             ran_s=0.0 if self._serving_since is None else trio.current_time() - self._serving_since,
             lost=child.exit is not None and child.exit.lost,
+            excused=child.condemned is not None and child.session.gave_up,
         )
 
     def _seen(self) -> post_mortem.Seen:

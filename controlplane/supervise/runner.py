@@ -299,6 +299,8 @@ class Runner:
     def _decide(self, ending: Ending) -> RestartAfter | Stop:
         if ending.lost:  # not the server's fault, so it does not count
             return RestartAfter(RESPAWN_DELAY_S, 0, "Corral's spawner was restarted")
+        if ending.excused:  # or any caller could drive it into the crash loop
+            return RestartAfter(RESPAWN_DELAY_S, 0, "a call ran out of time, and only a new process is in step again")
         now, jitter = trio.current_time(), random()
         self._restarts, decision = self._restarts.on_exit(ending.code, ran_s=ending.ran_s, now=now, jitter=jitter)
         return decision

@@ -107,6 +107,40 @@ async def test_an_answer_that_does_not_come_ends_the_conversation(
     assert bare.peer.heard_nothing()
 
 
+async def test_a_short_limit_of_one_caller_costs_nobody_the_server(
+    bare: Talk, autojump_clock: trio.testing.MockClock
+) -> None:
+    hasty = await bare.start("slow", timeout_s=0.2, owed_s=SECONDS)
+    await bare.peer.hear()
+    patient = await bare.start("next", timeout_s=SECONDS)
+
+    assert str(await hasty.failure()) == "no answer to slow within 0.2 s"
+    await settled()
+    assert bare.peer.heard_nothing(), "the first answer is still owed"
+    await bare.peer.say({"result": {"n": 1}})
+    await bare.peer.hear()
+    await bare.peer.say({"result": {"n": 2}})
+
+    assert await patient.result() == {"n": 2}
+    assert not bare.session.broken.is_set()
+
+
+async def test_an_answer_that_is_owed_for_too_long_ends_the_conversation(
+    bare: Talk, autojump_clock: trio.testing.MockClock
+) -> None:
+    began = trio.current_time()
+    hasty = await bare.start("slow", timeout_s=0.2, owed_s=5.0)
+    await bare.peer.hear()
+    await hasty.failure()
+    assert not bare.session.broken.is_set()
+
+    with trio.fail_after(WAIT_S):
+        await bare.session.broken.wait()
+
+    assert trio.current_time() - began == pytest.approx(5.0, abs=0.2)
+    assert bare.session.gave_up
+
+
 async def test_time_runs_while_a_call_waits_for_its_turn(bare: Talk, autojump_clock: trio.testing.MockClock) -> None:
     began = trio.current_time()
     slow = await bare.start("slow", timeout_s=SECONDS)

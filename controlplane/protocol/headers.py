@@ -97,7 +97,7 @@ def check_modern(fields: Fields, message: Inbound) -> ModernRequest | None:
 
     Order: `_meta`, version, method and name in both places, version supported.
     A version that is not ours has rules that are not ours: where such a request
-    brings no `_meta`, what is told is the versions.
+    lacks what ours asks of `_meta`, what is told is the versions.
 
     Raises:
         Refusal: `_meta` is incomplete or the request names nothing (-32602), fields are missing or differ (-32020),
@@ -197,7 +197,8 @@ def _checked_version(fields: Fields, meta: Mapping[str, msgspec.Raw], raw_id: by
     if version is not None and capabilities is not None and bytes(capabilities).startswith(b"{"):
         return version
     told = fields.get(VERSION_FIELD, b"").strip(_OWS)
-    if raw_version is None and told and told != _MODERN and told not in _LEGACY and b"," not in told:
+    foreign = told and told != _MODERN and told not in _LEGACY and b"," not in told
+    if foreign and (raw_version is None or version == told.decode("latin-1")):
         raise _unsupported(told.decode("latin-1"), raw_id)
     raise Refusal(INVALID_PARAMS, _MISSING_META, raw_id)
 

@@ -239,8 +239,9 @@ def test_a_version_that_is_not_spoken_is_answered_with_those_that_are(version: s
     assert refusal.data == {"supported": SUPPORTED, "requested": version}
 
 
-def test_a_client_of_an_unknown_version_is_told_the_versions_though_it_sends_no_envelope_of_ours() -> None:
-    refusal = refusal_of(fields(None, version="2099-01-01"), body("initialize", meta=None))
+@pytest.mark.parametrize("meta", [None, {"x": 1}, {VERSION: "2099-01-01"}, {CAPABILITIES: {}}])
+def test_a_client_of_an_unknown_version_is_told_the_versions_though_its_envelope_is_none_of_ours(meta: Any) -> None:
+    refusal = refusal_of(fields(None, version="2099-01-01"), body("initialize", meta=meta))
 
     assert (refusal.code, refusal.id) == (UNSUPPORTED, b"7")
     assert refusal.data == {"supported": SUPPORTED, "requested": "2099-01-01"}

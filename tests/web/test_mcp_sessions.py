@@ -14,8 +14,8 @@ from attrs import define, field
 from controlplane.errors import Overloaded, QuotaExceeded
 from controlplane.model import Principal, Role
 from controlplane.web.mcp import sessions as module
+from controlplane.web.mcp.pool import KEEP_FINISHED_S
 from controlplane.web.mcp.questions import OPEN_MAX, TooManyQuestions
-from controlplane.web.mcp.ring import KEEP_FINISHED_S
 from controlplane.web.mcp.sessions import IDLE_S, SPARED_S, ClientSession, NoSession, SessionTable
 from controlplane.web.mcp.streams import KEEPALIVE_S, Ended, UnknownEvent, relay
 from tests.web.mcp_outlet import Client, message
@@ -525,7 +525,7 @@ async def test_whoever_still_waits_for_an_answer_is_named_when_the_session_ends(
     session = sessions.create()
     for asked_by in ("a", "b", "c"):
         own_id, _ = session.ask(asked_by, "roots/list", None)
-    session.questions.withdraw(own_id)
+    assert session.withdraw(own_id) == "c"
 
     sessions.now += IDLE_S
     sessions.table.expire(sessions.now)

@@ -12,13 +12,12 @@ import trio.testing
 from controlplane.errors import Busy
 from controlplane.web.mcp import ring as ring_module
 from controlplane.web.mcp import streams as streams_module
+from controlplane.web.mcp.pool import KEEP_FINISHED_S, Pool
 from controlplane.web.mcp.ring import (
-    KEEP_FINISHED_S,
     OPEN_MAX,
     RING_MAX_BYTES,
     RING_MAX_EVENTS,
     UNREAD_MAX_EVENTS,
-    Pool,
     Ring,
 )
 from controlplane.web.mcp.streams import (
@@ -584,6 +583,21 @@ async def test_a_replay_does_not_count_as_lagging(ring: Ring, connect: Callable[
 
     assert connection.ended is Ended.FINISHED
     assert connection.client.messages == list(range(RING_MAX_EVENTS + 10))
+
+
+async def test_a_resume_for_which_nothing_is_left_goes_on_with_what_comes(
+    connect: Callable[..., Connection],
+) -> None:
+    ring = make_ring(limit=200)
+    stream = ring.open()
+    stream.post(message("x" * 1_000))
+    connection = connect(*ring.resume("1-0"))
+    await settle()
+    stream.post(b"2")
+    await settle()
+
+    assert connection.client.messages == [2]
+    assert_consistent(ring)
 
 
 async def test_open_streams_are_bounded(ring: Ring) -> None:

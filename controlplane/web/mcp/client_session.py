@@ -14,12 +14,13 @@ import trio
 from attrs import define, field
 
 from controlplane.web.mcp.questions import Questions
-from controlplane.web.mcp.ring import Pool, Ring
+from controlplane.web.mcp.ring import Ring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from controlplane.web.mcp.pool import Pool
     from controlplane.web.mcp.streams import Framing, Stream
 
 
@@ -116,6 +117,10 @@ class ClientSession:
     def answered(self, raw_id: bytes) -> Any | None:
         """Who asked what a posted response answers; None if that is nobody, any more."""
         return self.questions.answered(raw_id)
+
+    def withdraw(self, own_id: str) -> Any | None:
+        """The server no longer waits for an answer to this; returns who asked, if it was open."""
+        return self.questions.withdraw(own_id)
 
     def close(self) -> None:
         """End the streams; called by the table."""

@@ -1,15 +1,14 @@
 """What is kept of a session's streams, and for how long.
 
 A session keeps up to `RING_MAX_EVENTS` or `RING_MAX_BYTES` of events over all
-its streams, for clients that resume; the newest stays even when it alone is
-larger. Events that a connected reader has yet to write out are that reader's
-queue and do not count: a large answer on its way costs nobody else's messages.
+its streams, for clients that resume, or one larger event alone. What a
+connected reader has yet to write out is its queue and does not count: a large
+answer on its way costs nobody else's messages.
 
 Room is made in this order, the oldest first: events of streams that are
 finished and read to the end; events that a connection has taken already;
 events of finished streams that nobody came back for; events of open streams
-that nobody reads. Over all sessions the `Pool` has a bound in bytes: beyond it
-the session that holds most gives way, by half.
+that nobody reads. What all sessions hold together is bounded by the `Pool`.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from controlplane.web.mcp.streams import Ended, Framing, NothingLeft, Stream, Un
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from controlplane.web.mcp.pool import Pool
     from controlplane.web.mcp.streams import Reader
 
 RING_MAX_EVENTS = 1_000
@@ -34,37 +34,7 @@ UNREAD_MAX_BYTES = 256 * 1024
 """Of a session's own stream while nobody reads it: many clients never do, and it must not crowd out what is resumed."""
 OPEN_MAX = 256
 """Streams of one session at once that are not finished: more than the calls in flight that any instance takes."""
-KEEP_FINISHED_S = 60.0
-"""A stream that was read to the end is kept this long: its last bytes may have been lost on the way."""
 NUMBER_MAX_DIGITS = 18
-
-
-@define(eq=False)
-class Pool:
-    """What all sessions' rings share. `held_bytes` is everything they hold, queues of readers included."""
-
-    limit_bytes: int
-    clock: Callable[[], float]
-    held_bytes: int = field(default=0, init=False)
-    readers: int = field(default=0, init=False)
-    lagged: int = field(default=0, init=False)
-    """Readers that were ended because they did not keep up."""
-    lost: int = field(default=0, init=False)
-    """Events that were dropped before a client had taken them."""
-    rings: set[Ring] = field(factory=set, init=False, repr=False)
-    """Those that hold anything."""
-    settled: dict[Stream, float] = field(factory=dict, init=False, repr=False)
-    """Streams read to the end -> when they are forgotten, the first first."""
-
-    def expire(self, now: float) -> None:
-        """Forget the streams that were read to the end a while ago."""
-        while (due := next(iter(self.settled.items()), None)) is not None and now >= due[1]:
-            due[0].ring.forget(due[0])
-
-    def relieve(self) -> None:
-        """Come back under the bound."""
-        while self.held_bytes > self.limit_bytes and self.rings:
-            max(self.rings, key=lambda ring: ring.held_bytes).give_way()
 
 
 @define(eq=False)
@@ -237,7 +207,7 @@ class Ring:
         group[stream.number] = stream
         self.pool.settled.pop(stream, None)
         if group is self._settled:
-            self.pool.settled[stream] = self.pool.clock() + KEEP_FINISHED_S
+            self.pool.settle(stream)
 
     def _trim(self, stream: Stream) -> None:
         """Come back under the bounds, after something happened to this stream."""

@@ -25,7 +25,7 @@ from attrs import define, field, frozen
 from controlplane.errors import Overloaded, QuotaExceeded
 from controlplane.protocol.versions import primes_streams
 from controlplane.web.mcp.client_session import ClientSession
-from controlplane.web.mcp.ring import Pool
+from controlplane.web.mcp.pool import Pool
 from controlplane.web.mcp.streams import Ended, Framing, relay
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ USER_SESSIONS_MAX = 1_000
 IDLE_S = 30 * 60.0
 SPARED_S = 60.0
 """A session that was used this recently is not ended to make room."""
-BUFFERED_MAX_BYTES = 64 * 2**20
-"""Events of all sessions together, for their readers and for resumes."""
+BUFFERED_MAX_BYTES = 128 * 2**20
+"""Events of all sessions together, for their readers and for resumes: some of the largest answers (16 MiB) at once."""
 ID_BYTES = 24
 
 

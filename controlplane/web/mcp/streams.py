@@ -109,17 +109,18 @@ class Reader:
     """Events and bytes of the queue that do not count as lagging: a replay, and what is being written."""
     _task: trio.lowlevel.Task | None = field(default=None, init=False)
 
-    async def take(self) -> bytes:
-        """Wait for events and return all that there are, joined; nothing once `ended` says why."""
-        while self.ended is None:
-            if self.position < self.stream.last:
-                return self._take_all()
-            if self.stream.finished:
-                self.ended = Ended.CLOSED if self.stream.ring.closed else Ended.FINISHED
-            else:
-                self._task = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._abort)
-        return b""
+    def take_nowait(self) -> bytes | None:
+        """All events that there are, joined; None when there are none yet, nothing once `ended` says why."""
+        if self.ended is None and self.position < self.stream.last and (events := self._take_all()):
+            return events
+        if self.ended is None and self.stream.finished:
+            self.ended = Ended.CLOSED if self.stream.ring.closed else Ended.FINISHED
+        return None if self.ended is None else b""
+
+    async def changed(self) -> None:
+        """Wait until there may be something to take."""
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def _take_all(self) -> bytes:
         frames = self.stream.frames
@@ -270,15 +271,16 @@ async def relay(stream: Stream, after: int | None, outlet: Outlet, *, headers: H
 
 async def _write_events(reader: Reader, outlet: Outlet) -> Ended:
     while True:
-        events: bytes | None = None
-        with trio.move_on_after(KEEPALIVE_S):
-            events = await reader.take()
+        events = reader.take_nowait()
         if events:
             await outlet.send(events)
             reader.sent()
         elif reader.ended is not None:
             return reader.ended
-        elif outlet.is_gone():
-            return Ended.LEFT
         else:
-            await outlet.send(KEEPALIVE)
+            with trio.move_on_after(KEEPALIVE_S) as silence:
+                await reader.changed()
+            if silence.cancelled_caught and outlet.is_gone():
+                return Ended.LEFT
+            if silence.cancelled_caught:
+                await outlet.send(KEEPALIVE)

@@ -171,6 +171,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         sampler = Sampler(supervisor, config.sample_interval_s)
         for service in (journal.run, hub.run_heartbeats, sampler.run, services.pulse.run):
             background.start_soon(service)
+        await background.start(services.mcp.run)
         await upkeep.load()
         background.start_soon(leftovers.collect, home.instances, store, supervisor.ids)
         background.start_soon(upkeep.run)
@@ -197,6 +198,7 @@ async def _close(services: Services, entrance: door.Door) -> None:
     log.info("stopping")
     services.stopping = True
     services.hub.close()
+    services.mcp.close()
     async with trio.open_nursery() as nursery:  # an instance with calls in flight waits for their answers itself
         nursery.start_soon(entrance.drain)
         nursery.start_soon(services.supervisor.stop_all)

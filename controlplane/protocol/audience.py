@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import define, field
 
 from controlplane.core.rawjson import decode_or_none
+from controlplane.protocol.listening import UPDATED, is_within
 
 if TYPE_CHECKING:
     from controlplane.protocol.pending import Asked
 
-UPDATED = "notifications/resources/updated"
 LIST_CHANGED = frozenset(
     {
         "notifications/tools/list_changed",
@@ -104,12 +104,22 @@ class Audience:
         for member in members:
             member.on_end(reason)
 
+    def _subscribed_to(self, uri: str) -> list[Member]:
+        """Those who subscribed to the resource, or to one that it is a part of (MCP, resources)."""
+        found = {
+            key: member
+            for known, members in self._subscribers.items()
+            if is_within(uri, known)
+            for key, member in members.items()
+        }
+        return list(found.values())
+
     def _hearers(self, method: str, params: bytes | None) -> list[Member]:
         if method in LIST_CHANGED:
             return list(self._members.values())
         if method == UPDATED:
             value = decode_or_none(params)
             uri = value.get("uri") if isinstance(value, dict) else None
-            return list(self._subscribers.get(uri, {}).values()) if isinstance(uri, str) else []
+            return self._subscribed_to(uri) if isinstance(uri, str) else []
         only = self.only()
         return [] if only is None else [only]

@@ -54,7 +54,7 @@ class ListenFilter:
         """
         if method == UPDATED:
             uri = _text(object_members(params).get("uri"))
-            return uri is not None and (uri in self.uris or any(_is_part(uri, whole) for whole in self.uris))
+            return uri is not None and (uri in self.uris or any(is_within(uri, whole) for whole in self.uris))
         return any(getattr(self, name) and method == f"notifications/{name}/list_changed" for name in _SECTIONS)
 
     def params(self) -> bytes:
@@ -100,8 +100,11 @@ def _uris(value: Any) -> frozenset[str]:
     return frozenset(value)
 
 
-def _is_part(uri: str, whole: str) -> bool:
-    return uri.startswith(whole) and (whole.endswith(_PART_MARKS) or uri[len(whole) :].startswith(_PART_MARKS))
+def is_within(uri: str, whole: str) -> bool:
+    """Whether a resource is another one, or a part of it."""
+    return uri == whole or (
+        uri.startswith(whole) and (whole.endswith(_PART_MARKS) or uri[len(whole) :].startswith(_PART_MARKS))
+    )
 
 
 def tagged(method: str, params: bytes | None, raw_id: bytes) -> bytes:

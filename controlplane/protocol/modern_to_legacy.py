@@ -41,6 +41,7 @@ __all__ = [
     "Retry",
     "digest",
     "discover_result",
+    "discovered",
     "input_required",
     "is_removed",
     "legacy_params",
@@ -79,6 +80,7 @@ _REMOVED = frozenset(
     }
 )
 _RESOURCE_NOT_FOUND = -32002
+_MISSING_CAPABILITY = -32021
 _URL_ELICITATION_REQUIRED = -32042
 _RESERVED = range(-32099, -32019)
 """Codes that the modern era gives a meaning, or will; a legacy server cannot mean it."""
@@ -101,6 +103,16 @@ def discover_result(facts: ProtocolFacts) -> bytes:
         result["instructions"] = facts.instructions
     result |= _NOT_CACHED
     return encode(result | ({"_meta": {SERVER_INFO: facts.server_info}} if facts.server_info else {}))
+
+
+def discovered(member: bytes) -> bytes:
+    """A modern server's own answer to `server/discover`: Corral serves the legacy versions beside those that it names."""
+    found = None if is_error(member) else members(value(member))
+    if found is None:
+        return member
+    theirs = decode_or_none(_raw(found.get("supportedVersions")))
+    own = [version for version in theirs if version not in SUPPORTED] if isinstance(theirs, list) else []
+    return b'"result":' + encode(found | {"supportedVersions": [*SUPPORTED, *own]})
 
 
 def is_removed(method: str) -> bool:
@@ -205,10 +217,15 @@ def _modern_error(member: bytes) -> bytes:
         return member
     if code == _RESOURCE_NOT_FOUND:
         return b'"error":' + encode(found | {"code": INVALID_PARAMS})
-    if code not in _RESERVED:
+    if code not in _RESERVED or _names_what_is_missing(code, found.get("data")):
         return member
     recoded = {"code": INVALID_PARAMS if code == _URL_ELICITATION_REQUIRED else INTERNAL_ERROR}
     return b'"error":' + encode(found | recoded | {"data": _with_code(code, found.get("data"))})
+
+
+def _names_what_is_missing(code: int, data: Any) -> bool:
+    """A server that speaks of a missing client capability in the modern form means it, whatever era it is spoken to in."""
+    return code == _MISSING_CAPABILITY and "requiredCapabilities" in object_members(data)
 
 
 def _with_code(code: int, data: Any) -> dict[str, Any]:

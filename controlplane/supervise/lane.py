@@ -12,6 +12,7 @@ import trio
 from attrs import define, field
 
 from controlplane.core.rawjson import encode
+from controlplane.protocol.logging_levels import LEVELS
 from controlplane.protocol.handshake import Era
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Lane:
     """Set when it must go: no new calls, and the process ends after those in flight."""
     idle_since: float = field(factory=trio.current_time, init=False)
     subscriptions: int = field(default=0, init=False)
+    _log_rank: int = field(default=len(LEVELS), init=False)
 
     @property
     def session(self) -> Session:
@@ -55,6 +57,15 @@ class Lane:
     def is_idle(self) -> bool:
         """Nobody is served by it now."""
         return not (self.session.pending or len(self.session.audience))
+
+    def want_log_level(self, level: str) -> None:
+        """Have a legacy server say at least this much: a shared one says what the most curious of its clients wants.
+
+        What each client gets of it is filtered for each.
+        """
+        if level in LEVELS[: self._log_rank] and "logging" in self.facts.capabilities:
+            self._log_rank = LEVELS.index(level)
+            self.session.request_nowait("logging/setLevel", encode({"level": level}))
 
     def retire(self) -> None:
         """Let it go."""

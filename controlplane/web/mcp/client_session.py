@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class ClientSession:
     """One legacy client's session; made by `SessionTable.create`.
 
-    `lane` and `calls` (raw JSON-RPC id -> call in flight) belong to whoever serves the session.
+    `lane`, `membership` and `calls` (raw JSON-RPC id -> call in flight) belong to whoever serves the session.
     """
 
     id: str = field(repr=False)
@@ -45,12 +45,18 @@ class ClientSession:
     _ring: Ring = field(init=False, repr=False)
     log_level: str | None = None
     lane: Any = field(default=None, repr=False)
+    membership: Any = field(default=None, repr=False)
     calls: dict[bytes, Any] = field(factory=dict, init=False, repr=False)
     questions: Questions = field(factory=Questions, init=False, repr=False)
     closed: trio.Event = field(factory=trio.Event, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._ring = Ring(self._pool, self._framing, self.touch)
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether its streams can be resumed: not with HTTP+SSE, whose one stream is the session."""
+        return self._framing.resumable
 
     @property
     def busy(self) -> bool:

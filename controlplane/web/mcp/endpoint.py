@@ -1,30 +1,51 @@
 """`/mcp/{ref}`: what an MCP client says to an instance, whichever door it came through.
 
-Stands here for both doors to call; it knows no instance's endpoint yet.
+Lets requests in, finds the instance, tells the eras apart, and turns what is
+wrong with a message into the JSON-RPC error and the status that the protocol
+has for it. Each era is answered by its own side.
 """
-
-# ruff: noqa: ARG002
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define
+from attrs import define, field
 
-from controlplane.errors import NotFound
+from controlplane.errors import MethodNotAllowed
 from controlplane.model import Role
+from controlplane.protocol.headers import (
+    SESSION_FIELD,
+    VERSION_FIELD,
+    check_accept,
+    is_legacy_version_header,
+    is_modern,
+)
+from controlplane.protocol.inbound import Refusal, read
 from controlplane.web import guards
+from controlplane.web.mcp.answers import refused
+from controlplane.web.mcp.http_sse import HttpSse
+from controlplane.web.mcp.legacy import LegacySide
+from controlplane.web.mcp.modern import ModernSide
+from controlplane.web.mcp.outlet import Reply
+from controlplane.web.mcp.sessions import NoSession
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from controlplane.supervise.runner import Runner
     from controlplane.web.auth import Grant
-    from controlplane.web.mcp.outlet import Outlet, Reply
+    from controlplane.web.mcp.outlet import Outlet
     from controlplane.web.request import Head
     from controlplane.web.services import Services
 
 ENDPOINT_ROLE = Role.CALLER
 MESSAGES = "/messages"
 """The one path below an endpoint that takes a query: the session."""
+SWEEP_S = 5.0
+"""How often idle sessions and parked calls are looked at."""
+SESSION_NOT_FOUND = -32001
+"""The code that SDKs answer with beside 404."""
 
 
 @define(eq=False)
@@ -32,6 +53,14 @@ class McpEndpoint:
     """The handler, for as long as the control plane runs."""
 
     services: Services
+    modern: ModernSide = field(init=False)
+    legacy: LegacySide = field(init=False)
+    http_sse: HttpSse = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.modern = ModernSide(self.services)
+        self.legacy = LegacySide(self.services)
+        self.http_sse = HttpSse(self.legacy)
 
     def admit(self, head: Head) -> Grant:
         """Let a request in, or raise the error that is its answer; nothing of the body is needed for it."""
@@ -58,31 +87,79 @@ class McpEndpoint:
 
     async def post(self, grant: Grant, ref: str, head: Head, body: bytes, outlet: Outlet) -> Reply | None:
         """Answer one POST; None when it was answered through the outlet."""
-        raise _not_there()
+        runner = self._find(grant, ref)
+        return await _replied(self._post(grant, runner, head, body, outlet))
+
+    async def _post(self, grant: Grant, runner: Runner, head: Head, body: bytes, outlet: Outlet) -> Reply | None:
+        check_accept(head.fields)
+        if not is_legacy_version_header(head.fields.get(VERSION_FIELD)):
+            return await self.modern.post(grant.principal, runner, head, body, outlet)
+        if SESSION_FIELD not in head.fields and is_modern(head.fields, read(body)):
+            return await self.modern.post(grant.principal, runner, head, body, outlet)
+        return await self.legacy.post(grant.principal, runner, head, body, outlet)
 
     async def get(self, grant: Grant, ref: str, head: Head, outlet: Outlet) -> Reply | None:
         """The standalone stream of a legacy session, or the rest of one that broke off."""
-        raise _not_there()
+        runner = self._find(grant, ref)
+        _refuse_modern(head)
+        return await _replied(self.legacy.get(grant.principal, runner, head, outlet))
 
     async def delete(self, grant: Grant, ref: str, head: Head) -> Reply:
         """The protocol's own DELETE: it ends a session."""
-        raise _not_there()
+        runner = self._find(grant, ref)
+        _refuse_modern(head)
+        try:
+            return self.legacy.delete(grant.principal, runner, head)
+        except (Refusal, NoSession) as refusal:
+            return _reply(refusal)
 
     async def get_sse(self, grant: Grant, ref: str, head: Head, outlet: Outlet) -> Reply | None:
         """The one stream of a session of HTTP+SSE (2024-11-05)."""
-        raise _not_there()
+        runner = self._find(grant, ref)
+        await self.http_sse.get(grant.principal, runner, ref, head, outlet)
+        return None
 
-    async def post_message(self, grant: Grant, ref: str, head: Head, body: bytes, outlet: Outlet) -> Reply:
+    async def post_message(self, grant: Grant, ref: str, head: Head, body: bytes, outlet: Outlet) -> Reply:  # noqa: ARG002
         """A message of a session of HTTP+SSE (2024-11-05)."""
-        raise _not_there()
+        runner = self._find(grant, ref)
+        try:
+            return self.http_sse.post(grant.principal, runner, head, body)
+        except (Refusal, NoSession) as refusal:
+            return _reply(refusal)
 
-    async def run(self) -> None:
-        """Service loop."""
-        await trio.sleep_forever()
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Service loop: calls that outlive their connections, and the end of what nobody comes back for."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.legacy.run)
+            task_status.started()
+            while True:
+                await trio.sleep(SWEEP_S)
+                now = trio.current_time()
+                self.legacy.table.expire(now)
+                self.modern.parked.expire(now)
 
     def close(self) -> None:
         """End the streams that nobody waits for an answer on; idempotent."""
+        self.legacy.close()
+
+    def _find(self, grant: Grant, ref: str) -> Runner:
+        return self.services.supervisor.find(grant.principal, ref)
 
 
-def _not_there() -> NotFound:
-    return NotFound("There is no MCP endpoint here yet.", hint="POST to /mcp/{id}/execute instead.")
+def _refuse_modern(head: Head) -> None:
+    """Versions without sessions have one method."""
+    if not is_legacy_version_header(head.fields.get(VERSION_FIELD)):
+        raise MethodNotAllowed("This protocol version has no sessions; POST alone.", evidence={"allow": ("POST",)})
+
+
+async def _replied(answering: Awaitable[Reply | None]) -> Reply | None:
+    try:
+        return await answering
+    except (Refusal, NoSession) as refusal:
+        return _reply(refusal)
+
+
+def _reply(refusal: Refusal | NoSession) -> Reply:
+    if isinstance(refusal, NoSession):
+        return Reply(404, refused(None, SESSION_NOT_FOUND, str(refusal)))
+    return Reply(refusal.status, refusal.body, refusal.headers)

@@ -163,6 +163,10 @@ class SessionTable:
         """An instance's sessions, for what concerns them all."""
         return list(self._by_instance.get(instance_id, {}).values())
 
+    def all(self) -> list[ClientSession]:
+        """Every session there is."""
+        return list(self._sessions.values())
+
     def count_of(self, user: str) -> int:
         """How many sessions a user has."""
         return len(self._by_user.get(user, {}))

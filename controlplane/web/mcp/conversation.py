@@ -1,0 +1,203 @@
+"""One request of a legacy client, from the POST to its response.
+
+Most are answered within `INLINE_S`, as plain JSON. One that takes longer, tells
+something or asks something becomes a stream of its session, written by a task
+that the connection does not own: in the legacy era a client that loses its
+connection has not cancelled, and may resume the stream (MCP 2025-11-25,
+transports).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define, field
+
+from controlplane.core.jsonrpc import METHOD_NOT_FOUND
+from controlplane.core.rawjson import encode
+from controlplane.errors import CorralError
+from controlplane.protocol.logging_levels import level_in, passes
+from controlplane.protocol.members import INTERNAL_ERROR, error, object_members
+from controlplane.protocol.pending import Asked, Told
+from controlplane.protocol.routing import CANCELLED, LOG
+from controlplane.supervise import calls
+from controlplane.web.mcp.answers import answer, fault, notification
+from controlplane.web.mcp.questions import TooManyQuestions
+
+if TYPE_CHECKING:
+    from controlplane.protocol.pending import Call
+    from controlplane.supervise.lane import Lane
+    from controlplane.supervise.runner import Runner
+    from controlplane.web.mcp.client_session import ClientSession
+    from controlplane.web.mcp.streams import Stream
+
+INLINE_S = 1.0
+"""A call that is answered sooner needs no stream, and nothing to resume."""
+ANSWER_S = 300.0
+"""For a person to answer what the server asks; meanwhile the call's own time does not run."""
+
+Give = Callable[[bytes], None]
+"""Takes the raw member of a client's answer."""
+
+
+@define(eq=False)
+class Conversation:
+    """A request under way to a server of the client's own era. `raw_id` is the client's."""
+
+    session: ClientSession
+    runner: Runner
+    lane: Lane
+    method: str
+    params: bytes | None
+    raw_id: bytes
+    call: Call | None = field(default=None, init=False)
+    cancelled: bool = field(default=False, init=False)
+    _stream: Stream | None = field(default=None, init=False)
+    _first: bytes | Told | Asked | None = field(default=None, init=False)
+    _asked: dict[bytes, str] = field(factory=dict, init=False)
+    """What was passed on: the server's id of it, and the one towards the client."""
+
+    async def begin(self) -> bytes | None:
+        """Send the request, and wait for a plain answer; None when it needs a stream: `carry_on` with one."""
+        self.session.calls[self.raw_id] = self
+        said: bytes | Told | Asked | None = b""
+        try:
+            await self.send()
+            said = await self._next(trio.current_time() + INLINE_S)
+            final = self.settle(said) if isinstance(said, bytes) else None
+        except CorralError as problem:
+            final = fault(problem)
+        except BaseException:
+            self._end()
+            raise
+        self._first = said
+        if final is None:
+            return None
+        self._end()
+        return answer(self.raw_id, final)
+
+    async def carry_on(self, stream: Stream, *, is_shared: bool = False) -> None:
+        """Service loop: write what comes on this stream, the response last; a shared one does not finish with it."""
+        self._stream = stream
+        member = error(INTERNAL_ERROR, "internal error")
+        try:
+            member = await self._rest()
+        except CorralError as problem:
+            member = fault(problem)
+        finally:
+            stream.post(answer(self.raw_id, member))
+            if not is_shared:
+                stream.finish()
+            self._end()
+
+    def cancel(self) -> None:
+        """The client does not want it any more."""
+        self.cancelled = True
+        if self.call is not None:
+            self.lane.session.pending.give_up(self.call, "the client cancelled the request")
+
+    # -- what a bridge does otherwise
+
+    async def send(self) -> None:
+        """Make the call."""
+        self.call = await calls.begin(self.runner, self.lane, self.method, self.params, asker=self.session)
+
+    def settle(self, member: bytes) -> bytes | None:
+        """The server's answer as the client gets it; None when something else has to be done first: `go_round`."""
+        return member
+
+    async def go_round(self) -> bytes | None:
+        """Do it; returns the answer, should the call be over with that."""
+        raise NotImplementedError
+
+    # -- what comes back
+
+    async def _next(self, nudge_at: float = float("inf")) -> bytes | Told | Asked | None:
+        assert self.call is not None
+        return await self.lane.session.pending.next(self.call, nudge_at)
+
+    async def _rest(self) -> bytes:
+        said = self._first
+        while True:
+            if isinstance(said, bytes):
+                final = self.settle(said) if said is not self._first else None
+                if final is None:
+                    final = await self.go_round()
+                if final is not None:
+                    return final
+            elif said is not None:
+                self._relay(said)
+            said = await self._next()
+
+    def _relay(self, said: Told | Asked) -> None:
+        if isinstance(said, Asked):
+            self._pass_on(said)
+        elif said.method == CANCELLED:
+            self._withdraw(said.params)
+        else:
+            self._extend()
+            wanted = self.session.log_level
+            if said.method != LOG or wanted is None or passes(level_in(said.params), wanted):
+                self.session.deliver(notification(said.method, said.params), self._stream)
+
+    def _extend(self) -> None:
+        """A server that says something is at work: its time begins anew, up to the longest there is."""
+        call = self.call
+        assert call is not None
+        limit_s = self.runner.instance.spec.limits.call_timeout_s
+        longest = call.started + self.runner.around.config.max_call_timeout_s
+        call.deadline = max(call.deadline, min(trio.current_time() + limit_s, longest))
+
+    # -- what the server asks
+
+    def ask(self, method: str, params: bytes | None, give: Give) -> str | None:
+        """Put a question to the client; returns its id towards the client, None if it cannot be asked any more."""
+        try:
+            own_id, message = self.session.ask(give, method, params)
+        except TooManyQuestions as refused:
+            give(error(METHOD_NOT_FOUND, str(refused)))
+            return None
+        self.session.deliver(message, self._stream)
+        return own_id
+
+    def _pass_on(self, asked: Asked) -> None:
+        call = self.call
+        assert call is not None
+        call.deadline = max(call.deadline, trio.current_time() + ANSWER_S)
+        own_id = self.ask(asked.method, asked.params, lambda member: self._give(asked, member))
+        if own_id is not None:
+            self._asked[asked.id] = own_id
+
+    def _give(self, asked: Asked, member: bytes) -> None:
+        self._asked.pop(asked.id, None)
+        self.lane.session.answer(asked.id, member)
+        if self.call is not None and not self._asked:
+            limit_s = self.runner.instance.spec.limits.call_timeout_s
+            self.call.deadline = trio.current_time() + limit_s
+
+    def _withdraw(self, params: bytes | None) -> None:
+        """The server does not want an answer any more: the client is told, with the id that it knows."""
+        own_id = self._asked.pop(requested_id(params), None)
+        if own_id is not None and self.session.questions.withdraw(own_id) is not None:
+            self.session.deliver(notification(CANCELLED, renamed(params, own_id)), self._stream)
+
+    def _end(self) -> None:
+        if self.session.calls.get(self.raw_id) is self:
+            del self.session.calls[self.raw_id]
+        self.session.touch()
+        if self.call is not None:
+            self.lane.session.pending.give_up(self.call, "the call was ended")
+        for own_id in self._asked.values():
+            self.session.questions.withdraw(own_id)
+
+
+def requested_id(params: bytes | None) -> bytes:
+    """The raw id that a `notifications/cancelled` names; empty if it names none."""
+    return bytes(object_members(params).get("requestId", b""))
+
+
+def renamed(params: bytes | None, own_id: str) -> bytes:
+    """Its parameters, for another id."""
+    return encode(object_members(params) | {"requestId": own_id})

@@ -1,0 +1,305 @@
+"""Clients of the legacy era (2025-03-26 to 2025-11-25): sessions, their messages and streams.
+
+A session is served by one lane for as long as it lives: the primary, a process
+shared by clients of the same capabilities, or one of its own. When that process
+ends, so does the session; the client gets 404 and initializes anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+from attrs import define, field
+
+from controlplane.errors import CorralError, NotAcceptable, ShuttingDown
+from controlplane.protocol.handshake import Era
+from controlplane.protocol.headers import SESSION_FIELD, VERSION_FIELD, is_legacy_version_header
+from controlplane.protocol.inbound import INVALID_REQUEST, Inbound, Refusal, read, read_batch
+from controlplane.protocol.legacy_to_modern import ends_here
+from controlplane.protocol.members import INTERNAL_ERROR, error
+from controlplane.protocol.routing import CANCELLED, PROGRESS
+from controlplane.protocol.versions import may_batch
+from controlplane.supervise import calls
+from controlplane.web.mcp.answers import answer, fault
+from controlplane.web.mcp.bridged import BareConversation, BridgedConversation
+from controlplane.web.mcp.conversation import Conversation, Give, requested_id
+from controlplane.web.mcp.introduction import introduce
+from controlplane.web.mcp.membership import Membership
+from controlplane.web.mcp.outlet import Outlet, Reply
+from controlplane.web.mcp.sessions import ClientSession, NoSession, SessionTable
+from controlplane.web.mcp.specials import Special, is_special
+from controlplane.web.mcp.streams import NothingLeft, Stream, UnknownEvent, relay
+from controlplane.web.request import accepts_events
+
+if TYPE_CHECKING:
+    from controlplane.model import Principal
+    from controlplane.supervise.lane import Lane
+    from controlplane.supervise.runner import Runner
+    from controlplane.web.request import Head
+    from controlplane.web.services import Services
+
+ENDING_S = 2.0
+"""For the calls of a session whose server has gone to tell their clients."""
+ENDING_POLL_S = 0.02
+INITIALIZED = "notifications/initialized"
+ROOTS_CHANGED = "notifications/roots/list_changed"
+
+
+@define(eq=False)
+class LegacySide:
+    """Answers everything of this era. `run` must be running."""
+
+    services: Services
+    table: SessionTable = field(init=False)
+    _nursery: trio.Nursery | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.table = SessionTable(self._on_end)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Service loop: what outlives its connection runs here."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    # -- requests
+
+    async def post(self, principal: Principal, runner: Runner, head: Head, body: bytes, outlet: Outlet) -> Reply | None:
+        """Answer one POST.
+
+        Raises:
+            Refusal: it is not in order.
+            NoSession: it names a session that is not there.
+        """
+        session = self._session_of(principal, runner, head)
+        if session is None:
+            return await self._without_session(principal, runner, read(body))
+        message = read_batch(body) if may_batch(session.version) else read(body)
+        if isinstance(message, list):
+            return await self._batch(session, runner, message, outlet)
+        if message.kind != "request":
+            self.take_note(session, message)
+            return Reply(202)
+        return await self._request(session, runner, message, outlet)
+
+    async def get(self, principal: Principal, runner: Runner, head: Head, outlet: Outlet) -> Reply | None:
+        """The session's own stream, or the rest of one that broke off.
+
+        Raises:
+            NotAcceptable, Refusal, NoSession
+        """
+        if not accepts_events(head.get(b"accept")) or head.get(b"accept") is None:
+            raise NotAcceptable(
+                "This is an MCP endpoint: GET opens the event stream of a session.",
+                hint="Use an MCP client, or POST to /mcp/{id}/execute.",
+            )
+        session = self._session_of(principal, runner, head)
+        if session is None:
+            raise Refusal(INVALID_REQUEST, "Bad Request: Mcp-Session-Id header is required")
+        last = head.get(b"last-event-id")
+        if last is not None:
+            try:
+                stream, after = session.resume(last.decode("latin-1"))
+            except NothingLeft:
+                return Reply(204)
+            except UnknownEvent:
+                raise Refusal(INVALID_REQUEST, "There is nothing to resume at this Last-Event-ID.") from None
+            await relay(stream, after, outlet)
+            return None
+        if session.standalone.is_read:
+            raise Refusal(INVALID_REQUEST, "Conflict: this session's stream is open already", status=409)
+        await relay(session.standalone, None, outlet)
+        return None
+
+    def delete(self, principal: Principal, runner: Runner, head: Head) -> Reply:
+        """End a session; raises Refusal, NoSession."""
+        session = self._session_of(principal, runner, head)
+        if session is None:
+            raise Refusal(INVALID_REQUEST, "Bad Request: Mcp-Session-Id header is required")
+        self.table.end(session)
+        return Reply(200)
+
+    def _session_of(self, principal: Principal, runner: Runner, head: Head) -> ClientSession | None:
+        if not is_legacy_version_header(head.get(VERSION_FIELD)):
+            raise Refusal(INVALID_REQUEST, "Bad Request: unsupported MCP-Protocol-Version in a session")
+        raw_id = head.get(SESSION_FIELD)
+        if raw_id is None:
+            return None
+        session = self.table.find(raw_id.decode("latin-1"), principal, runner.instance.id)
+        if session.lane is not None and not session.lane.is_open:
+            raise NoSession  # its server is gone, and it is about to be
+        return session
+
+    async def _without_session(self, principal: Principal, runner: Runner, message: Inbound) -> Reply:
+        if message.method != "initialize" or message.id is None:
+            detail = "Bad Request: only initialize is possible without a session; Mcp-Session-Id names it after that"
+            raise Refusal(INVALID_REQUEST, detail, message.id)
+        try:
+            if self.services.stopping:
+                raise ShuttingDown("The control plane is stopping; it takes no new calls.", retry_after_s=5)
+            introduced = await introduce(runner, message.params)
+            session = self.table.create(
+                principal,
+                runner.instance.id,
+                version=introduced.version,
+                capabilities_raw=introduced.capabilities_raw,
+                client_info_raw=introduced.client_info_raw,
+            )
+        except CorralError as problem:
+            return Reply(200, answer(message.id, fault(problem)))
+        self.enrol(session, introduced.lane)
+        fields = ((b"mcp-session-id", session.id.encode()),)
+        return Reply(200, answer(message.id, b'"result":' + introduced.result), fields)
+
+    def enrol(self, session: ClientSession, lane: Lane) -> None:
+        """From now on the session is served by this lane."""
+        assert self._nursery is not None, "run() is running"
+        session.lane = lane
+        session.membership = Membership(session, lane, self._nursery, self._on_lane_over)
+        session.membership.begin()
+
+    # -- one message
+
+    async def _request(self, session: ClientSession, runner: Runner, message: Inbound, outlet: Outlet) -> Reply | None:
+        assert message.id is not None
+        conversation = self.conversation(session, runner, message)
+        try:
+            if is_special(message.method or "", session.lane.era):
+                return Reply(200, answer(message.id, await self._special(session, runner, message)))
+            plain = await conversation.begin()
+            if plain is not None:
+                return Reply(200, plain)
+            stream = session.open_stream()
+        except CorralError as problem:
+            conversation.cancel()
+            return Reply(200, answer(message.id, fault(problem)))
+        self.background(conversation.carry_on, stream)
+        await relay(stream, 0, outlet)
+        return None
+
+    def conversation(self, session: ClientSession, runner: Runner, message: Inbound) -> Conversation:
+        """A request of the session's, not begun.
+
+        Raises:
+            Refusal: one with the same id is under way.
+        """
+        assert message.id is not None
+        assert message.method is not None
+        if message.id in session.calls:
+            raise Refusal(INVALID_REQUEST, "a request with this id is under way already", message.id)
+        made = {Era.MODERN: BridgedConversation, Era.BARE: BareConversation}.get(session.lane.era, Conversation)
+        return made(session, runner, session.lane, message.method, message.params, message.id)
+
+    async def _special(self, session: ClientSession, runner: Runner, message: Inbound) -> bytes:
+        async def forward() -> bytes:
+            lane: Lane = session.lane
+            call = await calls.begin(runner, lane, message.method or "", message.params, asker=session)
+            return await lane.session.pending.wait(call)
+
+        special = Special(session, session.lane, session.membership, message.method or "", message.params, forward)
+        return await special.answer()
+
+    async def _batch(
+        self, session: ClientSession, runner: Runner, messages: list[Inbound | Refusal], outlet: Outlet
+    ) -> Reply | None:
+        """Each request is answered on one stream, as its answer comes (2025-03-26)."""
+        requests = [message for message in messages if isinstance(message, Inbound) and message.kind == "request"]
+        refusals = [message for message in messages if isinstance(message, Refusal)]
+        for message in messages:
+            if isinstance(message, Inbound) and message.kind != "request":
+                self.take_note(session, message)
+        if not requests and not refusals:
+            return Reply(202)
+        stream = session.open_stream()
+        for refusal in refusals:
+            stream.post(refusal.body)
+        self.background(self._answer_all, session, runner, requests, stream)
+        await relay(stream, 0, outlet)
+        return None
+
+    async def _answer_all(
+        self, session: ClientSession, runner: Runner, requests: list[Inbound], stream: Stream
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            for message in requests:
+                nursery.start_soon(self.answer_on, session, runner, message, stream)
+        stream.finish()
+
+    async def answer_on(self, session: ClientSession, runner: Runner, message: Inbound, stream: Stream) -> None:
+        """Answer one request on a stream that others share; never fails."""
+        assert message.id is not None
+        try:
+            if is_special(message.method or "", session.lane.era):
+                stream.post(answer(message.id, await self._special(session, runner, message)))
+                return
+            conversation = self.conversation(session, runner, message)
+            plain = await conversation.begin()
+            if plain is not None:
+                stream.post(plain)
+            else:
+                await conversation.carry_on(stream, is_shared=True)
+        except Refusal as refusal:
+            stream.post(refusal.body)
+        except CorralError as problem:
+            stream.post(answer(message.id, fault(problem)))
+
+    def take_note(self, session: ClientSession, message: Inbound) -> None:
+        """A notification or a response of the client's; neither has an answer."""
+        if message.kind == "response":
+            assert message.id is not None
+            assert message.member is not None
+            give: Give | None = session.answered(message.id)
+            if give is not None:
+                give(message.member)
+            return
+        lane: Lane = session.lane
+        if message.method == CANCELLED:
+            call = session.calls.get(requested_id(message.params))
+            if call is not None:
+                call.cancel()
+        elif (lane.era is Era.LEGACY and message.method is not None and _is_passed_on(message.method, session)) or (
+            lane.era is Era.MODERN and message.method is not None and not ends_here(message.method)
+        ):
+            lane.session.notify(message.method, message.params)
+
+    def background(self, task: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run something that outlives the connection."""
+        assert self._nursery is not None, "run() is running"
+        self._nursery.start_soon(task, *args)
+
+    # -- the end of sessions
+
+    def close(self) -> None:
+        """The control plane stops: streams that nobody waits for an answer on end, calls finish first."""
+        for session in self.table.all():
+            self._on_lane_over(session)
+
+    def _on_lane_over(self, session: ClientSession) -> None:
+        self.background(self._end_after_calls, session)
+
+    async def _end_after_calls(self, session: ClientSession) -> None:
+        """Its calls have failed, and tell their clients so before their streams go."""
+        with trio.move_on_after(ENDING_S):
+            while session.calls:  # noqa: ASYNC110  (they end within a few turns, a poll is simplest)
+                await trio.sleep(ENDING_POLL_S)
+        self.table.end(session)
+
+    def _on_end(self, session: ClientSession, unanswered: list[Give]) -> None:
+        for give in unanswered:
+            give(error(INTERNAL_ERROR, "the client's session is over"))
+        for conversation in list(session.calls.values()):
+            conversation.cancel()
+        if session.membership is not None:
+            session.membership.end()
+
+
+def _is_passed_on(method: str, session: ClientSession) -> bool:
+    """What concerns one client only reaches a server that several share if there is just one, or nobody can tell."""
+    if method == INITIALIZED:  # Corral said so itself
+        return False
+    if method in {ROOTS_CHANGED, PROGRESS}:
+        return session.lane.session.audience.only() is session.membership or bool(len(session.questions))
+    return True

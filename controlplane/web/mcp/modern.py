@@ -1,0 +1,250 @@
+"""Requests of modern clients (MCP 2026-07-28): one POST, one request, and nothing kept between two.
+
+A server of the same era gets the request as it is, and the client its answer.
+One of a legacy version is bridged: it never sees the envelope, and what it asks
+in the middle of a call parks that call until the client's retry brings the
+answers. A client that closes its connection has cancelled.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define, field
+
+from controlplane.core.jsonrpc import METHOD_NOT_FOUND
+from controlplane.errors import CorralError, ShuttingDown
+from controlplane.protocol import modern_to_legacy as bridge
+from controlplane.protocol.capabilities import needed_by
+from controlplane.protocol.handshake import META, Era
+from controlplane.protocol.headers import modern_request
+from controlplane.protocol.inbound import INVALID_PARAMS
+from controlplane.protocol.logging_levels import level_in, passes
+from controlplane.protocol.members import error
+from controlplane.protocol.pending import CALLER_GONE, Asked, Told
+from controlplane.protocol.routing import LOG
+from controlplane.protocol.topology import Place, place_modern
+from controlplane.supervise import calls
+from controlplane.web.mcp.answers import fault, frame, notification, refused
+from controlplane.web.mcp.exchange import Exchange
+from controlplane.web.mcp.listening import Listening
+from controlplane.web.mcp.outlet import ClientLeft, Outlet, Reply
+from controlplane.web.mcp.parked import TTL_S, Parked, StateRefused
+from controlplane.web.mcp.tool_headers import ToolHeaders
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from controlplane.model import Principal
+    from controlplane.protocol.pending import Call
+    from controlplane.supervise.lane import Lane
+    from controlplane.supervise.runner import Runner
+    from controlplane.web.request import Head
+    from controlplane.web.services import Services
+
+KEEPALIVE_S = 15.0
+"""A call that is quiet for this long becomes an event stream, and then says something this often."""
+GATHER_S = 0.02
+"""After a question of the server's: others that it asks together with it are put into the same round."""
+LISTEN = "subscriptions/listen"
+DISCOVER = "server/discover"
+
+
+@define(eq=False)
+class ParkedCall:
+    """A call that waits for its client's answers: to these questions, by the keys that the client knows them by."""
+
+    call: Call
+    lane: Lane
+    asked: dict[str, Asked]
+    rounds: int = 1
+
+
+@define(eq=False)
+class ModernSide:
+    """Answers every request of this era."""
+
+    services: Services
+    parked: Parked[ParkedCall] = field(init=False)
+    tool_headers: ToolHeaders = field(factory=ToolHeaders, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.parked = Parked(_drop)
+
+    async def post(self, principal: Principal, runner: Runner, head: Head, body: bytes, outlet: Outlet) -> Reply | None:
+        """Answer one POST.
+
+        Raises:
+            Refusal: it is not in order.
+        """
+        request = modern_request(head.fields, body)
+        if request is None:
+            return Reply(202)
+        if bridge.is_removed(request.method):
+            detail = f"{request.method} is no method of this protocol version"
+            return Reply(404, refused(request.id, METHOD_NOT_FOUND, detail))
+        exchange = Exchange(principal, runner, request, outlet)
+        try:
+            if self.services.stopping:
+                raise ShuttingDown("The control plane is stopping; it takes no new calls.", retry_after_s=5)
+            return await self._answer(exchange, head)
+        except CorralError as problem:
+            return await exchange.finish(fault(problem))
+        except ClientLeft:
+            return None
+
+    async def _answer(self, exchange: Exchange, head: Head) -> Reply | None:
+        runner, request = exchange.runner, exchange.request
+        lane = runner.lane
+        if lane is None or not runner.serving:
+            lane = await calls.serving_lane(runner)
+        if lane.era is Era.MODERN:
+            if request.method == LISTEN:
+                return await Listening(exchange, lane).relay()
+            self.tool_headers.check(runner, request, head.fields)
+            return await self._native(exchange, lane)
+        if request.method == DISCOVER:
+            return exchange.reply(b'"result":' + bridge.discover_result(lane.facts))
+        if lane.era is Era.BARE:
+            return await self._bare(exchange, lane)
+        if place_modern(lane.era, asks=bool(exchange.capabilities)) is Place.SHARED:
+            lane = await runner.lanes.legacy(exchange.capabilities)
+        if request.method == LISTEN:
+            return await Listening(exchange, lane).bridge()
+        return await self._bridged(exchange, lane)
+
+    # -- a server of the same era
+
+    async def _native(self, exchange: Exchange, lane: Lane) -> Reply | None:
+        request = exchange.request
+        call = await calls.begin(
+            exchange.runner,
+            lane,
+            request.method,
+            request.params,
+            asker=exchange,
+            is_gone=exchange.outlet.is_gone,
+            logs=META + "logLevel" in request.meta,
+        )
+        try:
+            while not isinstance(said := await lane.session.pending.next(call, _quiet_until()), bytes):
+                if isinstance(said, Told):
+                    await exchange.tell(frame(notification(said.method, said.params)))
+                elif said is None:
+                    await exchange.tell(b":\n\n")
+            return await exchange.finish(bridge.discovered(said) if request.method == DISCOVER else said)
+        finally:
+            lane.session.pending.give_up(call, CALLER_GONE)
+
+    # -- a server of the bare dialect
+
+    async def _bare(self, exchange: Exchange, lane: Lane) -> Reply | None:
+        request = exchange.request
+        if request.method == LISTEN:
+            return await Listening(exchange, lane).bridge()
+        member = await exchange.runner.call(
+            request.method, bridge.legacy_params(request.params), is_gone=exchange.outlet.is_gone
+        )
+        return exchange.reply(bridge.modern_member(request.method, member, lane.facts))
+
+    # -- a server of a legacy version
+
+    async def _bridged(self, exchange: Exchange, lane: Lane) -> Reply | None:
+        request = exchange.request
+        try:
+            retry = bridge.retry_of(request.params)
+            parked = None if retry.state is None else self._claim(exchange, retry.state)
+        except (ValueError, StateRefused) as wrong:
+            return exchange.reply(error(INVALID_PARAMS, str(wrong)))
+        if parked is not None:
+            return await self._resume(exchange, parked, retry.responses)
+        if (level := exchange.log_level) is not None:
+            lane.want_log_level(level)
+        call = await calls.begin(
+            exchange.runner,
+            lane,
+            request.method,
+            bridge.legacy_params(request.params),
+            asker=exchange,
+            is_gone=exchange.outlet.is_gone,
+        )
+        return await self._converse(exchange, ParkedCall(call, lane, {}))
+
+    def _claim(self, exchange: Exchange, state: str) -> ParkedCall:
+        request = exchange.request
+        return self.parked.claim(
+            state,
+            exchange.principal.owner,
+            exchange.runner.instance.id,
+            bridge.digest(request.method, request.params),
+        )
+
+    async def _resume(self, exchange: Exchange, parked: ParkedCall, responses: Mapping[str, bytes]) -> Reply | None:
+        """Give the server its answers, and go on; what is still unanswered is asked for again."""
+        for key in [key for key in parked.asked if key in responses]:
+            parked.lane.session.answer(parked.asked.pop(key).id, b'"result":' + responses[key])
+        if parked.asked and parked.call.outcome is None:
+            return await exchange.finish(self._park(exchange, parked))
+        call = parked.call
+        limit_s = exchange.runner.instance.spec.limits.call_timeout_s
+        call.deadline, call.is_gone = trio.current_time() + limit_s, exchange.outlet.is_gone
+        call.token = bridge.request_meta(exchange.request.params).progress_token
+        parked.asked.clear()
+        return await self._converse(exchange, parked)
+
+    async def _converse(self, exchange: Exchange, parked: ParkedCall) -> Reply | None:
+        """Relay what the server says of a call, until it answers or asks."""
+        call, lane = parked.call, parked.lane
+        has_parked = False
+        try:
+            while not isinstance(said := await self._next(parked), bytes):
+                if isinstance(said, Asked):
+                    self._note(exchange, parked, said)
+                elif said is None and parked.asked:
+                    has_parked = True
+                    return await exchange.finish(self._park(exchange, parked))
+                elif said is None:
+                    await exchange.tell(b":\n\n")
+                elif said.method != LOG or passes(level_in(said.params), exchange.log_level):
+                    await exchange.tell(frame(notification(said.method, said.params)))
+            return await exchange.finish(bridge.modern_member(exchange.request.method, said, lane.facts))
+        finally:
+            if not has_parked:
+                lane.session.pending.give_up(call, CALLER_GONE)
+
+    async def _next(self, parked: ParkedCall) -> bytes | Told | Asked | None:
+        """What comes next; once there is a question only what comes with it, for one round shall hold them all."""
+        until = trio.current_time() + (GATHER_S if parked.asked else KEEPALIVE_S)
+        return await parked.lane.session.pending.next(parked.call, until)
+
+    def _note(self, exchange: Exchange, parked: ParkedCall, asked: Asked) -> None:
+        """A question for the client, if it is one that it declared to answer."""
+        if needed_by(asked.method, asked.params) in exchange.capabilities:
+            parked.asked[f"{asked.method.partition('/')[0]}-{parked.rounds}"] = asked
+            parked.rounds += 1
+        else:
+            detail = f"the client cannot be asked for {asked.method} like this"
+            parked.lane.session.answer(asked.id, error(METHOD_NOT_FOUND, detail))
+
+    def _park(self, exchange: Exchange, parked: ParkedCall) -> bytes:
+        """Keep the call for its client's retry; returns the result that asks for input."""
+        request = exchange.request
+        state = self.parked.park(
+            parked,
+            user=exchange.principal.owner,
+            instance_id=exchange.runner.instance.id,
+            digest=bridge.digest(request.method, request.params),
+        )
+        # The table drops it in time; a little later the call ends by itself.
+        parked.call.deadline, parked.call.is_gone = trio.current_time() + TTL_S * 2, None
+        return bridge.input_required(parked.asked, state)
+
+
+def _drop(parked: ParkedCall) -> None:
+    """Nobody came back for it."""
+    parked.lane.session.pending.give_up(parked.call, "the client did not come back with its answers")
+
+
+def _quiet_until() -> float:
+    return trio.current_time() + KEEPALIVE_S

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 View = Callable[..., Awaitable[Response]]
 
 
-_BELOW_AN_INSTANCE = sorted({route.path.partition("{id}/")[2] for route in ROUTES} - {""})
+_BELOW_AN_INSTANCE = sorted({route.path.partition("{id}/")[2] for route in ROUTES if route.handler is not None} - {""})
 """`logs`, `start` …: what stands there is never read as the name in `owner/name`; such an instance is named by its id."""
 
 

@@ -1,22 +1,25 @@
-"""The routes that are served in front of Quart: `execute`, `stream` and `events`, as ASGI handlers.
+"""The routes that are served in front of Quart, as ASGI handlers: `execute`, `stream`, `events`, the MCP endpoint.
 
-Everything works through these alone; the hot lane only answers plain `execute`
-requests sooner, with the same `Executor`.
+Everything works through these alone; the hot lane only answers plain POSTs
+sooner, with the same `Executor` and the same `McpEndpoint`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
-from controlplane.errors import CorralError, MalformedJson, MethodNotAllowed, NotAcceptable
+from controlplane.errors import CorralError, MethodNotAllowed, NotAcceptable
 from controlplane.model import Role
 from controlplane.web import guards, sse
-from controlplane.web.asgi import Receive, Send, send_answer, send_body, send_start, wait_disconnected
+from controlplane.web.asgi import send_answer, send_body, send_start
+from controlplane.web.asgi_exchange import Caller, Exchange, read_body
+from controlplane.web.asgi_mcp import AsgiMcp
 from controlplane.web.execute import Executor, notification
 from controlplane.web.problems import STEADY_HEADERS, Answer, problem
 from controlplane.web.request import accepts_events, prefers_events
@@ -28,40 +31,52 @@ if TYPE_CHECKING:
     from controlplane.web.request import Head
     from controlplane.web.services import Services
 
-BODY_TIMEOUT_S = 60.0
-"""For the whole body of a call."""
 NOTIFICATIONS_MAX = 256
 """Notifications of one call that wait for its caller; what does not fit is dropped, the answer never is."""
+PROTOCOL_FIELDS = frozenset({b"mcp-session-id", b"mcp-protocol-version"})
+"""Either of them says that an MCP client is speaking."""
 KEEPALIVE_S = 15.0
 """An event stream says something at least this often, so that proxies keep it."""
-GONE_GRACE_S = 1.0
-"""How long a call may take to notice `is_gone` before it is cancelled."""
+Kind = Literal["execute", "stream", "events", "mcp", "sse", "messages"]
+METHODS: Mapping[Kind, tuple[str, ...]] = {
+    "execute": ("POST", "OPTIONS"),
+    "stream": ("GET", "HEAD", "OPTIONS"),
+    "events": ("GET", "HEAD", "OPTIONS"),
+    "mcp": ("POST", "GET", "DELETE", "OPTIONS"),
+    "sse": ("GET", "OPTIONS"),
+    "messages": ("POST", "OPTIONS"),
+}
+"""What each route takes; the first is the one to use."""
 
-_MCP_PATH = re.compile(r"/mcp/([^/]+(?:/[^/]+)?)/(execute|stream)")
-
-
-class ClientGone(Exception):
-    """The client left before its request was complete: there is nobody to answer."""
-
-
-@frozen(slots=True)
-class Exchange:
-    """One request with the means to answer it."""
-
-    head: Head
-    request_id: str
-    receive: Receive
-    send: Send
+# What may stand below an endpoint is never read as the name in `owner/name`: `/mcp/a/sse` is the route `sse` of `a`.
+# An instance that is called so is named by its id, as everywhere (`app.RefConverter`); `hot_head` reads it alike.
+_MCP_PATH = re.compile(
+    r"/mcp/([^/]+(?:/(?!(?:execute|stream|sse|messages)\Z)[^/]+)?)(?:/(execute|stream|sse|messages))?"
+)
 
 
-def match(path: str) -> tuple[Route, str] | None:
-    """The route served here and the instance it names; None when the path is Quart's."""
-    if path == "/events":
+def match(head: Head) -> tuple[Kind, str] | None:
+    """The route served here and the instance it names; None when the request is Quart's.
+
+    A DELETE on an endpoint that carries no field of the protocol is no MCP client's: it removes the instance.
+    """
+    if head.path == "/events":
         return "events", ""
-    found = _MCP_PATH.fullmatch(path)
+    found = _MCP_PATH.fullmatch(head.path)
     if found is None:
         return None
-    return ("execute" if found[2] == "execute" else "stream"), found[1]
+    kind = cast("Kind", found[2] or "mcp")
+    if kind == "mcp" and head.method == "DELETE" and head.fields.keys().isdisjoint(PROTOCOL_FIELDS):
+        return None
+    return kind, found[1]
+
+
+def meter_of(found: tuple[Kind, str] | None) -> Route:
+    """The name that an answer is counted under."""
+    if found is None:
+        return "api"
+    kind = found[0]
+    return "mcp" if kind == "sse" or kind == "messages" else kind  # noqa: PLR1714 - mypy narrows by these alone
 
 
 @define(eq=False)
@@ -70,23 +85,32 @@ class AsgiRoutes:
 
     services: Services
     executor: Executor = field(init=False)
+    mcp: AsgiMcp = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.executor = Executor(self.services)
+        self.mcp = AsgiMcp(self.services)
 
-    async def handle(self, route: Route, ref: str, exchange: Exchange) -> None:
+    async def handle(self, kind: Kind, ref: str, exchange: Exchange) -> None:
         """Answer one request that `match` found; Host and Origin have been checked."""
-        allowed = ("POST", "OPTIONS") if route == "execute" else ("GET", "HEAD", "OPTIONS")
+        allowed = METHODS[kind]
         if exchange.head.method == "OPTIONS":
             await self._options(exchange, allowed)
             return
         if exchange.head.method not in allowed:
             self.services.guards.authenticate(exchange.head)
             raise MethodNotAllowed(f"Use {allowed[0]}.", evidence={"allow": allowed})
-        if route == "execute":
-            await self._execute(ref, exchange)
-        else:
-            await self._stream(ref if route == "stream" else None, exchange)
+        match kind:
+            case "execute":
+                await self._execute(ref, exchange)
+            case "mcp":
+                await self.mcp.endpoint(ref, exchange)
+            case "sse":
+                await self.mcp.sse(ref, exchange)
+            case "messages":
+                await self.mcp.messages(ref, exchange)
+            case _:
+                await self._stream(ref if kind == "stream" else None, exchange)
 
     async def _options(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
         fields = self.services.guards.preflight(exchange.head, allowed)
@@ -131,7 +155,7 @@ class AsgiRoutes:
                 await self._answer(principal, ref, body, exchange)
 
     async def _answer(self, principal: Principal, ref: str, body: bytes, exchange: Exchange) -> None:
-        caller = _Caller(exchange.receive)
+        caller = Caller(exchange.receive)
         answer = b""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(caller.watch, nursery.cancel_scope)
@@ -140,43 +164,6 @@ class AsgiRoutes:
         if not caller.gone:
             headers = ((b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode()))
             await send_answer(exchange.send, Answer(200, (*headers, *STEADY_HEADERS), answer))
-
-
-async def read_body(receive: Receive) -> bytes:
-    """Read a whole body; its size is bounded by the `BodyGuard` around.
-
-    Raises:
-        ClientGone: the client left in the middle.
-        MalformedJson: it took too long.
-    """
-    chunks: list[bytes] = []
-    with trio.move_on_after(BODY_TIMEOUT_S):
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunks.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-    raise MalformedJson(f"The body did not arrive within {BODY_TIMEOUT_S:g} s.")
-
-
-@define(eq=False)
-class _Caller:
-    """Whether the client of one call is still there."""
-
-    _receive: Receive
-    gone: bool = field(default=False, init=False)
-
-    def is_gone(self) -> bool:
-        return self.gone
-
-    async def watch(self, scope: trio.CancelScope) -> None:
-        """Note that the client left; cancel the call if it does not end by itself."""
-        await wait_disconnected(self._receive)
-        self.gone = True
-        await trio.sleep(GONE_GRACE_S)
-        scope.cancel()
 
 
 @define(eq=False)
@@ -192,12 +179,12 @@ class _EventAnswer:
     ref: str
     body: bytes
     exchange: Exchange
-    _caller: _Caller = field(init=False)
+    _caller: Caller = field(init=False)
     _started: bool = field(default=False, init=False)
     _relayed: trio.Event = field(factory=trio.Event, init=False)
 
     async def run(self) -> None:
-        self._caller = _Caller(self.exchange.receive)
+        self._caller = Caller(self.exchange.receive)
         inlet, outlet = trio.open_memory_channel[bytes](NOTIFICATIONS_MAX)
         last: bytes | CorralError = b""
         async with trio.open_nursery() as nursery:

@@ -95,10 +95,10 @@ def _operation(document: Mapping[str, Any], route: Route) -> Operation:
         body=list(rows(schemas, body_name)) if body_name else (),
         body_name=body_name,
         example=example,
-        answers=[(status, *_answer(answer)) for status, answer in route.answers.items()],
+        answers=[(status, *_answer(content)) for status, content in route.contents],
         problems=[(PROBLEMS[code].status, code) for code in problem_codes(route)],
         curl=curl(route),
-        streams="text/event-stream" in route.answers.values(),
+        streams=_streams(route),
     )
 
 
@@ -106,10 +106,14 @@ def _answer(answer: type[Any] | str | None) -> tuple[str, bool]:
     return (answer.__name__, True) if isinstance(answer, type) else (answer or "", False)
 
 
+def _streams(route: Route) -> bool:
+    return any(content == "text/event-stream" for _, content in route.contents)
+
+
 def answer_schemas(document: Mapping[str, Any], routes: Sequence[Route]) -> list[Schema]:
     """The classes that answers are made of, each once, and the problem document."""
     schemas = document["components"]["schemas"]
-    names = {answer.__name__ for route in routes for answer in route.answers.values() if isinstance(answer, type)}
+    names = {content.__name__ for route in routes for _, content in route.contents if isinstance(content, type)}
     return [
         Schema(name=name, description=schemas[name].get("description", ""), rows=list(rows(schemas, name)))
         for name in sorted({*names, "ProblemOut"})
@@ -210,7 +214,7 @@ def curl(route: Route) -> str:
     for name in route.placeholders:
         path = path.replace(f"{{{name}}}", EXAMPLE_VALUES[name])
     words = ["curl"]
-    if "text/event-stream" in route.answers.values():
+    if _streams(route):
         words.append("-N")
     if route.method != "GET":
         words += ["-X", route.method]

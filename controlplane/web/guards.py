@@ -61,6 +61,8 @@ CORS_REQUEST_FIELDS = (
     b"authorization, content-type, accept, idempotency-key, last-event-id, x-request-id, traceparent, "
     b"mcp-session-id, mcp-protocol-version, mcp-method, mcp-name"
 )
+"""And `Mcp-Param-*`, whose names an instance's tools choose: those that are asked for are allowed."""
+_PARAM_FIELD = re.compile(rb"mcp-param-[!#$%&'*+.^_`|~0-9a-z-]+")
 CORS_EXPOSED_FIELDS = b"x-request-id, location, retry-after, allow, mcp-session-id"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -131,7 +133,7 @@ class Guards:
             (b"allow", methods),
             *cors,
             (b"access-control-allow-methods", methods),
-            (b"access-control-allow-headers", CORS_REQUEST_FIELDS),
+            (b"access-control-allow-headers", b", ".join((CORS_REQUEST_FIELDS, *_param_fields(head)))),
             (b"access-control-max-age", str(PREFLIGHT_MAX_AGE_S).encode()),
         )
 
@@ -260,6 +262,12 @@ def check_no_query(head: Head) -> None:
     if names:
         errors = tuple(FieldError(f"?{name}", "unknown query parameter") for name in dict.fromkeys(names))
         raise InvalidRequest("This route takes no query parameters.", errors=errors)
+
+
+def _param_fields(head: Head) -> list[bytes]:
+    """The `Mcp-Param-*` fields that a preflight asks for."""
+    asked = head.fields.get(b"access-control-request-headers", b"").lower().split(b",")
+    return [name for name in map(bytes.strip, asked) if _PARAM_FIELD.fullmatch(name)]
 
 
 def _folded(name: str) -> str:

@@ -231,7 +231,7 @@ class HotConnection(Wire):
         if outlet is None:
             return True
         outlet.release()
-        return outlet.keep
+        return outlet.keep and not self.lane.draining
 
     def _say_goodbye(self, request_id: str) -> None:
         """The call is being cancelled: at the end of a drain, its caller is told so if that needs no waiting."""

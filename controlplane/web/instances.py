@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from controlplane.core.lifecycle import State
-from controlplane.errors import Forbidden, MethodNotAllowed, NotFound, StorageUnavailable
+from controlplane.errors import Forbidden, StorageUnavailable
 from controlplane.model import Role
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.catalogue import catalogue
 from controlplane.web.deploys import WaitQuery, raise_if_failed
-from controlplane.web.guards import require
 from controlplane.web.paging import PageQuery, page
 from controlplane.web.route import Route
 from controlplane.web.views import instance_detail, instance_out, rfc3339, status_of
-from controlplane.wire.answers import InstanceDetailOut, InstanceOut, InstancesOut, JsonRpcErrorOut, Status
+from controlplane.wire.answers import InstanceDetailOut, InstanceOut, InstancesOut, Status
 from controlplane.wire.deploy import PatchIn
 from controlplane.wire.fields import bounded
+from controlplane.wire.mcp import McpMessageOut
 
 if TYPE_CHECKING:
     from controlplane.model import Evidence, Instance
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 REMOVE_WAIT_S = 30.0
 """A stop ladder takes 8 s at most, a fork bomb some more; after this the answer is 202."""
-MODERN_VERSIONS = frozenset({"2026-07-28"})
-"""Protocol versions without sessions: DELETE is no method of their endpoint."""
-_INVALID_SESSION_REQUEST = -32600
 
 
 @frozen(kw_only=True)
@@ -153,23 +150,6 @@ async def remove_instance(call: Call) -> Reply:
     return json_reply(instance_out(runner), 200 if gone else 202)
 
 
-async def delete_mcp(call: Call) -> Reply:
-    """A DELETE on the MCP endpoint: what an MCP client means by it is MCP's; a plain one is stop and remove."""
-    session, version = call.head.get(b"mcp-session-id"), call.head.get(b"mcp-protocol-version")
-    if session is not None:
-        call.find_runner()
-        raise NotFound("There is no such session.", hint="Initialize a new one.")
-    if version is None:
-        require(call.principal, Role.DEPLOYER)
-        return await remove_instance(call)
-    call.find_runner()
-    if version.decode("latin-1") in MODERN_VERSIONS:
-        raise MethodNotAllowed("This protocol version has no sessions to end.", evidence={"allow": ("POST",)})
-    # What the protocol's own servers answer (Streamable HTTP, 2025-11-25, session management).
-    refusal = {"code": _INVALID_SESSION_REQUEST, "message": "Bad Request: Mcp-Session-Id header is required"}
-    return json_reply(JsonRpcErrorOut(error=refusal), 400)
-
-
 _WAIT = "Answers when it has settled, or after `wait` seconds with 202 and the phase reached."
 ROUTES = (
     Route(
@@ -245,16 +225,16 @@ ROUTES = (
     Route(
         "DELETE",
         "/mcp/{id}",
-        delete_mcp,
+        remove_instance,  # with neither field; the protocol's own DELETE is served in front (`asgi_routes.match`)
         operation="removeInstanceByEndpoint",
         summary="Remove at the MCP endpoint, or end a session",
         description=(
             "With neither MCP header it stops and removes the instance. With `Mcp-Session-Id` it ends that session and never"
-            " more; with `MCP-Protocol-Version` alone it is the protocol's own DELETE. Removing needs the role `deployer`."
+            " more; with `MCP-Protocol-Version` alone it is the protocol's own DELETE; both take the role `caller`."
         ),
         tag="Instances",
-        role=Role.CALLER,
-        answers={200: InstanceOut, 202: InstanceOut, 400: JsonRpcErrorOut},
+        role=Role.DEPLOYER,
+        answers={200: InstanceOut, 202: InstanceOut, 400: McpMessageOut, 404: McpMessageOut, 405: McpMessageOut},
         problems=("not_found", "method_not_allowed"),
         headers={
             "Mcp-Session-Id": {"description": "The session to end."},

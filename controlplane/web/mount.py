@@ -16,8 +16,10 @@ from attrs import define, field
 from controlplane.errors import HostRejected
 from controlplane.web import guards
 from controlplane.web.asgi import REQUEST_ID_KEY, App, Message, Receive, Scope, Send, send_answer
-from controlplane.web.asgi_routes import AsgiRoutes, ClientGone, Exchange, match
+from controlplane.web.asgi_exchange import Exchange
+from controlplane.web.asgi_routes import AsgiRoutes, match, meter_of
 from controlplane.web.body_guard import BodyGuard
+from controlplane.web.mcp.outlet import ClientLeft
 from controlplane.web.problems import answer_for, unexpected
 from controlplane.web.request import Head, request_id_of
 
@@ -55,10 +57,8 @@ class Front:
             return
         head = Head.of_scope(scope)
         scope[REQUEST_ID_KEY] = request_id_of(head)
-        found = match(scope["path"])
-        outgoing = _Outgoing(
-            send, self._headers(head, scope[REQUEST_ID_KEY]), self.services.meters, found[0] if found else "api"
-        )
+        headers = self._headers(head, scope[REQUEST_ID_KEY])
+        outgoing = _Outgoing(send, headers, self.services.meters, meter_of(match(head)))
         try:
             await self.app(scope, receive, outgoing.send)
         finally:
@@ -123,7 +123,7 @@ class Router:
         head = Head.of_scope(scope)
         try:
             await self._route(scope, head, receive, noting)
-        except ClientGone:
+        except ClientLeft:
             return
         except Exception as error:  # the boundary: whatever escapes a handler ends here
             if began:
@@ -136,7 +136,7 @@ class Router:
             raise HostRejected("Requests to a proxy, and for `*`, are not served.", hint="Send the path alone.")
         self.services.guards.check_host(head)
         self.services.guards.check_origin(head)
-        found = match(head.path)
+        found = match(head)
         if found is None:
             await self.app(scope, receive, send)
         else:

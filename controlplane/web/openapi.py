@@ -40,11 +40,16 @@ EVERYWHERE = ("host_rejected", "origin_rejected", "internal")
 """Problems that any route may answer with."""
 PROBLEM_TYPE = "application/problem+json"
 _STORED = frozenset({"Deploy", "Instances", "History", "Access"})
-_SUCCESS = {
+_REFUSAL = "The protocol's own refusal."
+_ANSWERS = {
     200: "Done.",
     201: "Made.",
     202: "Accepted; not settled yet.",
-    400: "The protocol's own refusal.",
+    400: _REFUSAL,
+    404: _REFUSAL,
+    405: _REFUSAL,
+    406: _REFUSAL,
+    409: _REFUSAL,
     503: "Calls cannot be served.",
 }
 
@@ -59,7 +64,7 @@ def document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
-    answers = [answer for route in routes for answer in route.answers.values() if isinstance(answer, type)]
+    answers = [content for route in routes for _, content in route.contents if isinstance(content, type)]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -109,7 +114,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "summary": route.summary,
         "tags": [route.tag],
         "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
-        "responses": {**_successes(route), **_problems(route)},
+        "responses": _responses(route),
         "x-role": route.role.value if route.role else None,
     }
     if route.description:
@@ -159,41 +164,53 @@ def _header_parameters(route: Route) -> Iterable[dict[str, Any]]:
         yield {"name": name, "in": "header", "required": False, "description": kind.pop("description"), "schema": kind}
 
 
-def _successes(route: Route) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for status, answer in route.answers.items():
-        response: dict[str, Any] = {"description": _SUCCESS[status]}
-        if isinstance(answer, str):
-            response["content"] = {answer: {"schema": {"type": "string"}}}
-        elif answer is not None:
-            response["content"] = {"application/json": {"schema": schema.reference(answer)}}
-        found[str(status)] = response
-    return found
-
-
-def _problems(route: Route) -> dict[str, Any]:
-    """One response for each status; where several codes share one, it names them all."""
-    by_status: dict[int, list[str]] = {}
-    for code in problem_codes(route):
-        by_status.setdefault(_status(code), []).append(code)
-    found: dict[str, Any] = {}
-    for status, codes in by_status.items():
-        if status in route.answers:
-            continue
-        if len(codes) == 1:
-            found[str(status)] = {"$ref": f"#/components/responses/{codes[0]}"}
+def _responses(route: Route) -> dict[str, Any]:
+    """One response for each status; one that is an answer and a problem as well has the content of both."""
+    responses = _answers(route)
+    for status, codes in _problems(route).items():
+        if status in responses:
+            both = {**responses[status].get("content", {}), **_problem_content()}
+            responses[status] = {"description": f"{responses[status]['description']} {_listed(codes)}", "content": both}
+        elif len(codes) == 1:
+            responses[status] = {"$ref": f"#/components/responses/{codes[0]}"}
         else:
-            listed = " ".join(f"`{code}`: {TEXTS[code].meaning}" for code in codes)
-            found[str(status)] = _problem_response(listed)
+            responses[status] = _problem_response(_listed(codes))
+    return responses
+
+
+def _answers(route: Route) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for status, content in route.contents:
+        response = found.setdefault(str(status), {"description": _ANSWERS[status]})
+        if isinstance(content, str):
+            response.setdefault("content", {})[content] = {"schema": {"type": "string"}}
+        elif content is not None:
+            response.setdefault("content", {})["application/json"] = {"schema": schema.reference(content)}
     return found
+
+
+def _problems(route: Route) -> dict[str, list[str]]:
+    """The codes of each status."""
+    by_status: dict[str, list[str]] = {}
+    for code in problem_codes(route):
+        by_status.setdefault(str(_status(code)), []).append(code)
+    return by_status
+
+
+def _listed(codes: list[str]) -> str:
+    return " ".join(f"`{code}`: {TEXTS[code].meaning}" for code in codes)
 
 
 def _problem_responses() -> dict[str, Any]:
-    return {code: _problem_response(f"`{code}`: {text.meaning}") for code, text in TEXTS.items()}
+    return {code: _problem_response(_listed([code])) for code in TEXTS}
 
 
 def _problem_response(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {PROBLEM_TYPE: {"schema": schema.reference(ProblemOut)}}}
+    return {"description": description, "content": _problem_content()}
+
+
+def _problem_content() -> dict[str, Any]:
+    return {PROBLEM_TYPE: {"schema": schema.reference(ProblemOut)}}
 
 
 def _status(code: str) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from controlplane.model import Role
     from controlplane.web.call import Handler
 
+Content = type[Any] | str | None
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -27,7 +28,8 @@ class Route:
 
     `handler` is None for what is served in front of Quart. `role` None is open
     to everybody. `answers` maps a status to an attrs class (JSON), a media type
-    (text), or None (no body). `problems` are codes beyond those of every route.
+    (text), or None (no body), or to several of these. `problems` are codes
+    beyond those of every route.
     """
 
     method: str
@@ -40,12 +42,21 @@ class Route:
     role: Role | None = field(kw_only=True)
     query: type[Any] = field(default=NoQuery, kw_only=True)
     body: type[Any] | None = field(default=None, kw_only=True)
-    answers: Mapping[int, type[Any] | str | None] = field(kw_only=True)
+    answers: Mapping[int, Content | tuple[Content, ...]] = field(kw_only=True)
     problems: tuple[str, ...] = field(default=(), kw_only=True)
     headers: Mapping[str, Mapping[str, Any]] = field(factory=dict, kw_only=True)
     """Request headers beyond those of every route: JSON Schema keywords, with a `description`."""
     example: Mapping[str, Any] | None = field(default=None, kw_only=True)
     """A body that works, for the document and the page."""
+
+    @property
+    def contents(self) -> list[tuple[int, Content]]:
+        """Every status with each form of its answer."""
+        return [
+            (status, content)
+            for status, answer in self.answers.items()
+            for content in (answer if isinstance(answer, tuple) else (answer,))
+        ]
 
     @property
     def placeholders(self) -> tuple[str, ...]:

@@ -20,15 +20,115 @@ from controlplane.web import (
     tokens,
     users,
 )
+from controlplane.web.asgi_mcp import MessagesQuery
 from controlplane.web.route import Route
 from controlplane.wire.answers import CallOut
 from controlplane.wire.deploy import ExecuteIn
+from controlplane.wire.mcp import McpMessageIn, McpMessageOut
 
 LAST_EVENT_ID = {
     "Last-Event-ID": {"description": "Go on after this event; what is gone by then is told as a `gap` event."}
 }
 
+INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "curl", "version": "8"}}
+VERSION = {"MCP-Protocol-Version": {"description": "The version that the client speaks; absent: 2025-03-26."}}
+SESSION = {"Mcp-Session-Id": {"description": "From the answer to `initialize`, in versions that have sessions."}}
+RESUME = {"Last-Event-ID": {"description": "Go on after this event, of whichever of the session's streams it was."}}
+MIRRORED = {
+    "Mcp-Method": {"description": "As in the body, from 2026-07-28 on."},
+    "Mcp-Name": {"description": "The tool, prompt or resource that the body names, from 2026-07-28 on."},
+}
+CALL_PROBLEMS = (
+    "not_found",
+    "not_acceptable",
+    "not_running",
+    "rate_limited",
+    "instance_crashed",
+    "bad_child_message",
+    "instance_unavailable",
+    "busy",
+    "overloaded",
+    "shutting_down",
+    "call_timeout",
+)
+
 FRONT_ROUTES = (
+    Route(
+        "POST",
+        "/mcp/{id}",
+        None,
+        operation="postMcpMessage",
+        summary="Speak MCP to an instance",
+        description=(
+            "The standard MCP endpoint (Streamable HTTP, every version from 2024-11-05 to 2026-07-28): give this URL and a"
+            " token to any MCP client, whatever version the server behind it speaks. A request is answered as JSON, or as"
+            " an event stream when there is more to say than its result; a notification or an answer with 202. Refusals"
+            " of the protocol are JSON-RPC errors, the platform's own are problems."
+        ),
+        tag="Calls",
+        role=Role.CALLER,
+        body=McpMessageIn,
+        example={"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE},
+        answers={
+            200: (McpMessageOut, "text/event-stream"),
+            202: None,
+            400: McpMessageOut,
+            404: McpMessageOut,
+            406: McpMessageOut,
+        },
+        problems=CALL_PROBLEMS,
+        headers={**VERSION, **SESSION, **MIRRORED},
+    ),
+    Route(
+        "GET",
+        "/mcp/{id}",
+        None,
+        operation="openMcpStream",
+        summary="Open a session's own event stream, or go on with one that broke off",
+        description="For clients of versions with sessions (2025-03-26 to 2025-11-25); for others it is a 405.",
+        tag="Calls",
+        role=Role.CALLER,
+        answers={
+            200: "text/event-stream",
+            400: McpMessageOut,
+            404: McpMessageOut,
+            405: McpMessageOut,
+            406: McpMessageOut,
+            409: McpMessageOut,
+        },
+        problems=("not_found", "not_acceptable", "rate_limited", "overloaded", "shutting_down"),
+        headers={**VERSION, **SESSION, **RESUME},
+    ),
+    Route(
+        "GET",
+        "/mcp/{id}/sse",
+        None,
+        operation="openMcpSse",
+        summary="Speak MCP the way of 2024-11-05 (deprecated)",
+        description=(
+            "HTTP+SSE: the first event, `endpoint`, says where to post messages; everything the server says comes as"
+            " `message` events here. Newer clients use `/mcp/{id}`."
+        ),
+        tag="Calls",
+        role=Role.CALLER,
+        answers={200: "text/event-stream"},
+        problems=("not_found", "not_acceptable", "rate_limited", "overloaded", "shutting_down"),
+    ),
+    Route(
+        "POST",
+        "/mcp/{id}/messages",
+        None,
+        operation="postMcpSseMessage",
+        summary="Post a message of a 2024-11-05 session (deprecated)",
+        description="Where it is comes with the first event of `/mcp/{id}/sse`, and so does the answer.",
+        tag="Calls",
+        role=Role.CALLER,
+        query=MessagesQuery,
+        body=McpMessageIn,
+        example={"jsonrpc": "2.0", "id": 2, "method": "tools/list"},
+        answers={202: None, 400: McpMessageOut, 404: McpMessageOut},
+        problems=("not_found", "rate_limited", "overloaded", "shutting_down"),
+    ),
     Route(
         "POST",
         "/mcp/{id}/execute",
@@ -45,19 +145,7 @@ FRONT_ROUTES = (
         body=ExecuteIn,
         example={"method": "tools/list", "params": {}},
         answers={200: CallOut},
-        problems=(
-            "not_found",
-            "not_acceptable",
-            "not_running",
-            "rate_limited",
-            "instance_crashed",
-            "bad_child_message",
-            "instance_unavailable",
-            "busy",
-            "overloaded",
-            "shutting_down",
-            "call_timeout",
-        ),
+        problems=CALL_PROBLEMS,
     ),
     Route(
         "GET",

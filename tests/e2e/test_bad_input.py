@@ -27,7 +27,7 @@ NO_LIMITS = {
 }
 FUZZ_LIMIT_S = 300
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-STREAMS = r"(stream|/events|logs)$"
+STREAMS = r"(stream|/events|logs|/sse|/messages|/mcp/\{id\})$"
 """They do not end by themselves; their own tests end them."""
 
 

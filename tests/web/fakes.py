@@ -304,6 +304,17 @@ class Client:
             elif isinstance(event, h11.ConnectionClosed):
                 raise trio.BrokenResourceError("closed without an answer")
 
+    async def head(self) -> Reply:
+        """The head alone of the next answer, which is a stream."""
+        while True:
+            event = self._h11.next_event()
+            if event is h11.NEED_DATA:
+                self._h11.receive_data(await self.stream.receive_some(65536))
+            elif isinstance(event, h11.Response):
+                return Reply(event.status_code, {name.decode(): value.decode() for name, value in event.headers}, b"")
+            else:
+                raise trio.BrokenResourceError("closed without an answer")
+
     async def frame(self) -> bytes | None:
         """The next event of an event stream; None when the stream has ended."""
         while b"\n\n" not in self._events:

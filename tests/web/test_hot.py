@@ -140,7 +140,7 @@ async def test_a_caller_that_leaves_with_an_event_stream_is_noticed_too(server: 
 async def test_a_call_that_never_looks_whether_its_caller_is_there_is_cancelled(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((door, "GONE_GRACE_S"), ("controlplane.web.asgi_routes", "GONE_GRACE_S")):
+    for module, name in ((door, "GONE_GRACE_S"), ("controlplane.web.asgi_exchange", "GONE_GRACE_S")):
         target = f"{module}.{name}" if isinstance(module, str) else f"{module.__name__}.{name}"
         monkeypatch.setattr(target, 0.1)
     runner = memory(server.services)

@@ -66,7 +66,15 @@ async def test_every_rule_that_is_served_is_documented_and_the_other_way_round()
     documented = {(route.method, route.path) for route in ROUTES}
     in_front = {(route.method, route.path) for route in ROUTES if route.handler is None}
     assert served == documented - in_front
-    assert in_front == {("POST", "/mcp/{id}/execute"), ("GET", "/mcp/{id}/stream"), ("GET", "/events")}
+    assert in_front == {
+        ("POST", "/mcp/{id}"),
+        ("GET", "/mcp/{id}"),
+        ("GET", "/mcp/{id}/sse"),
+        ("POST", "/mcp/{id}/messages"),
+        ("POST", "/mcp/{id}/execute"),
+        ("GET", "/mcp/{id}/stream"),
+        ("GET", "/events"),
+    }
 
 
 REQUIRED = """
@@ -74,7 +82,7 @@ POST /api/v2/deploy|POST /deploy|GET /instances|GET /instances/{id}|PATCH /insta
 POST /instances/{id}/stop|POST /instances/{id}/restart|DELETE /mcp/{id}|DELETE /instances/{id}|GET /instances/{id}/logs
 GET /instances/{id}/metrics|GET /instances/{id}/events|GET /instances/{id}/tools|GET /events|POST /mcp/{id}/execute
 GET /mcp/{id}/stream|GET /health|GET /livez|GET /readyz|GET /stats|GET /metrics|POST /tokens|GET /tokens
-DELETE /tokens/{token_id}|POST /users|GET /users|PATCH /users/{name}|GET /openapi.json|GET /docs|GET /problems
+POST /mcp/{id}|GET /mcp/{id}|DELETE /tokens/{token_id}|POST /users|GET /users|PATCH /users/{name}|GET /openapi.json|GET /docs|GET /problems
 GET /problems/{code}
 """
 

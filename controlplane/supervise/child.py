@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
@@ -109,13 +110,17 @@ class Child:
         while self.session.pending and not self.over.is_set():  # noqa: ASYNC110  (calls end one by one, a poll is simplest)
             await trio.sleep(DRAIN_POLL_S)
 
-    async def stop(self) -> None:
-        """The stop ladder: stdin, SIGTERM, SIGKILL to everything it ever had. About 4 s at most, never cancelled half-way."""
+    async def stop(self, by: float = inf) -> None:
+        """The stop ladder: stdin, SIGTERM, SIGKILL to everything it ever had. About 4 s at most, never cancelled half-way.
+
+        Args:
+            by: Trio time of the SIGKILL at the latest; the graces before it shrink to fit.
+        """
         with trio.CancelScope(shield=True):
             self.session.outbox.close()
-            if self.condemned is None and not await self._ended_within(STDIN_GRACE_S):
+            if self.condemned is None and not await self._ended_within(min(STDIN_GRACE_S, _left(by) / 2)):
                 self.job.signal_nowait(signal.SIGTERM)
-                await self._ended_within(TERM_GRACE_S)
+                await self._ended_within(min(TERM_GRACE_S, _left(by)))
             try:
                 await self.job.kill_all()
             except LeftOvers as left:
@@ -159,6 +164,10 @@ class Child:
             if not data:
                 return
             await trio.lowlevel.checkpoint()
+
+
+def _left(by: float) -> float:
+    return max(0.0, by - trio.current_time())
 
 
 def job_spec(launch: Launch) -> JobSpec:

@@ -75,6 +75,8 @@ class Owner:
     has_changed_its_mind: Callable[[], bool]
     is_leaving: Callable[[], bool]
     """The control plane itself ends."""
+    end_by: Callable[[], float]
+    """Trio time by which the process must be gone."""
 
 
 @define(eq=False)
@@ -110,7 +112,7 @@ class Incarnation:
             nursery.start_soon(child.run)
             failure = await self._serve(child, owner)
             child.session.fail_pending(lambda: calls.crash(failure, leaving=owner.is_leaving()))
-            await child.stop()
+            await child.stop(owner.end_by())
             nursery.cancel_scope.cancel()
         child.job.close_fds()
         return self._bury(child, record, failure)

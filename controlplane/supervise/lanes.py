@@ -203,7 +203,7 @@ class Lanes:
                 await self._serve(start, child)
                 child.session.fail_pending(lambda: _ended(self.runner, child))
                 child.session.audience.end(_reason(child))
-                await child.stop()
+                await child.stop(self.runner.orders.end_by)
                 nursery.cancel_scope.cancel()
         except Exception as error:
             # One tenant's trouble, or our bug in handling it, never crosses the supervisor's nursery.

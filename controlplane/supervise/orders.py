@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 
 import trio
 from attrs import define, field
+
+LEAVE_S = 7.0
+"""From the control plane's own stop to SIGKILL: what the calls in flight leave of it is the stop ladder's, whose graces
+shrink to fit. The rest of `app.HARD_END_S` is for the journal, the connections, and Postgres."""
 
 
 @define(eq=False)
@@ -20,13 +25,16 @@ class Orders:
     newest: int = field(default=0, init=False)
     obeyed: int = field(default=-1, init=False)
     leaving: bool = field(default=False, init=False)
+    end_by: float = field(default=inf, init=False)
+    """Trio time by which every process must be gone; infinite unless `leaving`."""
     _scope: trio.CancelScope | None = field(default=None, init=False)
     _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
 
     def give(self, *, leaving: bool = False) -> None:
         """A new command: whatever runs for the last one ends early."""
         self.newest += 1
-        self.leaving = self.leaving or leaving
+        if leaving and not self.leaving:
+            self.leaving, self.end_by = True, trio.current_time() + LEAVE_S
         if self._scope is not None:
             self._scope.cancel()
         self.tell()

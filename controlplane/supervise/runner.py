@@ -332,6 +332,7 @@ class Runner:
             interruptible=lambda: self.orders.interruptible(order),
             has_changed_its_mind=lambda: not self.orders.stands(order),
             is_leaving=lambda: self.orders.leaving,
+            end_by=lambda: self.orders.end_by,
         )
         try:
             return await incarnation.run(self.around.spawner, owner)

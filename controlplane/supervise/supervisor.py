@@ -18,6 +18,7 @@ from attrs import define, evolve, field, frozen
 
 from controlplane.core.lifecycle import PUBLIC_STATUS, Desired, State
 from controlplane.errors import Conflict, NotFound, ShuttingDown
+from controlplane.supervise.orders import LEAVE_S
 from controlplane.supervise.refresh import keep_fresh
 from controlplane.supervise.runner import Runner, Surroundings
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from controlplane.model import Instance, Principal
     from controlplane.store.base import Store
 
-STOP_ALL_S = 9.0
-"""All instances stop in parallel; a stop ladder takes 8 s at most."""
+STOP_ALL_S = LEAVE_S + 1.0
+"""All instances stop in parallel, and what was sent SIGKILL ends at once, but for what the kernel holds on to."""
 log = logging.getLogger("corral.supervise")
 
 

@@ -15,6 +15,7 @@ import trio
 
 from tests.e2e.load import stream, until
 from tests.e2e.plane import below, open_plane, wait_until
+from tests.supervise.test_leaving import OBSTINATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +99,38 @@ async def test_sigterm_answers_what_is_under_way_ends_streams_and_leaves_nothing
         await in_thread(again.wait_status, name, "running")
     figure("the next start is ready after", again.ready_after_s, "s")
     again.assert_no_orphans()
+
+
+async def test_servers_that_neither_answer_nor_go_are_gone_in_time_and_their_callers_told(
+    planes: Callable[..., Plane], figure: Callable[..., None]
+) -> None:
+    plane = planes()
+    names = [f"obstinate{number}" for number in range(4)]
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(in_thread, plane.deploy, name, OBSTINATE)
+    answers: dict[str, httpx.Response] = {}
+
+    async def call(name: str) -> None:
+        async with plane.aclient() as http:
+            answers[name] = await http.post(f"/mcp/{name}/execute", json=sleeping(300))
+
+    with trio.fail_after(120):
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(call, name)
+            await in_thread(partial(wait_for_calls, plane, len(names)))
+            descendants = below(plane.pid)
+            began = trio.current_time()
+            plane.send(signal.SIGTERM)
+        status = await in_thread(plane.wait)
+        ended_s = trio.current_time() - began
+        await in_thread(plane.wait_gone, descendants)
+
+    assert status == 0, "in order, before the hard end"
+    assert {(answers[name].status_code, answers[name].json()["code"]) for name in names} == {(503, "shutting_down")}
+    assert ended_s < END_S
+    figure("ended after", ended_s, "s")
 
 
 def wait_for_calls(plane: Plane, number: int) -> None:

@@ -9,16 +9,35 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from controlplane import app
 from controlplane.core.jsonrpc import encode
 from controlplane.core.lifecycle import State
 from controlplane.errors import ShuttingDown
-from controlplane.supervise import incarnation
+from controlplane.supervise import child, incarnation, lanes, orders, supervisor
+from controlplane.web import door
 from tests.supervise.test_runner import wait_until
 
 if TYPE_CHECKING:
     from controlplane.supervise.runner import Runner
     from tests.supervise.conftest import Yard
 
+OBSTINATE = b"""
+import json, signal, sys, time
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("method") == "initialize":
+        result = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+    elif message.get("method") == "tools/call":
+        break
+    elif "id" in message:
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "no"}}), flush=True)
+while True:
+    time.sleep(60)
+"""
+"""Answers no call, and stays when its stdin is closed and when it is asked to go."""
 BARE = b"""
 import sys, time
 for line in sys.stdin:
@@ -83,6 +102,30 @@ async def test_calls_that_wait_for_their_turn_at_a_bare_server(
         runner.leave()
         if ends == "by itself":
             os.kill(runner.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("drain_s", [0.0, 60.0])
+async def test_the_stages_of_a_stop_share_one_bound_however_long_each_may_take(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, drain_s: float
+) -> None:
+    monkeypatch.setattr(orders, "LEAVE_S", 0.3)
+    monkeypatch.setattr(incarnation, "DRAIN_S", min(drain_s, 0.2))
+    monkeypatch.setattr(child, "STDIN_GRACE_S", 60.0)
+    monkeypatch.setattr(child, "TERM_GRACE_S", 60.0)
+    runner = await yard.running(OBSTINATE)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(is_told_so, runner)
+            await wait_until(lambda: len(runner.child.session.pending) == 1)
+            runner.leave()
+            await runner.gone.wait()
+
+
+def test_the_whole_stop_fits_before_the_hard_end() -> None:
+    calls_s = max(incarnation.DRAIN_S, lanes.DRAIN_S, door.DRAIN_S + door.CLOSE_S)
+    assert calls_s + 2 <= orders.LEAVE_S, "a second for each grace, however late the calls end"
+    assert supervisor.STOP_ALL_S + app.FLUSH_S < app.HARD_END_S
 
 
 async def test_a_call_that_comes_meanwhile_and_one_that_comes_after(yard: Yard, echo: bytes) -> None:

@@ -133,7 +133,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         await _ensure_admin(store, home.admin_token)
         journal = Journal(store)
         hub = Hub(config.buffer_max_mb * 2**20, keep=journal.event)
-        tokens = TokenTable(secret_box.jwt_key, config.jwt_algorithm)
+        tokens = TokenTable(secret_box.jwt_key(config.jwt_algorithm), config.jwt_algorithm)
         by_others = os.geteuid() == 0
         toolchain = await trio.to_thread.run_sync(
             lambda: build(home.path / "runtimes", by_others=by_others, host_path=os.environ.get("PATH", ""))

@@ -25,7 +25,12 @@ NONCE_BYTES = 12
 HEADER_BYTES = 1 + KEY_ID_BYTES + NONCE_BYTES
 ENV_LABEL = b"corral/v1/env-encryption"
 KEY_ID_LABEL = b"corral/v1/env-encryption/key-id"
-JWT_LABEL = b"corral/v1/jwt"
+JWT_LABELS = {
+    "HS256": (b"corral/v1/jwt", 32),
+    "HS384": (b"corral/v1/jwt/HS384", 48),
+    "HS512": (b"corral/v1/jwt/HS512", 64),
+}
+"""Label and bytes: a key has at least the length of the hash (RFC 7518, 3.2). HS256's label came first and is kept."""
 
 
 class SecretUnreadable(Exception):
@@ -56,8 +61,7 @@ class SecretBox:
 
     _keys: dict[bytes, _Key] = field(repr=False)
     _current: _Key = field(repr=False)
-    jwt_key: bytes = field(repr=False)
-    """For signing and verifying JWTs, 32 bytes."""
+    _secret: bytes = field(repr=False)
 
     def __init__(self, secret_key: str | bytes, previous: Sequence[str | bytes] = ()) -> None:
         """Derive the keys.
@@ -66,10 +70,15 @@ class SecretBox:
             secret_key: The root secret, 32 bytes or more.
             previous: Earlier root secrets, whose boxes can still be opened.
         """
-        self._current = _Key.derived_from(_bytes(secret_key))
+        self._secret = _bytes(secret_key)
+        self._current = _Key.derived_from(self._secret)
         older = [_Key.derived_from(_bytes(secret)) for secret in previous]
         self._keys = {key.id: key for key in (*older, self._current)}
-        self.jwt_key = _derive(_bytes(secret_key), JWT_LABEL)
+
+    def jwt_key(self, algorithm: str) -> bytes:
+        """The key for signing and verifying JWTs with one of `config.JWT_ALGORITHMS`, as long as that asks for."""
+        label, length = JWT_LABELS[algorithm]
+        return _derive(self._secret, label, length)
 
     @property
     def key_id(self) -> str:

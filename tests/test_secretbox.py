@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import jwt
 import pytest
 
+from controlplane.config import JWT_ALGORITHMS
 from controlplane.secretbox import HEADER_BYTES, SecretBox, SecretUnreadable
 
 SECRET = "a secret key of thirty-two bytes or more"
@@ -67,10 +69,25 @@ def test_after_a_rotation_old_boxes_open_and_new_ones_are_of_the_new_key() -> No
 
 def test_each_use_has_a_key_of_its_own() -> None:
     box = SecretBox(SECRET)
-    assert len(box.jwt_key) == 32
-    assert bytes.fromhex(box.key_id) not in box.jwt_key
-    assert box.jwt_key == SecretBox(SECRET).jwt_key != SecretBox(OTHER).jwt_key
-    assert box.jwt_key not in box.encrypt(b"", b"")
+    key = box.jwt_key("HS256")
+    assert bytes.fromhex(box.key_id) not in key
+    assert key == SecretBox(SECRET).jwt_key("HS256") != SecretBox(OTHER).jwt_key("HS256")
+    assert key not in box.encrypt(b"", b"")
+
+
+def test_the_jwt_key_of_the_usual_algorithm_never_changes() -> None:
+    expected = "996d054950eef25df301f3d872b2f365d239203451e4610972e5727a47a4bdc3"
+    assert SecretBox(SECRET).jwt_key("HS256").hex() == expected
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_jwt_algorithm_has_a_key_of_its_own_that_is_long_enough() -> None:
+    keys = {name: SecretBox(SECRET).jwt_key(name) for name in JWT_ALGORITHMS}
+
+    assert {name: len(key) * 8 for name, key in keys.items()} == {"HS256": 256, "HS384": 384, "HS512": 512}
+    assert len({key[:32] for key in keys.values()}) == len(keys)
+    for name, key in keys.items():
+        assert jwt.decode(jwt.encode({"sub": "ada"}, key, name), key, algorithms=[name]) == {"sub": "ada"}
 
 
 def test_no_key_is_in_the_printed_form() -> None:

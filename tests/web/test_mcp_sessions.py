@@ -185,6 +185,8 @@ async def test_a_call_in_flight_holds_the_idle_timeout(sessions: Field) -> None:
     session.calls[b"1"] = object()
     assert session.busy
     sessions.now += 3 * IDLE_S
+    assert sessions.is_known(session)
+    sessions.now += 3 * IDLE_S
     sessions.table.expire(sessions.now)
     assert sessions.is_known(session)
 
@@ -426,6 +428,21 @@ async def test_else_to_the_newest_stream_that_is_read_and_open(sessions: Field, 
 
     assert [connection.client.messages for connection in connections] == [[2], []]
     assert (newer.last, older.last, unread.last, finished.last) == (1, 1, 0, 0)
+
+
+async def test_a_stream_that_is_finished_but_still_being_written_takes_no_more(
+    sessions: Field, connect: Callable[..., Any]
+) -> None:
+    session = sessions.create()
+    stream = session.open_stream()
+    connection = await connect(stream)
+    connection.client.tap = trio.Event()
+    stream.post(message("response"))
+    await settle()
+    stream.finish()
+    assert stream.is_read
+
+    assert session.deliver(message(1)) is session.standalone
 
 
 async def test_else_it_waits_for_whoever_reads_the_sessions_own_stream_next(

@@ -338,6 +338,24 @@ async def test_a_stream_that_was_read_to_the_end_can_be_resumed_for_a_while(
     assert not ring.pool.rings
 
 
+async def test_a_stream_is_not_forgotten_while_it_is_resumed(
+    ring: Ring, connect: Callable[..., Connection], autojump_clock: trio.testing.MockClock
+) -> None:
+    stream = ring.open()
+    stream.post(b"1")
+    stream.finish()
+    await read(stream)
+    connection = connect(*ring.resume("1-0"), stalled=True)
+    await trio.sleep(2 * KEEP_FINISHED_S)
+    ring.pool.expire(trio.current_time())
+    assert_consistent(ring)
+    connection.client.tap.set()
+    await settle()
+
+    assert connection.client.messages == [1]
+    assert ring.resume("1-0") == (stream, 0)
+
+
 async def test_a_stream_that_nobody_came_back_for_is_not_forgotten_by_time(ring: Ring) -> None:
     stream = ring.open()
     stream.post(b"1")
@@ -375,12 +393,18 @@ async def test_a_replaced_connection_in_the_middle_of_a_write_takes_nothing_from
     new = connect(*ring.resume("1-0"))
     await settle()
     stream.post(b"2")
+    await settle()
     old.client.tap.set()
     await settle()
 
     assert (old.client.messages, new.client.messages) == ([1], [1, 2])
     assert old.ended is Ended.REPLACED
     assert_consistent(ring)
+    new.scope.cancel()
+    await settle()
+    third = connect(stream, None)
+    await settle()
+    assert third.client.messages == [], "its late end does not undo what its successor wrote"
 
 
 async def test_the_next_get_goes_on_where_the_last_one_left_off(ring: Ring, connect: Callable[..., Connection]) -> None:
@@ -569,6 +593,22 @@ async def test_one_large_event_may_pass_alone_to_a_slow_reader(ring: Ring, conne
     assert len(slow.client.messages) == 1
 
 
+async def test_what_is_being_written_does_not_count_as_lagging(ring: Ring, connect: Callable[..., Connection]) -> None:
+    stream = ring.open()
+    slow = connect(stream, stalled=True)
+    await settle()
+    stream.post(message("x" * 2 * QUEUE_MAX_BYTES))
+    await settle()
+    for _ in range(QUEUE_MAX_EVENTS):
+        stream.post(b"1")
+    stream.finish()
+    slow.client.tap.set()
+    await settle()
+
+    assert slow.ended is Ended.FINISHED
+    assert len(slow.client.messages) == QUEUE_MAX_EVENTS + 1
+
+
 async def test_a_replay_does_not_count_as_lagging(ring: Ring, connect: Callable[..., Connection]) -> None:
     stream = ring.open()
     for number in range(RING_MAX_EVENTS):
@@ -632,10 +672,22 @@ async def test_over_all_sessions_the_one_that_holds_most_gives_way() -> None:
 
     assert pool.held_bytes <= 500 * KIB
     assert pool.held_bytes == small.held_bytes + large.held_bytes
-    assert small.resume("1-0") == (keeps, 0)
+    assert len(keeps.frames) == 1, "not the other one's fault"
     assert stream.last == 30
     assert stream.first > 10
     assert_consistent(large)
+
+
+async def test_a_full_pool_makes_more_room_than_for_one_event() -> None:
+    pool = Pool(16 * KIB, trio.current_time)
+    streams = [make_ring(pool=pool).open() for _ in range(100)]
+    before = after = 0
+    while after >= before:
+        before = pool.held_bytes
+        streams[before % 100].post(b"x" * 100)
+        after = pool.held_bytes
+
+    assert after <= 15 * KIB, "looking for who holds most is not for every event"
 
 
 async def test_when_queues_take_all_the_room_the_slowest_reader_is_ended(connect: Callable[..., Connection]) -> None:

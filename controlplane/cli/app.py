@@ -26,6 +26,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "tools": "call:tools",
         "call": "call:call",
         "connect": "connect:connect",
+        "proxy": "proxy:proxy",
     },
     "Watch": {
         "ls": "listing:ls",

@@ -79,16 +79,34 @@ def _read(response: httpx.Response, target: Target) -> Answer:
         raise CommandFailed(_not_ours(response))
     problem = problem_of(document, status=response.status_code, retry_after=response.headers.get("retry-after", ""))
     if response.status_code == httpx.codes.UNAUTHORIZED:
-        problem = evolve(problem, hint=_about_token(target))
+        problem = evolve(problem, hint=about_token(target))
     raise CommandFailed(problem, problem.exit_code, response.content)
 
 
-def _about_token(target: Target) -> str:
+def about_token(target: Target) -> str:
     """Say about a 401 what the server cannot know: where the token in use came from."""
     if target.token:
         return f"The token came from {target.origin}."
     host = urlsplit(target.url).netloc
     return f"No token was sent to {host}: set CORRAL_TOKEN, or run this as the user that runs `{program()} up`."
+
+
+def lost(target: Target, error: Exception) -> CommandFailed:
+    """Map what httpx raises; a refused connection is by far the most common."""
+    url = target.url
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+        problem = Problem(title="No answer in time", detail=f"{url} took the request but did not answer")
+        return CommandFailed(problem, Exit.TIMEOUT)
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+        title, hint = f"Cannot connect to {url}", f"Start it with `{program()} up`"
+        if not target.is_loopback:
+            hint = "Is it running, and reachable from here?"
+        elif target.origin == "no credentials file":
+            hint += ", or set CORRAL_URL and CORRAL_TOKEN for one that runs elsewhere"
+        detail = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
+        return CommandFailed(Problem(title=title, detail=detail, hint=hint + "."), Exit.NO_CONNECTION)
+    problem = Problem(title=f"The connection to {url} broke", detail=str(error) or type(error).__name__)
+    return CommandFailed(problem, Exit.NO_CONNECTION)
 
 
 @define
@@ -161,25 +179,8 @@ class Api:
                 timeout=httpx.Timeout(ANSWER_TIMEOUT_S + wait_s, connect=CONNECT_TIMEOUT_S),
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._lost(error) from error
+            raise lost(self.target, error) from error
         return _read(response, self.target)
-
-    def _lost(self, error: Exception) -> CommandFailed:
-        """Map what httpx raises; a refused connection is by far the most common."""
-        url = self.target.url
-        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-            problem = Problem(title="No answer in time", detail=f"{url} took the request but did not answer")
-            return CommandFailed(problem, Exit.TIMEOUT)
-        if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-            title, hint = f"Cannot connect to {url}", f"Start it with `{program()} up`"
-            if not self.target.is_loopback:
-                hint = "Is it running, and reachable from here?"
-            elif self.target.origin == "no credentials file":
-                hint += ", or set CORRAL_URL and CORRAL_TOKEN for one that runs elsewhere"
-            detail = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
-            return CommandFailed(Problem(title=title, detail=detail, hint=hint + "."), Exit.NO_CONNECTION)
-        problem = Problem(title=f"The connection to {url} broke", detail=str(error) or type(error).__name__)
-        return CommandFailed(problem, Exit.NO_CONNECTION)
 
     def stream(self, path: str, query: Query | None = None, last_event_id: str = "") -> Iterator[SseEvent]:
         """Yield the events of one SSE connection until it ends.
@@ -201,7 +202,7 @@ class Api:
                 for chunk in response.iter_bytes():
                     yield from parser.feed(chunk)
         except httpx.HTTPError as error:
-            raise self._lost(error) from error
+            raise lost(self.target, error) from error
         except SseTooLong as error:
             raise CommandFailed(Problem(title="The event stream cannot be read", detail=str(error))) from error
 

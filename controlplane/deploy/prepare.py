@@ -11,6 +11,7 @@ Everything here happens while the instance has no process.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from controlplane.supervise.launch import Report
 
 TMP = Path("/tmp")  # noqa: S108
+TAKES_FOLDERS = re.compile(r"(?:@modelcontextprotocol/|mcp-)server-filesystem(?:@[\w.^~-]+)?")
+"""The command of the classic examples: its arguments are folders, and it ends if one is missing."""
 MIN_DATA_MB = 512
 """Node does not start below this RLIMIT_DATA; a smaller memory limit is the watchdog's business."""
 FOLDERS = ("home", "work", "tmp")
@@ -175,12 +178,17 @@ def _own(folder: Path) -> None:
 
 
 def _wanted_tmp_folders(spec: Spec) -> list[Path]:
-    """Folders below /tmp that the command names: they are made, so that the classic examples work."""
-    if spec.command is None:
+    """Folders below /tmp that the command needs: they are made, so that the classic examples work.
+
+    Any other server's argument may be meant for a file or a socket, and a folder would be in its way.
+    """
+    command = spec.command
+    if command is None:
         return []
-    words = [*spec.command.args, *([spec.command.cwd] if spec.command.cwd else [])]
-    paths = [Path(word) for word in words if word.startswith(f"{TMP}/")]
-    return [path for path in paths if ".." not in path.parts and not path.suffix]
+    words = [command.cwd] if command.cwd else []
+    if any(TAKES_FOLDERS.fullmatch(word) for word in (Path(command.command).name, *command.args)):
+        words += command.args
+    return [path for word in words if word.startswith(f"{TMP}/") and ".." not in (path := Path(word)).parts]
 
 
 def _make_below_tmp(wanted: Path, root: Path, uid: int | None) -> None:

@@ -16,6 +16,7 @@ import trio
 from attrs import define, evolve
 
 from controlplane.deploy.prepare import HostPrepare
+from controlplane.deploy.toolchain import Toolchain
 from controlplane.errors import BuildFailed, SourceRejected
 from controlplane.model import Instance, Limits
 from controlplane.spawn.uids import UidPool
@@ -25,6 +26,7 @@ from tests.forked import in_a_child
 if TYPE_CHECKING:
     from controlplane.supervise.launch import Launch
 
+FILESYSTEM = "@modelcontextprotocol/server-filesystem"
 NOBODY = 65534
 DEEP = 1_500
 """Deeper than Python recurses, and as a path far longer than the kernel takes."""
@@ -368,7 +370,7 @@ def tmp_name() -> Iterator[str]:
 async def test_a_folder_below_tmp_that_the_command_names_is_made(
     common_folder: Path, uids: UidPool, tmp_name: str
 ) -> None:
-    instance = command("cow", f"/tmp/{tmp_name}/a", "--x=/tmp/no", f"/tmp/{tmp_name}/b.txt", cwd=f"/tmp/{tmp_name}")
+    instance = command("mcp-server-filesystem", f"/tmp/{tmp_name}/a", "--x=/tmp/no", cwd=f"/tmp/{tmp_name}")
 
     private = await prepared(host(common_folder, uids), instance)
     assert (common_folder / "instances" / str(instance.id) / "tmp" / tmp_name / "a").is_dir()
@@ -383,13 +385,38 @@ async def test_a_folder_below_tmp_that_the_command_names_is_made(
 
 
 @pytest.mark.parametrize(
+    ("argv", "made"),
+    [
+        (["npx", "-y", FILESYSTEM, "/tmp/a", "/tmp/b.d/c"], {"a", "b.d", "b.d/c"}),
+        (["npx", "-y", f"{FILESYSTEM}@2026.1.14", "/tmp/a"], {"a"}),
+        (["/opt/bin/mcp-server-filesystem", "/tmp/a"], {"a"}),
+        (["npx", "-y", "@modelcontextprotocol/server-memory", "/tmp/a"], set()),
+        (["uvx", "mcp-server-sqlite", "--db-path", "/tmp/a"], set()),
+        (["listener", "--socket", "/tmp/server-filesystem"], set()),
+    ],
+)
+async def test_only_a_server_whose_arguments_are_folders_finds_them_made(
+    common_folder: Path, uids: UidPool, argv: list[str], made: set[str]
+) -> None:
+    """Another one's may be meant for a file or a socket."""
+    instance = command(*argv)
+    tools = Toolchain(path="/usr/bin", tools={"npx": "/usr/bin/npx", "uvx": "/usr/bin/uvx"})
+
+    prepare = evolve(host(common_folder, uids), toolchain=tools)
+    await prepared(prepare, instance)
+
+    tmp = folder_of(prepare, instance) / "tmp"
+    assert {str(path.relative_to(tmp)) for path in tmp.rglob("*")} == made
+
+
+@pytest.mark.parametrize(
     "word",
     ["/tmp/../etc/x", "/tmp/" + "n" * 300, "/tmp/" + "d/" * 3000, "/tmp/", "/tmp//", "/tmp", "/tmpx/y"],
 )
 async def test_words_that_name_no_folder_that_could_be_made_are_the_servers_business(
     prepare: HostPrepare, word: str
 ) -> None:
-    instance = command("cow", word)
+    instance = command("mcp-server-filesystem", word)
 
     await prepared(prepare, instance)
 
@@ -402,7 +429,7 @@ async def test_a_link_below_tmp_is_never_followed(
     common_folder: Path, uids: UidPool, outside: Outside, tmp_name: str, private: bool
 ) -> None:
     prepare = host(common_folder, uids, private_tmp=private)
-    instance = command("cow", f"/tmp/{tmp_name}/sub/deeper")
+    instance = command("mcp-server-filesystem", f"/tmp/{tmp_name}/sub/deeper")
     first = await prepared(prepare, instance)
     root = folder_of(prepare, instance) / "tmp" if private else Path("/tmp")
     shutil.rmtree(root / tmp_name / "sub")
@@ -421,7 +448,8 @@ async def test_nothing_is_made_in_a_folder_of_somebody_elses_below_tmp(
     theirs.mkdir(mode=0o700)
     os.chown(theirs, NOBODY, NOBODY)
 
-    await prepared(host(common_folder, uids, private_tmp=False), command("cow", f"/tmp/{tmp_name}/mine"))
+    instance = command("mcp-server-filesystem", f"/tmp/{tmp_name}/mine")
+    await prepared(host(common_folder, uids, private_tmp=False), instance)
 
     assert list(theirs.iterdir()) == []
 
@@ -452,7 +480,7 @@ def test_all_of_it_works_for_a_plain_user(common_folder: Path) -> None:
         await prepared(prepare, instance)
         await prepare.discard(instance)
         assert not work.parent.exists()
-        await prepared(host(mine, UidPool(-1), private_tmp=False), command("cow", f"{theirs}/x"))
+        await prepared(host(mine, UidPool(-1), private_tmp=False), command("mcp-server-filesystem", f"{theirs}/x"))
 
     try:
         in_a_child(lambda: trio.run(whole_life), uid=NOBODY)

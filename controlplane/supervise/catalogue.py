@@ -196,6 +196,7 @@ class Catalogue:
     def begin(self, facts: ProtocolFacts) -> None:
         """A new process serves: all is to be asked again, and what it does not offer is gone.
 
+        Tools stay as last seen: there are servers that have some and do not say so.
         A bare server takes one call at a time and is given up when one stays unanswered:
         it is asked once, by the first process that has not been listed.
         """
@@ -203,7 +204,7 @@ class Catalogue:
         for section, kept in self._kept.items():
             kept.outdate()
             kept.due = section in present
-            if section not in present and kept.items is not None:
+            if section not in present and section is not Section.TOOLS and kept.items is not None:
                 self.take(section, ())
         if facts.era is Era.BARE:
             tools = self._kept[Section.TOOLS]

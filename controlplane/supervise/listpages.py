@@ -86,11 +86,10 @@ def is_plain(params: bytes | None) -> bool:
 
 
 def offered(facts: ProtocolFacts) -> frozenset[Section]:
-    """The sections that a server says it has. Tools are always asked for: many servers have them and do not say so."""
-    if facts.era is Era.BARE:
+    """The sections that a server says it has; of one that had no chance to say so (no handshake), tools."""
+    if facts.era is Era.BARE or facts.version is None:
         return frozenset({Section.TOOLS})
-    named = {section for section in Section if facts.capabilities.get(_CAPABILITY[section]) is not None}
-    return frozenset(named | {Section.TOOLS})
+    return frozenset(section for section in Section if facts.capabilities.get(_CAPABILITY[section]) is not None)
 
 
 def ttl_s(beside: Mapping[str, msgspec.Raw]) -> float:

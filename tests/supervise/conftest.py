@@ -24,6 +24,7 @@ from controlplane.hub import Hub
 from controlplane.model import Incarnation, Instance, Listing, LogLine, Sample, Section, SourceType, Spec
 from controlplane.spawn.client import open_spawner
 from controlplane.spawn.uids import open_uid_pool
+from controlplane.supervise.listpages import offered
 from controlplane.supervise.runner import Runner, Surroundings
 from controlplane.supervise.scheduler import StartScheduler
 from controlplane.supervise.supervisor import Supervisor
@@ -111,8 +112,9 @@ class Yard:
         runner = self.deploy(source, **options)
         await runner.wait_settled(30)
         assert runner.serving, (runner.phase, runner.instance.last_error)
+        assert runner.protocol is not None
         with trio.move_on_after(LISTED_S):
-            while not runner.catalogue.is_fresh(Section.TOOLS):
+            while Section.TOOLS in offered(runner.protocol) and not runner.catalogue.is_fresh(Section.TOOLS):
                 await trio.sleep(0.005)
         return runner
 

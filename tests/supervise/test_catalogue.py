@@ -43,7 +43,7 @@ class Clocks:
 
 
 def facts(era: Era = Era.LEGACY, **capabilities: Any) -> ProtocolFacts:
-    return ProtocolFacts(era=era, capabilities=capabilities)
+    return ProtocolFacts(era=era, version="2025-11-25", capabilities=capabilities)
 
 
 def result(**members: Any) -> bytes:
@@ -211,13 +211,17 @@ def test_a_new_process_is_asked_for_what_it_offers() -> None:
     assert not catalogue.has_work
 
     catalogue.begin(facts(prompts={}))
-    assert catalogue.take_due() == [Section.TOOLS, Section.PROMPTS]  # tools in any case
+    assert catalogue.take_due() == [Section.PROMPTS]
+    catalogue.begin(ProtocolFacts(era=Era.LEGACY))  # it knows no handshake
+    assert catalogue.take_due() == [Section.TOOLS]
 
 
 def test_what_a_new_process_does_not_offer_any_more_is_gone() -> None:
     catalogue = Catalogue(ONE)
     catalogue.fold("prompts/list", None, result(prompts=[{"name": "p"}]))
-    catalogue.begin(facts(tools={}))
+    catalogue.fold("tools/list", None, SOME)
+    catalogue.begin(facts())
+    assert names(catalogue) == ["echo"]  # some have tools and do not say so
     assert catalogue.values(Section.PROMPTS) == []
     assert catalogue.values(Section.RESOURCES) is None
 

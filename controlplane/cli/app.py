@@ -23,7 +23,9 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Start here": {"up": "up:up", "doctor": "doctor:doctor"},
     "Deploy": {"deploy": "deploy:deploy", "import": "importing:import_", "rm": "lifecycle:rm"},
     "Use": {
-        "tools": "call:tools",
+        "tools": "offers:tools",
+        "prompts": "offers:prompts",
+        "resources": "offers:resources",
         "call": "call:call",
         "connect": "connect:connect",
         "proxy": "proxy:proxy",

@@ -1,4 +1,4 @@
-"""`corral call` and `corral tools`: one JSON-RPC request to an instance, and what it offers."""
+"""`corral call`: one JSON-RPC request to an instance."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controlplane.cli.client import path_of
-from controlplane.cli.exits import CommandFailed, Exit, Problem, program
+from controlplane.cli.exits import CommandFailed, Exit, Problem
 from controlplane.cli.inputs import parse_json, read_bytes
 from controlplane.cli.pairs import parameters_of
-from controlplane.cli.screen import Column, clean_lines
-from controlplane.cli.session import Session, complete_instances, examples, json_option, name_argument, pass_session
+from controlplane.cli.screen import clean_lines
+from controlplane.cli.session import Session, complete_instances, examples, json_option, pass_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rich.text import Text
 
     from controlplane.cli.screen import Screen
 
@@ -129,38 +127,3 @@ def _problem(name: str, error: Mapping[str, Any]) -> Problem:
         detail=str(error.get("message", "")),
         facts=(("code", str(error.get("code"))), *((("data", json.dumps(data)),) if data is not None else ())),
     )
-
-
-TOOL_COLUMNS = (Column("TOOL", style="bold"), Column("ARGUMENTS", wraps=True), Column("DESCRIPTION", wraps=True))
-
-
-@click.command(short_help="List an instance's tools and their arguments.")
-@name_argument
-@json_option
-@pass_session
-def tools(session: Session, /, *, name: str) -> None:
-    """List an instance's tools and their arguments; `*` marks the ones that must be given."""
-    answer = session.api.get(path_of("instances", name, "tools"))
-    if session.shown_as_json(answer):
-        return
-    screen, listed = session.screen, answer.document.get("tools") or []
-    if not listed:
-        screen.note(f"{name} has no tools.")
-        return
-    screen.table(TOOL_COLUMNS, [_tool_row(tool) for tool in listed])
-    if answer.document.get("stale"):
-        screen.note(("Note: ", "bold yellow"), f"{name} is not running; this is what it offered before.")
-    if screen.is_terminal:
-        screen.note(("Next: ", "dim"), f"{program()} call {name} --tool {listed[0].get('name')}")
-
-
-def _tool_row(tool: Mapping[str, Any]) -> list[str | Text]:
-    """Read one tool; the MCP server wrote it, so that any member may be of any type."""
-    schema = tool.get("inputSchema")
-    properties, required = (
-        (schema.get("properties"), schema.get("required")) if isinstance(schema, dict) else (None, None)
-    )
-    marked = required if isinstance(required, list) else ()
-    words = [f"{key}{'*' if key in marked else ''}" for key in properties] if isinstance(properties, dict) else []
-    description = clean_lines(tool.get("description") or tool.get("title") or "")
-    return [str(tool.get("name")), " ".join(words) or "-", description[0]]

@@ -396,6 +396,36 @@ def test_tools_lists_arguments_and_marks_required_ones(api, corral):
     assert "memory is not running" in result.err
 
 
+def test_prompts_and_resources_are_listed_whatever_is_in_them(api, corral):
+    prompts = [
+        {"name": "greet", "title": "Greet", "arguments": [{"name": "who", "required": True}, {"name": "how"}, 7]},
+        {"name": None, "arguments": "none", "description": ["x"]},
+    ]
+    api.on(f"GET {MEMORY}/prompts", document({"prompts": prompts, "stale": False}))
+    result = corral("prompts", "memory")
+    assert [line.split()[:3] for line in result.out.splitlines()][:2] == [
+        ["PROMPT", "ARGUMENTS", "DESCRIPTION"],
+        ["greet", "who*", "how"],
+    ]
+    assert result.err == ""
+
+    resources = [{"uri": "file:///a", "name": "a", "mimeType": "text/plain"}, {"uri": 7, "title": {}}]
+    templates = [{"uriTemplate": "file:///{name}", "name": "any"}]
+    body = {"resources": resources, "resource_templates": templates, "stale": True}
+    api.on(f"GET {MEMORY}/resources", document(body))
+    result = corral("resources", "memory")
+    assert [line.split() for line in result.out.splitlines()] == [
+        ["URI", "NAME", "TYPE"],
+        ["file:///a", "a", "text/plain"],
+        ["7", "-", "-"],
+        ["file:///{name}", "any", "-"],
+    ]
+    assert "memory is not running" in result.err
+
+    api.on(f"GET {MEMORY}/prompts", document({"prompts": [], "stale": True}))
+    assert "memory has no prompts" in corral("prompts", "memory").err
+
+
 # --- json
 
 
@@ -405,6 +435,8 @@ def test_tools_lists_arguments_and_marks_required_ones(api, corral):
         ("GET /instances", ["ls"]),
         (f"GET {MEMORY}", ["inspect", "memory"]),
         (f"GET {MEMORY}/tools", ["tools", "memory"]),
+        (f"GET {MEMORY}/prompts", ["prompts", "memory"]),
+        (f"GET {MEMORY}/resources", ["resources", "memory"]),
         (f"GET {MEMORY}/logs", ["logs", "memory"]),
         (f"GET {MEMORY}/events", ["events", "memory"]),
         ("GET /stats", ["stats"]),

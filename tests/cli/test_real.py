@@ -176,6 +176,8 @@ def test_json_of_every_reading_command_is_one_document_of_the_api(plane, echo):
         ["ls"],
         ["inspect", echo],
         ["tools", echo],
+        ["prompts", echo],
+        ["resources", echo],
         ["logs", echo],
         ["events", echo],
         ["stats"],

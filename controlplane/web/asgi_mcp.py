@@ -140,19 +140,19 @@ class AsgiOutlet:
         self._caller.outlives = True
 
     async def begin(self, headers: Headers = ()) -> None:
-        self._check()
+        self._check(begun=False)
         if self.on_begin is not None:
             self._unwatch = self.on_begin()
         self.begun = True
         await send_start(self._exchange.send, 200, (*SSE_HEADERS, *headers))
 
     async def send(self, frame: bytes) -> None:
-        self._check()
+        self._check(begun=True)
         await send_body(self._exchange.send, frame, more=True)
 
     async def end(self) -> None:
         if not self._over:
-            self._check()
+            self._check(begun=True)
             await self.finish()
             self.release()
 
@@ -169,6 +169,9 @@ class AsgiOutlet:
             self._unwatch()
             self._unwatch = None
 
-    def _check(self) -> None:
+    def _check(self, *, begun: bool) -> None:
+        """Raises ClientLeft when nothing can be written; a stream that is begun twice, or not at all, is a bug."""
         if self._over or self._caller.gone:
             raise ClientLeft
+        if self.begun is not begun:
+            raise RuntimeError("a stream begins once, before anything is sent on it")

@@ -62,6 +62,7 @@ class HotOutlet:
         self.outlives = True
 
     async def begin(self, headers: Headers = ()) -> None:
+        self._check(begun=False)
         lane = self._lane
         self._unwatch = lane.services.tokens.on_revoked(self._principal, self._wire.cut)
         self.keep = self.keep and not lane.draining
@@ -71,11 +72,13 @@ class HotOutlet:
         self.begun = True
 
     async def send(self, frame: bytes) -> None:
+        self._check(begun=True)
         if frame:  # an empty chunk would be the last one
             await self._write(b"%x\r\n%b\r\n" % (len(frame), frame))
 
     async def end(self) -> None:
         if not self._over:
+            self._check(begun=True)
             await self._write(_LAST_CHUNK)
             self.release()
 
@@ -94,14 +97,18 @@ class HotOutlet:
                 wire.send_now(_LAST_CHUNK)
         self.release()
 
-    async def _write(self, data: bytes) -> None:
-        wire = self._wire
-        if self._over or wire.gone or wire.torn:
+    def _check(self, *, begun: bool) -> None:
+        """Raises ClientLeft when nothing can be written; a stream that is begun twice, or not at all, is a bug."""
+        if self._over or self._wire.gone or self._wire.torn:
             raise ClientLeft
+        if self.begun is not begun:
+            raise RuntimeError("a stream begins once, before anything is sent on it")
+
+    async def _write(self, data: bytes) -> None:
         self._turn_bytes += len(data)
         if self._turn_bytes > TURN_BYTES:
             self._turn_bytes = 0
             await trio.lowlevel.checkpoint()
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
-        await wire.send(data)
+        await self._wire.send(data)

@@ -63,7 +63,8 @@ FRONT_ROUTES = (
             "The standard MCP endpoint (Streamable HTTP, every version from 2024-11-05 to 2026-07-28): give this URL and a"
             " token to any MCP client, whatever version the server behind it speaks. A request is answered as JSON, or as"
             " an event stream when there is more to say than its result; a notification or an answer with 202. Refusals"
-            " of the protocol are JSON-RPC errors, the platform's own are problems."
+            " of the protocol are JSON-RPC errors, the platform's own are problems. After an owner's name, `execute`,"
+            " `stream`, `sse` and `messages` are routes: an instance that is called so is named by its id there."
         ),
         tag="Calls",
         role=Role.CALLER,

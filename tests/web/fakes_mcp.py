@@ -115,6 +115,13 @@ class ScriptedEndpoint:
         await outlet.send(b"data: 1\n\n")
         raise InstanceUnavailable("too late to say so")
 
+    async def _twice(self, outlet: Outlet) -> None:
+        await outlet.begin()
+        await outlet.begin()
+
+    async def _unbegun(self, outlet: Outlet) -> None:
+        await outlet.send(b"data: 1\n\n")
+
     async def _large(self, outlet: Outlet) -> None:
         await outlet.begin()
         for _ in range(4):

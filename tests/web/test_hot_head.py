@@ -26,7 +26,8 @@ def test_a_plain_head_is_understood() -> None:
     head = parse_head(PLAIN + b'{"method":1}')
 
     assert isinstance(head, PlainHead)
-    assert (head.ref, head.path, head.length, head.close) == ("memory", "/mcp/memory/execute", 12, False)
+    assert (head.route, head.ref, head.path) == ("execute", "memory", "/mcp/memory/execute")
+    assert (head.length, head.close) == (12, False)
     assert head.raw == PLAIN
     assert head.fields == {
         b"host": b"localhost:8000",
@@ -56,6 +57,15 @@ def test_the_instance_may_be_named_in_each_way(target: bytes, ref: str) -> None:
 
     assert isinstance(head, PlainHead)
     assert head.ref == ref
+
+
+@pytest.mark.parametrize("accept", [b"application/json, text/event-stream", b"text/event-stream", b"text/html", b"x"])
+def test_a_message_for_the_endpoint_is_plain_whatever_it_accepts(accept: bytes) -> None:
+    head = parse_head(with_field(b"Accept: " + accept).replace(b"/execute", b""))
+
+    assert isinstance(head, PlainHead)
+    assert (head.route, head.ref, head.path) == ("mcp", "memory", "/mcp/memory")
+    assert head.fields[b"accept"] == accept
 
 
 @pytest.mark.parametrize(
@@ -88,6 +98,10 @@ NOT_FOR_THE_HOT_LANE = {
     "GET": PLAIN.replace(b"POST", b"GET"),
     "another path": PLAIN.replace(b"/mcp/memory/execute", b"/instances"),
     "a stream": PLAIN.replace(b"execute", b"stream"),
+    "HTTP+SSE": PLAIN.replace(b"execute", b"sse"),
+    "a message of HTTP+SSE": PLAIN.replace(b"execute", b"messages"),
+    "the endpoint with a slash": PLAIN.replace(b"/execute", b"/"),
+    "the endpoint with a query": PLAIN.replace(b"/execute ", b"?a=1 "),
     "a query": PLAIN.replace(b"execute ", b"execute?a=1 "),
     "a fragment": PLAIN.replace(b"execute ", b"execute#a "),
     "a percent escape": PLAIN.replace(b"memory", b"mem%6Fry"),

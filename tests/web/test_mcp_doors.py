@@ -15,7 +15,7 @@ from controlplane.web.asgi_routes import match
 from controlplane.web.hot_head import PlainHead, parse_head
 from controlplane.web.mcp.outlet import ClientLeft
 from controlplane.web.request import Head
-from tests.web.fakes import MEMORY_ID, TOKENS, Client, request
+from tests.web.fakes import MEMORY_ID, TOKENS, Client, request, running
 from tests.web.fakes_mcp import endpoint_of, make_mcp_services
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ async def test_the_platforms_own_failures_are_problems(server: Server) -> None:
     assert reply.headers["retry-after"] == "3"
 
 
-@pytest.mark.parametrize("method", ["bug", "nothing"])
+@pytest.mark.parametrize("method", ["bug", "nothing", "unbegun"])
 async def test_a_bug_is_an_answer_that_tells_nothing(server: Server, method: str) -> None:
     reply = await ask(server, post(method))
     assert (reply.status, reply.json()["code"]) == (500, "internal")
@@ -240,6 +240,18 @@ async def test_a_stream_whose_endpoint_fails_is_cut_short(server: Server, caplog
     assert "incident" in caplog.text
 
 
+async def test_a_stream_that_is_begun_twice_is_cut_short(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    with trio.fail_after(10):
+        client = await server.connect()
+        await client.send(post("twice"))
+        seen = b""
+        while data := await client.stream.receive_some(65536):
+            seen += data
+    assert seen.count(b"HTTP/1.1 200") == 1
+    assert not seen.endswith(b"0\r\n\r\n")
+    assert "begins once" in caplog.text
+
+
 async def test_a_large_stream_passes_whole_to_a_slow_reader(server: Server) -> None:
     with trio.fail_after(20):
         client = await server.connect()
@@ -354,6 +366,21 @@ async def test_a_stream_ends_in_order_when_its_token_is_revoked(server: Server) 
         server.services.tokens.load([], [])
         assert await client.frame() is None
         await endpoint_of(server.services).ended.wait()
+        assert endpoint_of(server.services).how == "cancelled"
+
+
+async def test_a_hot_stream_whose_reader_stalls_ends_at_once_when_its_token_is_revoked() -> None:
+    async with running(make_mcp_services(), hot=True) as server:
+        with trio.fail_after(10):
+            await streaming(server, "flood")
+            [connection] = server.door.connections
+            assert isinstance(connection, door.HotConnection)
+            while not connection.torn:  # until the socket's buffers are full
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            server.services.tokens.load([], [])
+            await endpoint_of(server.services).ended.wait()
+            while server.door.connections:
+                await trio.testing.wait_all_tasks_blocked(0.01)
         assert endpoint_of(server.services).how == "cancelled"
 
 

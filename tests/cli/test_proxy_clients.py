@@ -1,0 +1,152 @@
+"""`corral proxy` between the official client, over stdio, and real servers, over HTTP, in both eras."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mcp_types as types
+import pytest
+import trio
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+from mcp.shared.exceptions import MCPError
+
+from tests.cli.fake_api import TOKEN
+from tests.cli.terminal import COMMAND, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PEER = Path(__file__).with_name("sdk_peer.py")
+START_LIMIT_S = 30
+LIMIT_S = 40
+ERAS = {"legacy": "2025-11-25", "auto": "2026-07-28"}
+"""How a client connects, and what comes of it with a server of both eras."""
+
+
+@pytest.fixture(scope="module")
+def peer() -> Iterator[str]:
+    """The conformance server over the official SDK's HTTP transport; the address that `CORRAL_URL` would name."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with subprocess.Popen([sys.executable, str(PEER), str(port)]) as process:
+        trio.run(_reachable, port)
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+
+
+async def _reachable(port: int) -> None:
+    with trio.fail_after(START_LIMIT_S):
+        while True:
+            with contextlib.suppress(OSError):
+                await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+                return
+            await trio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, mode: str, token: str = TOKEN, **callbacks: Any) -> Any:
+    """The official client, with the proxy as its server."""
+    variables = {"CORRAL_URL": url, "CORRAL_TOKEN": token, "PYTHONPATH": str(ROOT)}
+    command, *arguments = [*COMMAND, "proxy", "memory"]
+    server = StdioServerParameters(command=command, args=arguments, env=variables)
+    with trio.fail_after(LIMIT_S):
+        async with Client(server, mode=mode, **callbacks) as client:
+            yield client
+
+
+def text(answer: Any) -> str:
+    return answer.content[0].text
+
+
+async def elicited(_context: Any, params: Any) -> types.ElicitResult:
+    return types.ElicitResult(action="accept", content={"username": "ada", "email": "ada@example.org", "name": "ada"})
+
+
+async def sampled(_context: Any, params: Any) -> types.CreateMessageResult:
+    content = types.TextContent(type="text", text="a thought")
+    return types.CreateMessageResult(role="assistant", content=content, model="m")
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_client_of_either_era_uses_tools_resources_and_prompts(peer, mode):
+    async with connected(peer, mode) as client:
+        assert client.protocol_version == ERAS[mode]
+        names = {tool.name for tool in (await client.list_tools()).tools}
+        assert "test_simple_text" in names
+        assert text(await client.call_tool("test_simple_text", {})).startswith("This is a simple text")
+        assert (await client.call_tool("test_error_handling", {})).is_error
+        contents = (await client.read_resource("test://static-text")).contents
+        assert contents[0].uri == "test://static-text"
+        prompt = await client.get_prompt("test_prompt_with_arguments", {"arg1": "one", "arg2": "two"})
+        assert "one" in prompt.messages[0].content.text
+        with pytest.raises(MCPError):
+            await client.read_resource("test://none")
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_progress_and_logs_come_while_a_call_runs(peer, mode):
+    progress, logs = [], []
+
+    async def on_progress(value: float, total: float | None, _message: str | None) -> None:
+        progress.append((value, total))
+
+    async def on_log(params: Any) -> None:
+        logs.append(params.data)
+
+    async with connected(peer, mode, logging_callback=on_log, log_level="debug") as client:
+        await client.call_tool("test_tool_with_progress", {}, progress_callback=on_progress)
+        assert progress == [(0, 100), (50, 100), (100, 100)]
+        await client.call_tool("test_tool_with_logging", {})
+        assert len(logs) == 3
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_the_server_may_ask_the_client(peer, mode):
+    async with connected(peer, mode, elicitation_callback=elicited, sampling_callback=sampled) as client:
+        assert "ada" in text(await client.call_tool("test_elicitation", {"message": "who?"}))
+        assert "a thought" in text(await client.call_tool("test_sampling", {"prompt": "think"}))
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_calls_run_side_by_side_and_answers_find_their_way(peer, mode):
+    async with connected(peer, mode) as client:
+        answers: dict[int, str] = {}
+
+        async def call(number: int) -> None:
+            prompt = await client.get_prompt("test_prompt_with_arguments", {"arg1": f"n{number}", "arg2": "x"})
+            answers[number] = prompt.messages[0].content.text
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(call, number)
+        assert all(f"n{number}" in answers[number].replace("'", " ") for number in range(20))
+
+
+async def test_a_marked_argument_is_repeated_in_a_field_for_a_client_that_knows_none(peer):
+    async with connected(peer, "auto") as client:
+        tools = (await client.list_tools()).tools
+        marked = next(tool for tool in tools if "x-mcp-header" in str(tool.input_schema))
+        properties = marked.input_schema["properties"]
+        arguments = {
+            name: {"string": "eu", "integer": 1, "boolean": True}.get(of["type"], 1) for name, of in properties.items()
+        }
+        assert not (await client.call_tool(marked.name, arguments)).is_error
+
+
+async def test_a_legacy_client_hears_of_changes_by_the_stream_it_need_not_know_of(peer):
+    heard = trio.Event()
+
+    async def on_message(message: Any) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            heard.set()
+
+    async with connected(peer, "legacy", message_handler=on_message) as client:
+        await client.call_tool("test_trigger_tool_change", {})
+        await heard.wait()

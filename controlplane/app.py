@@ -50,6 +50,7 @@ from controlplane.web import door
 from controlplane.web.app import make_app
 from controlplane.web.auth import TokenTable, digest_of
 from controlplane.web.listeners import open_listeners
+from controlplane.web.mcp.legacy import SESSIONS_SHARE
 from controlplane.web.services import Services
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         cache = await stack.enter_async_context(open_cache(backing.redis_url))
         await _ensure_admin(store, home.admin_token)
         journal = Journal(store)
-        hub = Hub(config.buffer_max_mb * 2**20, keep=journal.event)
+        hub = Hub(config.buffer_max_mb * 2**20 * (SESSIONS_SHARE - 1) // SESSIONS_SHARE, keep=journal.event)
         tokens = TokenTable(secret_box.jwt_key(config.jwt_algorithm), config.jwt_algorithm)
         by_others = os.geteuid() == 0
         toolchain = await trio.to_thread.run_sync(

@@ -17,6 +17,7 @@ from controlplane.model import Sample
 from controlplane.spawn import proctree
 
 if TYPE_CHECKING:
+    from controlplane.supervise.child import Child
     from controlplane.supervise.runner import Runner
     from controlplane.supervise.supervisor import Supervisor
 
@@ -34,7 +35,8 @@ class _Watch:
     pid: int
     cpu_ticks: int
     at: float
-    frozen_for: int = 0
+    frozen_for: dict[int, int] = field(factory=dict)
+    """By pid: in how many samples in a row a process with calls was found stopped."""
 
 
 @define(eq=False)
@@ -53,7 +55,7 @@ class Sampler:
 
     async def sample(self) -> None:
         """Take one sample of every running instance."""
-        roots = {str(r.instance.id): _root(r) for r in self.supervisor.runners() if r.pid is not None}
+        roots = {root.key: root for r in self.supervisor.runners() if r.pid is not None for root in _roots(r)}
         self._watches = {key: watch for key, watch in self._watches.items() if key in roots}
         if not roots:
             return
@@ -62,10 +64,10 @@ class Sampler:
         for runner in self.supervisor.runners():
             root = roots.get(str(runner.instance.id))
             if root is not None and runner.pid == root.pid and root.pid in procs:
-                self._fold(runner, root, usages[root.key], procs[root.pid], now)
+                self._fold(runner, root, _usage(runner, usages), procs, now)
 
     def _fold(
-        self, runner: Runner, root: proctree.Root, usage: proctree.Usage, leader: proctree.Proc, now: float
+        self, runner: Runner, root: proctree.Root, usage: proctree.Usage, procs: dict[int, proctree.Proc], now: float
     ) -> None:
         watch = self._watches.get(root.key)
         if watch is None or watch.pid != root.pid:
@@ -89,26 +91,52 @@ class Sampler:
                 p95_ms=p95_ms,
             )
         )
-        self._judge(runner, watch, leader, now)
-
-    def _judge(self, runner: Runner, watch: _Watch, leader: proctree.Proc, now: float) -> None:
-        """A process that cannot answer any more is better replaced than waited for."""
-        child = runner.child
-        if child is None or not child.session.pending:
-            watch.frozen_for = 0
-            return
-        watch.frozen_for = watch.frozen_for + 1 if leader.state in _STOPPED else 0
-        stuck = child.session.outbox.stuck_since
-        if watch.frozen_for >= FROZEN_SAMPLES:
-            child.condemn("the process was stopped by a signal while calls were waiting")
-        elif stuck is not None and now - stuck > DEAF_S:
-            child.condemn(f"the server has read nothing for {DEAF_S:g} s while calls were waiting")
+        for child in _children(runner):
+            if child.job.pid in procs:
+                _judge(child, watch, procs[child.job.pid], now)
 
 
-def _root(runner: Runner) -> proctree.Root:
+def _judge(child: Child, watch: _Watch, leader: proctree.Proc, now: float) -> None:
+    """A process that cannot answer any more is better replaced than waited for."""
+    if not child.session.pending:
+        watch.frozen_for.pop(leader.pid, None)
+        return
+    frozen_for = watch.frozen_for.get(leader.pid, 0) + 1 if leader.state in _STOPPED else 0
+    watch.frozen_for[leader.pid] = frozen_for
+    stuck = child.session.outbox.stuck_since
+    if frozen_for >= FROZEN_SAMPLES:
+        child.condemn("the process was stopped by a signal while calls were waiting")
+    elif stuck is not None and now - stuck > DEAF_S:
+        child.condemn(f"the server has read nothing for {DEAF_S:g} s while calls were waiting")
+
+
+def _children(runner: Runner) -> list[Child]:
+    """The primary and what runs beside it."""
+    primary = [] if runner.child is None else [runner.child]
+    return primary + list(runner.lanes.children)
+
+
+def _roots(runner: Runner) -> list[proctree.Root]:
+    """Where an instance's processes begin. Its own user tells them all; without one each lane is a root beside the primary."""
     assert runner.child is not None
-    job = runner.child.job
-    return proctree.Root(str(runner.instance.id), job.pid, job.start_ticks, job.spec.own_user)
+    key, job = str(runner.instance.id), runner.child.job
+    roots = [proctree.Root(key, job.pid, job.start_ticks, job.spec.own_user)]
+    if job.spec.own_user is None:
+        jobs = [child.job for child in runner.lanes.children]
+        roots += [proctree.Root(_beside(key, job.pid), job.pid, job.start_ticks) for job in jobs]
+    return roots
+
+
+def _usage(runner: Runner, usages: dict[str, proctree.Usage]) -> proctree.Usage:
+    """What all of an instance's roots use together."""
+    key = str(runner.instance.id)
+    keys = [key, *(_beside(key, child.job.pid) for child in runner.lanes.children)]
+    found = [usages[key] for key in keys if key in usages]
+    return proctree.Usage(*map(sum, zip(*found, strict=True)))
+
+
+def _beside(key: str, pid: int) -> str:
+    return f"{key}/{pid}"
 
 
 def _look(roots: list[proctree.Root]) -> tuple[dict[int, proctree.Proc], dict[str, proctree.Usage]]:

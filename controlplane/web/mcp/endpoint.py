@@ -141,6 +141,7 @@ class McpEndpoint:
     def close(self) -> None:
         """End the streams that nobody waits for an answer on; idempotent."""
         self.legacy.close()
+        self.modern.parked.close()
 
     def _find(self, grant: Grant, ref: str) -> Runner:
         return self.services.supervisor.find(grant.principal, ref)

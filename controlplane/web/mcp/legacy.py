@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 ENDING_S = 2.0
 """For the calls of a session whose server has gone to tell their clients."""
 ENDING_POLL_S = 0.02
+SESSIONS_SHARE = 4
+"""Of BUFFER_MAX_MB one part in so many is for what is kept and queued for sessions; the hub has the rest."""
 INITIALIZED = "notifications/initialized"
 ROOTS_CHANGED = "notifications/roots/list_changed"
 
@@ -56,7 +58,8 @@ class LegacySide:
     _nursery: trio.Nursery | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.table = SessionTable(self._on_end)
+        buffers = self.services.config.buffer_max_mb * 2**20
+        self.table = SessionTable(self._on_end, max_bytes=buffers // SESSIONS_SHARE)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Service loop: what outlives its connection runs here."""
@@ -223,10 +226,12 @@ class LegacySide:
     async def _answer_all(
         self, session: ClientSession, runner: Runner, requests: list[Inbound], stream: Stream
     ) -> None:
-        async with trio.open_nursery() as nursery:
-            for message in requests:
-                nursery.start_soon(self.answer_on, session, runner, message, stream)
-        stream.finish()
+        try:
+            async with trio.open_nursery() as nursery:
+                for message in requests:
+                    nursery.start_soon(self.answer_on, session, runner, message, stream)
+        finally:
+            stream.finish()
 
     async def answer_on(self, session: ClientSession, runner: Runner, message: Inbound, stream: Stream) -> None:
         """Answer one request on a stream that others share; never fails."""

@@ -1,7 +1,7 @@
 """The Trio side of the spawner: start processes, hear how they end, kill all they ever had.
 
-`open_spawner` starts the spawner process, starts it again should it die, and
-ends it. While it is away every job is lost, whatever reparented to the control
+`open_spawner` starts the spawner process, starts it again should it die or no
+longer answer, and ends it. While it is away every job is lost, whatever reparented to the control
 plane is killed, and `spawn` waits. Refuses to fork by itself, to touch a
 process that is not a descendant, and to reap a child that somebody else waits for.
 """

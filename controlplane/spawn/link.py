@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import signal
@@ -20,7 +21,14 @@ from attrs import define, field
 
 from controlplane.spawn import messages, proctree
 
+log = logging.getLogger(__name__)
+
 SPAWNER = Path(__file__).with_name("spawner.py")
+PING_S = 2.0
+"""Between two questions whether the spawner still answers."""
+SILENT_PINGS = 5
+"""So many unanswered ones, 10 s, and it is given up. It never waits for anything, so only a stopped process is silent for
+that long; and as pings are counted, not seconds, a control plane that was stopped itself blames nobody."""
 MAX_BACKLOG = 4096
 """Messages kept for a spawner that does not read; each may hold four descriptors."""
 
@@ -34,6 +42,8 @@ class Link:
     is_ready: bool = field(default=False, init=False)
     _process: subprocess.Popen[bytes] = field(repr=False, kw_only=True)
     _socket: socket.socket = field(repr=False, kw_only=True)
+    _has_answered: bool = field(default=False, init=False, repr=False)
+    """Since the last ping."""
     _backlog: deque[tuple[bytes, list[int]]] = field(factory=deque, init=False, repr=False)
     _has_backlog: trio.Event = field(factory=trio.Event, init=False, repr=False)
 
@@ -59,6 +69,7 @@ class Link:
         """Hand on what comes, until the spawner's end is closed."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_backlog)
+            nursery.start_soon(self._watch)
             await self._receive(on_message)
             nursery.cancel_scope.cancel()
 
@@ -73,7 +84,20 @@ class Link:
                 return
             if received is None:
                 return
+            self._has_answered = True
             on_message(received[0])
+
+    async def _watch(self) -> None:
+        """Kill a spawner that does not answer: its jobs run on, but none could be started, ended or heard of."""
+        silent = 0
+        while silent < SILENT_PINGS:
+            self._has_answered = False
+            with suppress(OSError):  # it does not read; that is silence, too
+                self.send_nowait(messages.encode({"op": "ping"}))
+            await trio.sleep(PING_S)
+            silent = 0 if self._has_answered or not self.is_ready else silent + 1
+        log.error("the spawner has not answered for %g s: killing it", SILENT_PINGS * PING_S)
+        os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the pid is its own
 
     async def _send_backlog(self) -> None:
         while True:

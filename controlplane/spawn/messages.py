@@ -4,9 +4,9 @@ A message is one small JSON object in one SOCK_SEQPACKET packet. What has no
 size limit (arguments, environment) travels as an `Order` in a memfd, passed by
 SCM_RIGHTS together with the child's three standard streams.
 
-Control plane to spawner: `spawn` (with four descriptors), `signal`, `kill`.
-Spawner to control plane: `hello`, then per job `spawned` or `failed`, `exit`,
-`gone`; and `stats` whenever a figure changed.
+Control plane to spawner: `spawn` (with four descriptors), `signal`, `kill`,
+`ping`. Spawner to control plane: `hello`, then per job `spawned` or `failed`,
+`exit`, `gone`; `stats` whenever a figure changed; and `pong`.
 
 Standard library only: the spawner runs without site-packages.
 """

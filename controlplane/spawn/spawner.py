@@ -72,6 +72,7 @@ class Server:
             "spawn": self.spawn,
             "signal": lambda message, _fds: self.jobs.signal(message["job"], message["sig"]),
             "kill": lambda message, _fds: self.kill(message["job"]),
+            "ping": lambda _message, _fds: self.tell(ev="pong"),
         }
 
     def serve(self) -> None:

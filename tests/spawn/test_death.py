@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from controlplane.spawn import proctree
+from controlplane.spawn import link, proctree
 from controlplane.spawn.client import open_spawner
 from tests.spawn.children import (
     DAEMON_WITH_MARKER,
@@ -138,6 +138,44 @@ async def test_a_child_of_the_control_plane_itself_survives_the_burial(spawner: 
     finally:
         own.kill()
         own.wait()
+
+
+async def test_a_spawner_that_is_stopped_is_replaced_as_if_it_had_died(
+    marker: str, uids: UidPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(30):
+        async with open_spawner(marker=marker, uids=uids) as spawner:
+            job = await start(spawner, "sleep", str(LIFE_S), uid=uids.claim())
+            names = names_of([job.pid])
+            assert spawner._link is not None
+            os.kill(spawner._link.pid, signal.SIGSTOP)
+            monkeypatch.setattr(link, "PING_S", 0.1)
+
+            end = await job.wait()
+            monkeypatch.undo()
+
+            assert (end.code, end.lost) == (-signal.SIGKILL, True)
+            await job.kill_all()
+            assert left_of(names) == []
+            again = await start(spawner, "cat", uid=uids.claim())
+            assert spawner.statistics().restarts == 1
+            await again.kill_all()
+            job.close_fds()
+            again.close_fds()
+
+
+async def test_a_control_plane_that_was_stopped_itself_blames_nobody(
+    marker: str, uids: UidPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "PING_S", 0.4)
+    with trio.fail_after(30):
+        async with open_spawner(marker=marker, uids=uids) as spawner:
+            assert spawner._link is not None
+            pid = spawner._link.pid
+            time.sleep(2 * link.SILENT_PINGS * link.PING_S)  # as good as stopped
+            await trio.sleep(2 * link.PING_S)
+
+            assert (spawner._link.pid, spawner.statistics().restarts) == (pid, 0)
 
 
 async def test_a_spawn_waits_for_the_next_spawner(spawner: Spawner, uid: int | None) -> None:

@@ -98,11 +98,12 @@ class Sampler:
 
 def _judge(child: Child, watch: _Watch, leader: proctree.Proc, now: float) -> None:
     """A process that cannot answer any more is better replaced than waited for."""
+    pid = child.job.pid
     if not child.session.pending:
-        watch.frozen_for.pop(leader.pid, None)
+        watch.frozen_for.pop(pid, None)
         return
-    frozen_for = watch.frozen_for.get(leader.pid, 0) + 1 if leader.state in _STOPPED else 0
-    watch.frozen_for[leader.pid] = frozen_for
+    frozen_for = watch.frozen_for.get(pid, 0) + 1 if leader.state in _STOPPED else 0
+    watch.frozen_for[pid] = frozen_for
     stuck = child.session.outbox.stuck_since
     if frozen_for >= FROZEN_SAMPLES:
         child.condemn("the process was stopped by a signal while calls were waiting")

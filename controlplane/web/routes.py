@@ -38,19 +38,7 @@ MIRRORED = {
     "Mcp-Method": {"description": "As in the body, from 2026-07-28 on."},
     "Mcp-Name": {"description": "The tool, prompt or resource that the body names, from 2026-07-28 on."},
 }
-CALL_PROBLEMS = (
-    "not_found",
-    "not_acceptable",
-    "not_running",
-    "rate_limited",
-    "instance_crashed",
-    "bad_child_message",
-    "instance_unavailable",
-    "busy",
-    "overloaded",
-    "shutting_down",
-    "call_timeout",
-)
+ENDPOINT_PROBLEMS = ("not_found", "not_acceptable", "rate_limited", "overloaded", "shutting_down")
 
 FRONT_ROUTES = (
     Route(
@@ -62,8 +50,9 @@ FRONT_ROUTES = (
         description=(
             "The standard MCP endpoint (Streamable HTTP, every version from 2024-11-05 to 2026-07-28): give this URL and a"
             " token to any MCP client, whatever version the server behind it speaks. A request is answered as JSON, or as"
-            " an event stream when there is more to say than its result; a notification or an answer with 202. Refusals"
-            " of the protocol are JSON-RPC errors, the platform's own are problems. After an owner's name, `execute`,"
+            " an event stream when there is more to say than its result; a notification or an answer with 202. A message"
+            " that cannot be answered gets a JSON-RPC error, whose code is the status of the problem where it is Corral"
+            " that failed; a request that is not let in (host, token, role, size, name) gets the problem itself. After an owner's name, `execute`,"
             " `stream`, `sse` and `messages` are routes: an instance that is called so is named by its id there."
         ),
         tag="Calls",
@@ -77,7 +66,7 @@ FRONT_ROUTES = (
             404: McpMessageOut,
             406: McpMessageOut,
         },
-        problems=CALL_PROBLEMS,
+        problems=ENDPOINT_PROBLEMS,
         headers={**VERSION, **SESSION, **MIRRORED},
     ),
     Route(
@@ -97,7 +86,7 @@ FRONT_ROUTES = (
             406: McpMessageOut,
             409: McpMessageOut,
         },
-        problems=("not_found", "not_acceptable", "rate_limited", "overloaded", "shutting_down"),
+        problems=ENDPOINT_PROBLEMS,
         headers={**VERSION, **SESSION, **RESUME},
     ),
     Route(
@@ -113,7 +102,7 @@ FRONT_ROUTES = (
         tag="Calls",
         role=Role.CALLER,
         answers={200: "text/event-stream"},
-        problems=("not_found", "not_acceptable", "rate_limited", "overloaded", "shutting_down"),
+        problems=ENDPOINT_PROBLEMS,
     ),
     Route(
         "POST",
@@ -146,7 +135,19 @@ FRONT_ROUTES = (
         body=ExecuteIn,
         example={"method": "tools/list", "params": {}},
         answers={200: CallOut},
-        problems=CALL_PROBLEMS,
+        problems=(
+            "not_found",
+            "not_acceptable",
+            "not_running",
+            "rate_limited",
+            "instance_crashed",
+            "bad_child_message",
+            "instance_unavailable",
+            "busy",
+            "overloaded",
+            "shutting_down",
+            "call_timeout",
+        ),
     ),
     Route(
         "GET",

@@ -6,29 +6,25 @@ too. They need a Node newer than many machines have, so one is installed beside 
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import frozen
 
+from tests import npm_packages
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LATEST, NEXT = "conformance-2025", "conformance-2026"
 MANIFEST = Path(__file__).parent / "suite"
-INSTALL_LIMIT_S = 300
-"""For 60 MB from a registry; measured 8 s."""
 RUN_LIMIT_S = 120
 """For a whole suite; measured 2 s, and every scenario ends after 30 s by itself."""
 
@@ -66,35 +62,9 @@ class Report:
         ]
 
 
-@cache
 def installed() -> Path:
-    """The folder with the suite's packages, which stays in the user's cache for the next run.
-
-    Raises:
-        subprocess.CalledProcessError: npm could not install it; what it said is printed.
-    """
-    digest = hashlib.sha256((MANIFEST / "package-lock.json").read_bytes()).hexdigest()[:16]
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache_home / "corral-tests" / f"conformance-{digest}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            _install(folder)
-    return folder
-
-
-def _install(folder: Path) -> None:
-    """Install beside the place and rename, so that a killed run leaves nothing half there."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
-        new = Path(temporary) / "suite"
-        shutil.copytree(MANIFEST, new)
-        done = subprocess.run(
-            ["npm", "ci"], cwd=new, capture_output=True, text=True, timeout=INSTALL_LIMIT_S, check=False
-        )
-        print(done.stdout, done.stderr)
-        done.check_returncode()
-        new.rename(folder)
+    """The folder with the suite's packages; see `npm_packages.installed`."""
+    return npm_packages.installed(MANIFEST, "conformance")
 
 
 async def run(package: str, url: str, *arguments: str) -> Report:

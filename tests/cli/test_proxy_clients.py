@@ -16,11 +16,17 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.shared.exceptions import MCPError
 
+from tests import servers
 from tests.cli.fake_api import TOKEN
 from tests.cli.terminal import COMMAND, ROOT
+from tests.e2e.plane import plane, planes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from tests.e2e.plane import Plane
+
+__all__ = ["plane", "planes"]
 
 PEER = Path(__file__).with_name("sdk_peer.py")
 START_LIMIT_S = 30
@@ -150,3 +156,65 @@ async def test_a_legacy_client_hears_of_changes_by_the_stream_it_need_not_know_o
     async with connected(peer, "legacy", message_handler=on_message) as client:
         await client.call_tool("test_trigger_tool_change", {})
         await heard.wait()
+
+
+# --- through Corral
+
+
+@pytest.fixture(scope="module")
+def through(plane: Plane) -> Iterator[Callable[[str], str]]:
+    """Deploys the conformance server of an era as `memory`; gives the control plane's address."""
+    deployed: list[str] = []
+
+    def deploy(era: str) -> str:
+        if deployed != [era]:
+            if deployed:
+                plane.corral("rm", "memory")
+            plane.deploy("memory", mcp_config=servers.conformance(era))
+            deployed[:] = [era]
+        return plane.url
+
+    yield deploy
+    plane.corral("rm", "memory")
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("mode", ERAS)
+@pytest.mark.parametrize("era", ["dual", "legacy", "modern"])
+async def test_a_client_of_either_era_uses_a_server_of_any_through_corral(plane, through, era, mode):
+    progress, url = [], through(era)
+
+    async def on_progress(value: float, _total: float | None, _message: str | None) -> None:
+        progress.append(value)
+
+    callbacks = {"elicitation_callback": elicited, "sampling_callback": sampled}
+    async with connected(url, mode, plane.token, **callbacks) as client:
+        assert client.protocol_version == ERAS[mode]
+        assert "test_simple_text" in {tool.name for tool in (await client.list_tools()).tools}
+        assert text(await client.call_tool("test_simple_text", {})).startswith("This is a simple text")
+        await client.call_tool("test_tool_with_progress", {}, progress_callback=on_progress)
+        assert progress == [0, 50, 100]
+        assert "ada" in text(await client.call_tool("test_elicitation", {"message": "who?"}))
+        assert "a thought" in text(await client.call_tool("test_sampling", {"prompt": "think"}))
+        assert (await client.read_resource("test://static-text")).contents[0].uri == "test://static-text"
+
+
+@pytest.mark.network
+async def test_a_session_outlives_a_restart_of_the_instance(plane, through):
+    async with connected(through("dual"), "legacy", plane.token) as client:
+        assert text(await client.call_tool("test_simple_text", {}))
+        assert plane.corral("restart", "memory").returncode == 0
+        assert text(await client.call_tool("test_simple_text", {}))
+
+
+async def test_a_client_outlives_the_control_plane_and_is_told_while_it_is_away(planes):
+    plane = planes()
+    plane.deploy("memory")
+    async with connected(plane.url, "legacy", plane.token) as client:
+        assert text(await client.call_tool("echo", {"text": "before"})) == "before"
+        await trio.to_thread.run_sync(plane.stop)
+        with pytest.raises(MCPError, match=r"Cannot connect to .* Start it with `corral up`"):
+            await client.call_tool("echo", {"text": "while"})
+        await trio.to_thread.run_sync(plane.start)
+        await trio.to_thread.run_sync(plane.wait_status, "memory", "running")
+        assert text(await client.call_tool("echo", {"text": "after"})) == "after"

@@ -86,7 +86,7 @@ FRONT_ROUTES = (
             406: McpMessageOut,
             409: McpMessageOut,
         },
-        problems=ENDPOINT_PROBLEMS,
+        problems=(*ENDPOINT_PROBLEMS, "method_not_allowed"),
         headers={**VERSION, **SESSION, **RESUME},
     ),
     Route(

@@ -136,6 +136,11 @@ class Pending:
     def __iter__(self) -> Iterator[Call]:
         return iter(self._calls.values())
 
+    @property
+    def needs_clock(self) -> bool:
+        """Whether a time limit or a caller has to be watched; Corral's own subscription has neither."""
+        return any(call.deadline < inf or call.is_gone is not None or call.asker is not None for call in self)
+
     def add(self, call: Call) -> None:
         self._calls[call.wire_id] = call
 

@@ -337,7 +337,7 @@ class Session:
 
     async def _watch_deadlines(self) -> None:
         while True:
-            if not self.pending:
+            if not self.pending.needs_clock:
                 await self._clock.park()
             await trio.sleep(TICK_S)
             self.pending.expire(trio.current_time())

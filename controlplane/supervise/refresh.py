@@ -2,13 +2,15 @@
 
 What Corral asks on its own account is no call of a user's: it is not counted, waits
 for nobody, and ends with the process it asks. At most one round a second, however
-often a server says that something has changed.
+often a server says that something has changed. A modern server says so only to those
+who listen, so Corral stays subscribed to its lists.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,14 +18,18 @@ import trio
 
 from controlplane.core.jsonrpc import METHOD_NOT_FOUND, encode, error_code
 from controlplane.errors import BadChildMessage, CorralError
+from controlplane.protocol import dialect
 from controlplane.protocol.handshake import Era
+from controlplane.protocol.listening import list_listen
+from controlplane.protocol.pending import Told
 from controlplane.supervise.catalogue import MAX_BYTES
-from controlplane.supervise.listpages import METHODS, Page, read_page
+from controlplane.supervise.listpages import METHODS, Page, offered, read_page
 
 if TYPE_CHECKING:
     from controlplane.model import Section
     from controlplane.supervise.catalogue import Catalogue
     from controlplane.supervise.child import Child
+    from controlplane.supervise.lane import Lane
     from controlplane.supervise.runner import Runner
 
 MAX_PAGES = 50
@@ -38,6 +44,9 @@ KEPT_S = 24 * 3600.0
 """How long a listing stays in the cache after it was last written there."""
 SHOWN_CHARS = 200
 """Of a server's refusal."""
+
+LISTEN = "subscriptions/listen"
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 
 Ask = Callable[[str, bytes | None], Awaitable[bytes]]
 """Makes one call: method and raw parameters in, the raw member of the answer out."""
@@ -83,8 +92,13 @@ async def list_for_caller(runner: Runner, section: Section) -> None:
 
 
 async def keep_fresh(runner: Runner) -> None:
-    """Service loop of one instance's catalogue: refresh what is due, hand on what has changed. Never raises."""
-    catalogue = runner.catalogue
+    """Service loops of one instance's catalogue: hear of changes, refresh what is due, hand on what is new. Never raises."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_hear, runner)
+        await _work(runner, runner.catalogue)
+
+
+async def _work(runner: Runner, catalogue: Catalogue) -> None:
     while True:
         work = trio.Event()
         catalogue.wake = work.set
@@ -133,6 +147,38 @@ async def _ask(runner: Runner, child: Child, method: str, params: bytes | None) 
     is_bare = facts is not None and facts.era is Era.BARE
     timeout_s = runner.instance.spec.limits.call_timeout_s if is_bare else ASK_S
     return await child.session.call(method, params, timeout_s=timeout_s)
+
+
+async def _hear(runner: Runner) -> None:
+    """Stay subscribed to the lists of each modern process, one after the other."""
+    while True:
+        lane = runner.lane
+        if lane is None or not runner.serving:
+            await runner.orders.wait()
+            continue
+        async with trio.open_nursery() as nursery:
+            if lane.era is Era.MODERN and (params := list_listen(lane.facts.capabilities)) is not None:
+                nursery.start_soon(_listen, runner, lane, params)
+            await lane.retired.wait()
+            nursery.cancel_scope.cancel()
+        while runner.lane is lane:
+            await runner.orders.wait()
+
+
+async def _listen(runner: Runner, lane: Lane, params: bytes) -> None:
+    """One subscription, for as long as the server keeps it open. What it delivers, the session's listener hears as well."""
+    version, pending = runner.around.version, lane.session.pending
+    try:
+        enveloped = dialect.outgoing_params(Era.MODERN, params, version)
+        call = await lane.session.open(LISTEN, enveloped, timeout_s=inf, asker=None, logs=False)
+        while not isinstance(said := await pending.next(call), bytes):
+            if isinstance(said, Told) and said.method == ACKNOWLEDGED:
+                for section in offered(lane.facts):  # what changed before it was acknowledged was told to nobody
+                    runner.catalogue.outdated(section)
+    except CorralError as error:
+        log.debug("instance %s: nothing is heard of its lists: %s", runner.instance.id, error)
+    except Exception:
+        log.exception("instance %s: nothing is heard of its lists", runner.instance.id)
 
 
 async def _save(runner: Runner, catalogue: Catalogue) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -245,6 +246,19 @@ async def test_no_task_wakes_while_nothing_waits(legacy: Talk, autojump_clock: t
     ticks = trio.lowlevel.current_statistics().seconds_to_next_deadline
 
     assert ticks == float("inf")
+
+
+async def test_nothing_wakes_for_a_subscription_of_corrals_own(
+    modern: Talk, autojump_clock: trio.testing.MockClock
+) -> None:
+    await modern.session.open("subscriptions/listen", b"{}", timeout_s=inf, asker=None, logs=False)
+    await modern.peer.hear()
+    with trio.move_on_after(3600):
+        await trio.sleep_forever()
+    assert trio.lowlevel.current_statistics().seconds_to_next_deadline == inf
+
+    call = await modern.start("m", timeout_s=1.0)  # beside it, limits hold as ever
+    assert isinstance(await call.failure(), CallTimeout)
 
 
 # -- the end

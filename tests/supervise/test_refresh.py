@@ -66,6 +66,36 @@ for line in sys.stdin:
 )
 
 
+MODERN = (
+    HEAD
+    + b"""
+tools, listener, asked = ["grow"], None, 0
+for line in sys.stdin:
+    message = json.loads(line)
+    method, number, params = message.get("method"), message.get("id"), message.get("params")
+    subscription = {"_meta": {"io.modelcontextprotocol/subscriptionId": listener}}
+    result = {"resultType": "complete"}
+    if method == "server/discover":
+        result |= {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {"listChanged": True}}}
+    elif method == "tools/list":
+        asked += 1
+        result |= {"tools": [{"name": name} for name in tools], "ttlMs": 60000, "cacheScope": "public"}
+    elif method == "tools/call":
+        tools.append(f"tool{asked}")
+        if listener is not None:
+            send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": subscription})
+        result |= {"content": [{"type": "text", "text": str(asked)}]}
+    elif method == "subscriptions/listen":
+        listener = number
+        subscription = {"_meta": {"io.modelcontextprotocol/subscriptionId": number}}
+        send({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": subscription})
+        continue
+    if number is not None:
+        send({"jsonrpc": "2.0", "id": number, "result": result})
+"""
+)
+
+
 def legacy(lists: bytes) -> bytes:
     """A legacy server that answers everything but the handshake by this function's body."""
     return b"def lists(message):\n" + lists + LEGACY
@@ -171,6 +201,22 @@ async def test_a_bare_server_is_asked_for_its_tools_and_once(yard: Yard) -> None
     await runner.wait_settled(20)
     assert member_value(await runner.call("count", None)) == {"asked": 0}
     assert names(runner) == ["count"]
+
+
+async def test_a_modern_server_is_listened_to_and_its_permission_to_remember_is_used(yard: Yard) -> None:
+    runner = await yard.running(MODERN)
+    assert runner.protocol is not None
+    assert runner.protocol.era is Era.MODERN
+    await until(lambda: runner.catalogue.is_fresh(Section.TOOLS) and not runner.catalogue.has_work)
+    cached = runner.catalogue.cached("tools/list", None, trio.current_time())
+    assert member_value(cached or b"")["cacheScope"] == "public"
+
+    await runner.call("tools/call", encode({"name": "grow"}))
+    await until(lambda: len(names(runner)) == 2)
+    assert len(runner.child.session.pending) == 1 if runner.child else False  # the subscription, which holds no stop up
+    with trio.fail_after(3):
+        await yard.supervisor.stop(runner)
+        await runner.wait_settled(20)
 
 
 async def test_a_server_that_knows_no_lists_has_none(yard: Yard) -> None:

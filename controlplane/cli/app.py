@@ -38,7 +38,12 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "stats": "stats:stats",
     },
     "Operate": {"start": "lifecycle:start", "stop": "lifecycle:stop", "restart": "lifecycle:restart"},
-    "Administer": {"token": "tokens:token", "completion": "completion:completion", "test": "checks:test"},
+    "Administer": {
+        "user": "users:user",
+        "token": "tokens:token",
+        "completion": "completion:completion",
+        "test": "checks:test",
+    },
 }
 """Every command by task: its name, and `module:attribute` below this package."""
 

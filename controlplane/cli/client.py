@@ -140,6 +140,10 @@ class Api:
         content = None if document is None else json.dumps(document).encode()
         return self.request("POST", path, query=query, content=content, wait_s=wait_s)
 
+    def patch(self, path: str, document: Any) -> Answer:
+        """PATCH with a JSON document."""
+        return self.request("PATCH", path, content=json.dumps(document).encode())
+
     def delete(self, path: str) -> Answer:
         return self.request("DELETE", path)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controlplane.cli.client import path_of
+from controlplane.cli.listing import BROKEN
 from controlplane.cli.logs import moment_option
 from controlplane.cli.screen import clean, clean_lines, status_text
 from controlplane.cli.session import Session, complete_instances, examples, json_option, pass_session
@@ -108,6 +109,7 @@ def _name_of(session: Session, event: Mapping[str, Any], names: dict[str, str], 
 def show_event(screen: Screen, event: Mapping[str, Any]) -> None:
     """Print one event on one line: when, what, whose, then its own words, then the numbers that say something."""
     kind, status = str(event.get("type")), event.get("status")
+    event = _as_past(event)
     words = [clean_lines(event[key])[0] for key in WORDS if event.get(key)]
     numbers = [_number(key, value) for key, value in event.items() if key not in {*ENVELOPE, *WORDS} and value]
     screen.line(
@@ -120,6 +122,15 @@ def show_event(screen: Screen, event: Mapping[str, Any]) -> None:
         (f"  {' '.join(numbers)}" if numbers else "", "dim"),
     )
     screen.out.file.flush()
+
+
+def _as_past(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Say of the reason of an earlier failure that it is one: a status carries it for as long as the instance lives."""
+    status, reason = event.get("status"), event.get("reason")
+    if event.get("type") != "status" or not reason or status in BROKEN:
+        return event
+    recovered = " (recovered)" if status == "running" else ""
+    return {**event, "reason": f"last failure: {reason}{recovered}"}
 
 
 def _number(key: str, value: Any) -> str:

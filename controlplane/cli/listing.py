@@ -37,6 +37,9 @@ COLUMNS = (
     Column("P95", right=True, spare=3),
 )
 OWNER = Column("OWNER", gives=True)
+WIDE = (Column("PID", right=True), Column("ID", style="dim"))
+BROKEN = frozenset({"failed", "restarting"})
+"""Statuses in which the last failure is why; in every other it is past."""
 
 
 def all_pages(session: Session, path: str, noun: str, **query: str | float | None) -> Answer:
@@ -64,9 +67,10 @@ def all_pages(session: Session, path: str, noun: str, **query: str | float | Non
 @click.option("-l", "--label", metavar="KEY=VALUE", help="Only those with this label.")
 @click.option("--owner", help="Only this owner's (administrators).")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@click.option("-w", "--wide", is_flag=True, help="Process ids and instance ids as well.")
 @json_option
 @pass_session
-def ls(session: Session, /, *, quiet: bool, **filters: str | None) -> None:
+def ls(session: Session, /, *, quiet: bool, wide: bool, **filters: str | None) -> None:
     """List instances, with what they use and how they answer."""
     answer = all_pages(session, "/instances", "instances", **filters)
     if session.shown_as_json(answer):
@@ -76,7 +80,7 @@ def ls(session: Session, /, *, quiet: bool, **filters: str | None) -> None:
         for instance in instances:
             session.screen.raw(clean(instance.get("name")))
     elif instances:
-        _show_fleet(session.screen, instances)
+        _show_fleet(session.screen, instances, wide=wide)
     elif any(filters.values()):
         session.screen.note("No instance matches.")
     else:
@@ -84,17 +88,19 @@ def ls(session: Session, /, *, quiet: bool, **filters: str | None) -> None:
         session.screen.note("Nothing is deployed yet. Try: ", (example, "bold"))
 
 
-def _show_fleet(screen: Screen, instances: list[Mapping[str, Any]]) -> None:
+def _show_fleet(screen: Screen, instances: list[Mapping[str, Any]], *, wide: bool) -> None:
     several = len({instance.get("owner") for instance in instances}) > 1
-    rows = [_row(instance) for instance in instances]
-    if several:
-        rows = [[str(instance.get("owner")), *row] for instance, row in zip(instances, rows, strict=True)]
-    screen.table((OWNER, *COLUMNS) if several else COLUMNS, rows)
+    columns = [*([OWNER] if several else []), *COLUMNS, *(WIDE if wide else [])]
+    rows = []
+    for instance in instances:
+        ids = [str(instance.get("pid") or "-"), str(instance.get("instance_id"))]
+        rows.append([*([str(instance.get("owner"))] if several else []), *_row(instance), *(ids if wide else [])])
+    screen.table(columns, rows)
     if not screen.is_terminal:
         return
     for instance in instances:
         evidence = instance.get("last_error")
-        if instance.get("status") in ("failed", "restarting") and evidence:
+        if instance.get("status") in BROKEN and evidence:
             screen.say(("✗ ", "red"), (str(instance.get("name")), "bold"), f": {evidence.get('reason')}")
 
 
@@ -128,7 +134,7 @@ def inspect(session: Session, /, *, name: str) -> None:
     parts = [status_text(status)] if phase == status else [status_text(status), f"  {phase}"]
     screen.line((str(instance.get("name")), "bold"), "  ", *parts)
     screen.facts([(title, value) for title, value in _facts(instance) if value], indent=2)
-    _show_evidence(screen, instance.get("last_error") or instance.get("post_mortem"))
+    _show_evidence(screen, instance.get("last_error") or instance.get("post_mortem"), status)
 
 
 def _facts(instance: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -186,10 +192,14 @@ def _calls(instance: Mapping[str, Any]) -> str:
     return f"{numbers}, p50 {millis(instance.get('p50_ms'))}, p95 {millis(instance.get('p95_ms'))}"
 
 
-def _show_evidence(screen: Screen, evidence: Mapping[str, Any] | None) -> None:
+def _show_evidence(screen: Screen, evidence: Mapping[str, Any] | None, status: str) -> None:
     if not evidence:
         return
-    screen.line(("  ✗ ", "red"), (f"failed {local_date(evidence.get('at'))}", "bold"))
+    at = local_date(evidence.get("at"))
+    if status in BROKEN:
+        screen.line(("  ✗ ", "red"), (f"failed {at}", "bold"))
+    else:
+        screen.line((f"  last failure {at}{' (recovered)' if status == 'running' else ''}", "dim"))
     seen = [(key.replace("_", " "), evidence.get(key)) for key in ("reason", "phase", "exit_code", "signal", "hint")]
     tail = [line for entry in evidence.get("stderr_tail") or () for line in clean_lines(entry)]
     rows = [(name, str(value)) for name, value in seen if value is not None]

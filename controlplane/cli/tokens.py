@@ -50,11 +50,13 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | 
 @click.option(
     "--expires", "expires_in", metavar="30d", callback=_seconds, help="Its lifetime; without: it stays valid."
 )
+@click.option("--owner", metavar="USER", help="Whose it is (administrators); without: yours.")
 @json_option
 @pass_session
-def create(session: Session, /, *, name: str, role: str, expires_in: float | None) -> None:
+def create(session: Session, /, *, name: str, role: str, expires_in: float | None, owner: str | None) -> None:
     """Create a token. It goes to standard output, alone, and is never shown again."""
-    wish = {"name": name, "role": role, **({} if expires_in is None else {"expires_in": expires_in})}
+    options = {"expires_in": expires_in, "owner": owner}
+    wish = {"name": name, "role": role, **{key: value for key, value in options.items() if value is not None}}
     answer = session.api.post("/tokens", wish)
     if session.shown_as_json(answer):
         return

@@ -236,6 +236,15 @@ def test_ls_quiet_prints_names_only(api, corral):
     assert corral("ls", "-q").out == "a\nb\n"
 
 
+def test_ls_wide_has_the_ids_of_process_and_instance(api, corral):
+    rows = [instance("a"), instance("b", "stopped", pid=None)]
+    api.on("GET /instances", document({"instances": rows, "next_cursor": None}))
+    header, first, second = corral("ls", "--wide").out.splitlines()
+    assert header.split()[-2:] == ["PID", "ID"]
+    assert first.split()[-2:] == ["4711", rows[0]["instance_id"]]
+    assert second.split()[-2:] == ["-", rows[1]["instance_id"]]
+
+
 def test_ls_of_an_empty_fleet_says_what_to_try(api, corral):
     api.on("GET /instances", document({"instances": [], "next_cursor": None}))
     result = corral("ls")
@@ -266,6 +275,23 @@ def test_inspect_shows_what_runs_and_why_it_failed(api, corral):
         assert words in out
     assert "\x1b" not in out
     assert "\\x1b]0;owned\\x07" in out
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("failed", "✗ failed 2026-11-22"),
+        ("restarting", "✗ failed 2026-11-22"),
+        ("running", "last failure 2026-11-22"),
+        ("stopped", "last failure 2026-11-22"),
+    ],
+)
+def test_inspect_calls_a_failure_past_once_it_is(api, corral, status, words):
+    api.on(f"GET {MEMORY}", document(instance(status=status, last_error=EVIDENCE)))
+    out = corral("inspect", "memory").out
+    assert words in out
+    assert ("(recovered)" in out) == (status == "running")
+    assert EVIDENCE["reason"] in out
 
 
 # --- call, tools
@@ -442,6 +468,9 @@ def test_prompts_and_resources_are_listed_whatever_is_in_them(api, corral):
         ("GET /stats", ["stats"]),
         ("GET /tokens", ["token", "ls"]),
         ("POST /tokens", ["token", "create", "x", "--role", "viewer"]),
+        ("GET /users", ["user", "ls"]),
+        ("POST /users", ["user", "add", "x"]),
+        ("PATCH /users/x", ["user", "role", "x", "viewer"]),
         ("POST /mcp/memory/execute", ["call", "memory", "ping"]),
         ("DELETE /instances/memory", ["rm", "memory"]),
         ("POST /api/v2/deploy", ["deploy", "memory", "--", "npx"]),
@@ -484,6 +513,47 @@ def test_token_create_puts_the_token_alone_on_standard_output(api, corral):
     assert api.asked[0].json == {"name": "ci", "role": "caller", "expires_in": 5400.0}
     assert (result.code, result.out) == (0, "crl_abc\n")
     assert "not shown again" in result.err
+
+
+def test_an_administrator_creates_tokens_for_others(api, corral):
+    api.on("POST /tokens", document({"token": "crl_abc", "expires_at": None}, 201))
+    corral("token", "create", "ci", "--role", "caller", "--owner", "grace")
+    assert api.asked[0].json == {"name": "ci", "role": "caller", "owner": "grace"}
+
+
+def test_user_add_puts_the_first_token_alone_on_standard_output(api, corral):
+    api.on("POST /users", document({"name": "grace", "role": "deployer", "disabled": False, "token": "crl_abc"}, 201))
+    result = corral("user", "add", "grace")
+    assert api.asked[0].json == {"name": "grace", "role": "deployer"}
+    assert (result.code, result.out) == (0, "crl_abc\n")
+    assert "not shown again" in result.err
+
+
+def test_user_ls_says_who_may_what(api, corral):
+    users = [
+        {"name": "admin", "role": "admin", "disabled": False, "created_at": None},
+        {"name": "grace", "role": "viewer", "disabled": True, "created_at": "2026-11-22T10:00:00Z"},
+    ]
+    api.on("GET /users", document({"users": users, "next_cursor": None}))
+    header, first, second = corral("user", "ls").out.splitlines()
+    assert header.split() == ["NAME", "ROLE", "STATE", "CREATED"]
+    assert first.split() == ["admin", "admin", "active", "-"]
+    assert second.split()[:3] == ["grace", "viewer", "disabled"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sent", "said"),
+    [
+        (["role", "grace", "viewer"], {"role": "viewer"}, "grace is active, role viewer"),
+        (["disable", "grace"], {"disabled": True}, "grace is disabled, role viewer"),
+        (["enable", "grace"], {"disabled": False}, "grace is active, role viewer"),
+    ],
+)
+def test_a_user_is_changed_by_what_is_named(api, corral, words, sent, said):
+    api.on("PATCH /users/grace", document({"name": "grace", "role": "viewer", "disabled": bool(sent.get("disabled"))}))
+    result = corral("user", *words)
+    assert api.asked[0].json == sent
+    assert result.out == said + "\n"
 
 
 def test_token_rm_takes_a_name_or_an_id(api, corral):

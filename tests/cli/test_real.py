@@ -133,6 +133,20 @@ def test_tokens_are_made_used_listed_and_removed(plane, echo):
     assert "The token came from CORRAL_URL and CORRAL_TOKEN." in revoked.stderr
 
 
+def test_users_are_made_given_tokens_changed_and_disabled(plane):
+    first = plane.corral("user", "add", "grace", "--role", "deployer").stdout.strip()
+    second = plane.corral("token", "create", "ci", "--role", "caller", "--owner", "grace").stdout.strip()
+    with plane.client(first) as grace, plane.client(second) as ci:
+        assert grace.get("/instances").status_code == ci.get("/instances").status_code == 200
+        assert {row["owner"] for row in grace.get("/tokens").json()["tokens"]} == {"grace"}
+        assert plane.corral("user", "role", "grace", "viewer").stdout == "grace is active, role viewer\n"
+        assert grace.post("/tokens", json={"name": "x", "role": "viewer"}).status_code == 403
+        assert plane.corral("user", "disable", "grace").stdout == "grace is disabled, role viewer\n"
+        assert grace.get("/instances").status_code == ci.get("/instances").status_code == 401
+    assert plane.corral("user", "ls").stdout.split()[-4:-2] == ["viewer", "disabled"]
+    assert plane.corral("user", "role", "nobody", "viewer").returncode == 3
+
+
 def test_the_credentials_file_is_enough(plane):
     environment = {**plane.environment, "CORRAL_URL": "", "CORRAL_TOKEN": ""}
     kept = json.loads((plane.home / "credentials").read_text())

@@ -147,6 +147,15 @@ def test_a_stream_that_is_none_is_an_error(api, corral):
     assert "something that is not Corral" in result.err
 
 
+def test_the_reason_of_an_earlier_failure_is_told_as_past(api, corral):
+    of = {"type": "status", "name": "memory", "reason": "it crashed"}
+    events = [{**of, "status": status, "phase": status} for status in ("restarting", "starting", "running", "stopped")]
+    api.on("GET /events", stream(*events), problem(404, "not_found"))
+    ends = [line.partition("memory")[2].split(maxsplit=2)[2] for line in corral("events").out.splitlines()]
+    past = "last failure: it crashed"
+    assert ends == ["it crashed", past, f"{past} (recovered)", past]
+
+
 def test_fleet_events_leave_out_what_is_frequent_unless_asked_for(api, corral):
     events = [
         {"type": "heartbeat", "timestamp": "2026-11-22T10:00:00Z"},

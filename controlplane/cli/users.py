@@ -1,0 +1,105 @@
+"""`corral user add · ls · role · disable · enable`: who owns instances. For administrators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controlplane.cli.client import path_of
+from controlplane.cli.listing import all_pages
+from controlplane.cli.screen import Column
+from controlplane.cli.session import Session, examples, json_option, pass_session
+from controlplane.cli.tokens import ROLES
+from controlplane.cli.units import local_date
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+COLUMNS = (
+    Column("NAME", gives=True, style="bold"),
+    Column("ROLE"),
+    Column("STATE"),
+    Column("CREATED", spare=1),
+)
+EPILOG = examples(
+    "{corral} user add grace --role deployer",
+    "{corral} token create grace-ci --role deployer --owner grace",
+    note="A user owns instances and tokens, and sees no other user's. The role is the ceiling of all the user's tokens.",
+)
+
+
+@click.group(short_help="Add, list and change users (administrators).", epilog=EPILOG)
+def user() -> None:
+    """Add, list and change users, the owners of instances (administrators)."""
+
+
+@user.command(short_help="Add a user; the first token is shown once.", epilog=EPILOG)
+@click.argument("name")
+@click.option(
+    "--role", type=click.Choice(ROLES), default="deployer", show_default=True, help="The ceiling of the user's tokens."
+)
+@json_option
+@pass_session
+def add(session: Session, /, *, name: str, role: str) -> None:
+    """Add a user. The first token goes to standard output, alone, and is never shown again."""
+    answer = session.api.post("/users", {"name": name, "role": role})
+    if session.shown_as_json(answer):
+        return
+    session.screen.raw(str(answer.document.get("token")))
+    session.screen.note(("Keep it now: it is not shown again. ", "bold"), f"{name}, role {role}, does not expire.")
+
+
+@user.command(name="ls", short_help="List users.")
+@json_option
+@pass_session
+def list_(session: Session, /) -> None:
+    """List users, by name."""
+    answer = all_pages(session, "/users", "users")
+    if session.shown_as_json(answer):
+        return
+    rows = [
+        [str(row.get("name")), str(row.get("role")), _state(row), local_date(row.get("created_at")) or "-"]
+        for row in answer.document["users"]
+    ]
+    session.screen.table(COLUMNS, rows)
+
+
+@user.command(short_help="Change a user's role.")
+@click.argument("name")
+@click.argument("new_role", metavar="ROLE", type=click.Choice(ROLES))
+@json_option
+@pass_session
+def role(session: Session, /, *, name: str, new_role: str) -> None:
+    """Change a user's role; it takes effect on the user's tokens at once."""
+    _patch(session, name, {"role": new_role})
+
+
+@user.command(short_help="Take a user's access away, for now.")
+@click.argument("name")
+@json_option
+@pass_session
+def disable(session: Session, /, *, name: str) -> None:
+    """Have a user's tokens stop working at once; the instances stay as they are."""
+    _patch(session, name, {"disabled": True})
+
+
+@user.command(short_help="Give a user access again.")
+@click.argument("name")
+@json_option
+@pass_session
+def enable(session: Session, /, *, name: str) -> None:
+    """Have a user's tokens work again."""
+    _patch(session, name, {"disabled": False})
+
+
+def _patch(session: Session, name: str, change: Mapping[str, Any]) -> None:
+    answer = session.api.patch(path_of("users", name), change)
+    if session.shown_as_json(answer):
+        return
+    user = answer.document
+    session.screen.line((str(user.get("name")), "bold"), f" is {_state(user)}, role {user.get('role')}")
+
+
+def _state(user: Mapping[str, Any]) -> str:
+    return "disabled" if user.get("disabled") else "active"

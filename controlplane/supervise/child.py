@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ STDIN_GRACE_S = 2.0
 TERM_GRACE_S = 2.0
 LAST_WORDS_S = 0.2
 """After the process ended: what it wrote is still in the pipes, unless a grandchild holds them open."""
+DRAIN_S = 4.0
+"""Calls in flight get this long to finish when their process is to go."""
 DRAIN_POLL_S = 0.02
 STDERR_LINE_BYTES = MAX_LINE_CHARS * 4
 
@@ -105,10 +108,12 @@ class Child:
         if refused is not None:
             raise refused
 
-    async def drained(self) -> None:
-        """Wait until no call is in flight, or the process is over; the caller bounds the time."""
-        while self.session.pending and not self.over.is_set():  # noqa: ASYNC110  (calls end one by one, a poll is simplest)
-            await trio.sleep(DRAIN_POLL_S)
+    async def drain(self, ended: Callable[[], CorralError]) -> None:
+        """Let the calls in flight finish, for `DRAIN_S` at most; subscriptions end now, as they never would."""
+        self.session.end_subscriptions(ended)
+        with trio.CancelScope(shield=True), trio.move_on_after(DRAIN_S):
+            while self.session.pending and not self.over.is_set():  # noqa: ASYNC110  (calls end one by one, a poll is simplest)
+                await trio.sleep(DRAIN_POLL_S)
 
     async def stop(self, by: float = inf) -> None:
         """The stop ladder: stdin, SIGTERM, SIGKILL to everything it ever had. About 4 s at most, never cancelled half-way.

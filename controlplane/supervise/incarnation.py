@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from controlplane.supervise.logbook import Logbook
     from controlplane.supervise.meter import Meter
 
-DRAIN_S = 4.0
-"""Calls in flight get this long to finish when their instance is asked to stop."""
 FRAME_CHARS = 500
 """Of each last frame in a post-mortem; cut after redaction, or the start of a secret would stay."""
 
@@ -128,7 +126,7 @@ class Incarnation:
                 await child.over.wait()
         if owner.has_changed_its_mind():
             owner.closed(wanted=True)
-            await self._drain(child)
+            await child.drain(lambda: calls.crash(None, leaving=owner.is_leaving()))
             return None
         owner.closed(wanted=False)
         return refusal or self._autopsy(child)
@@ -144,12 +142,6 @@ class Incarnation:
         except StartTooSlow:
             return post_mortem.of_start_timeout(self._seen(), self.start_timeout_s)
         return None
-
-    async def _drain(self, child: Child) -> None:
-        """Let the calls in flight finish; a subscription never would."""
-        child.session.end_subscriptions(lambda: calls.crash(None))
-        with trio.CancelScope(shield=True), trio.move_on_after(DRAIN_S):
-            await child.drained()
 
     def _autopsy(self, child: Child) -> model.Evidence | None:
         ended = child.exit

@@ -13,12 +13,11 @@ from attrs import define, field
 
 from controlplane.core.rawjson import encode
 from controlplane.protocol.logging_levels import LEVELS
-from controlplane.protocol.handshake import Era
 
 if TYPE_CHECKING:
     from controlplane.protocol.audience import Member
     from controlplane.protocol.capabilities import CapabilitySet
-    from controlplane.protocol.handshake import ProtocolFacts
+    from controlplane.protocol.handshake import Era, ProtocolFacts
     from controlplane.protocol.session import Session
     from controlplane.supervise.child import Child
 

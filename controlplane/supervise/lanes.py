@@ -34,9 +34,9 @@ LANES_MAX = 16
 """Processes of one instance beside its primary."""
 IDLE_S = 300.0
 """A shared process without clients is kept this long: the next one finds it warm."""
+UNCLAIMED_S = 60.0
+"""A process of its own whose client never came to have it: it left while the process was starting."""
 REAP_EVERY_S = 15.0
-DRAIN_S = 4.0
-"""Calls in flight get this long when a lane is let go."""
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
 """After a start that failed, the next one waits, twice as long each time."""
@@ -55,6 +55,9 @@ class _Start:
     capabilities: CapabilitySet = frozenset()
     is_private: bool = False
     wanted: trio.Event = field(factory=trio.Event)
+    dropped: trio.Event = field(factory=trio.Event)
+    """Set when a spare one is not needed any more."""
+    since: float = field(factory=trio.current_time)
     done: trio.Event = field(factory=trio.Event)
     lane: Lane | None = None
     error: CorralError | LegacyRefused | None = None
@@ -183,9 +186,14 @@ class Lanes:
         while not self._closed.is_set():
             with trio.move_on_after(REAP_EVERY_S):
                 await self._closed.wait()
+            now = trio.current_time()
             for lane in self._lanes:
-                if lane.is_idle and not lane.is_private and trio.current_time() - lane.idle_since > IDLE_S:
+                if lane.is_idle and now - lane.idle_since > (UNCLAIMED_S if lane.is_private else IDLE_S):
                     lane.retire()
+            spare = self._spare
+            if spare is not None and now - spare.since > IDLE_S and not any(lane.is_private for lane in self._lanes):
+                self._spare = None
+                spare.dropped.set()
 
     # -- one lane
 
@@ -236,7 +244,7 @@ class Lanes:
 
     async def _serve(self, start: _Start, child: Child) -> None:
         """Wait to be wanted, greet, and stay until the process is over or has to go."""
-        await _first(start.wanted, child.over, self._closed)
+        await _first(start.wanted, start.dropped, child.over, self._closed)
         if not start.wanted.is_set() or child.over.is_set():
             start.fail(_ended(self.runner, child))
             return
@@ -250,9 +258,7 @@ class Lanes:
         await _first(lane.retired, child.over)
         self._lanes.discard(lane)
         lane.retire()
-        child.session.end_subscriptions(lambda: _ended(self.runner, child))
-        with trio.CancelScope(shield=True), trio.move_on_after(DRAIN_S):
-            await child.drained()
+        await child.drain(lambda: _ended(self.runner, child))
 
     async def _greet(self, start: _Start, child: Child) -> Lane:
         child.session.introduce(start.introduction, may_ask=bool(start.capabilities))

@@ -13,7 +13,7 @@ from controlplane import app
 from controlplane.core.jsonrpc import encode
 from controlplane.core.lifecycle import State
 from controlplane.errors import ShuttingDown
-from controlplane.supervise import child, incarnation, lanes, orders, supervisor
+from controlplane.supervise import child, orders, supervisor
 from controlplane.web import door
 from tests.supervise.test_runner import wait_until
 
@@ -55,7 +55,7 @@ async def is_told_so(runner: Runner, method: str = "tools/call", params: bytes |
 
 
 async def test_a_call_that_outlasts_the_drain(yard: Yard, echo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incarnation, "DRAIN_S", 0.0)
+    monkeypatch.setattr(child, "DRAIN_S", 0.0)
     runner = await yard.running(echo)
 
     async with trio.open_nursery() as nursery:
@@ -90,7 +90,7 @@ async def test_a_call_whose_server_died_just_before(yard: Yard, echo: bytes) -> 
 async def test_calls_that_wait_for_their_turn_at_a_bare_server(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
-    monkeypatch.setattr(incarnation, "DRAIN_S", 60.0 if ends == "by itself" else 0.0)
+    monkeypatch.setattr(child, "DRAIN_S", 60.0 if ends == "by itself" else 0.0)
     runner = await yard.running(BARE)
 
     async with trio.open_nursery() as nursery:
@@ -109,7 +109,7 @@ async def test_the_stages_of_a_stop_share_one_bound_however_long_each_may_take(
     yard: Yard, monkeypatch: pytest.MonkeyPatch, drain_s: float
 ) -> None:
     monkeypatch.setattr(orders, "LEAVE_S", 0.3)
-    monkeypatch.setattr(incarnation, "DRAIN_S", min(drain_s, 0.2))
+    monkeypatch.setattr(child, "DRAIN_S", min(drain_s, 0.2))
     monkeypatch.setattr(child, "STDIN_GRACE_S", 60.0)
     monkeypatch.setattr(child, "TERM_GRACE_S", 60.0)
     runner = await yard.running(OBSTINATE)
@@ -123,7 +123,7 @@ async def test_the_stages_of_a_stop_share_one_bound_however_long_each_may_take(
 
 
 def test_the_whole_stop_fits_before_the_hard_end() -> None:
-    calls_s = max(incarnation.DRAIN_S, lanes.DRAIN_S, door.DRAIN_S + door.CLOSE_S)
+    calls_s = max(child.DRAIN_S, door.DRAIN_S + door.CLOSE_S)
     assert calls_s + 2 <= orders.LEAVE_S, "a second for each grace, however late the calls end"
     assert supervisor.STOP_ALL_S + app.FLUSH_S < app.HARD_END_S
 

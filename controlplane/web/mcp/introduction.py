@@ -13,7 +13,7 @@ from controlplane.protocol.inbound import INVALID_PARAMS, Refusal, text_of
 from controlplane.protocol.legacy_to_modern import initialize_result
 from controlplane.protocol.members import is_object, object_members
 from controlplane.protocol.topology import Place, place_legacy
-from controlplane.protocol.versions import negotiate
+from controlplane.protocol.versions import is_legacy, negotiate
 from controlplane.supervise import calls
 from controlplane.supervise.lanes import LegacyRefused
 
@@ -34,12 +34,11 @@ class Introduced:
     client_info_raw: bytes
 
 
-async def introduce(runner: Runner, params: bytes | None, *, only_version: str | None = None) -> Introduced:
+async def introduce(runner: Runner, params: bytes | None) -> Introduced:
     """Find a lane for a client, and start it if need be.
 
     Args:
         params: Of its `initialize`, raw.
-        only_version: Where the transport settles it (HTTP+SSE); None: the client's own, if Corral knows it.
 
     Raises:
         Refusal: the parameters cannot be used.
@@ -51,7 +50,7 @@ async def introduce(runner: Runner, params: bytes | None, *, only_version: str |
         raise Refusal(INVALID_PARAMS, "initialize needs a protocolVersion, a string", status=200)
     capabilities_raw = _object(found.get("capabilities"))
     lane = await _lane_for(runner, capability_set(capabilities_raw), params or b"{}")
-    version = only_version or negotiate(requested)
+    version = _version(lane, requested)
     return Introduced(lane, version, _result(lane, version), capabilities_raw, _object(found.get("clientInfo")))
 
 
@@ -72,6 +71,12 @@ async def _lane_for(runner: Runner, capabilities: CapabilitySet, params: bytes) 
         except LegacyRefused:
             continue  # it is known now, and another place is chosen
         return primary
+
+
+def _version(lane: Lane, requested: str) -> str:
+    """A client with a process of its own has negotiated with the server itself."""
+    own = lane.facts.version
+    return own if own is not None and lane.is_private and is_legacy(own) else negotiate(requested)
 
 
 def _result(lane: Lane, version: str) -> bytes:

@@ -22,6 +22,7 @@ from controlplane.protocol.members import INTERNAL_ERROR, error
 from controlplane.protocol.routing import CANCELLED, PROGRESS
 from controlplane.protocol.versions import may_batch
 from controlplane.supervise import calls
+from controlplane.supervise.child import DRAIN_S
 from controlplane.web.mcp.answers import answer, fault
 from controlplane.web.mcp.bridged import BareConversation, BridgedConversation
 from controlplane.web.mcp.conversation import Conversation, Give, requested_id
@@ -280,14 +281,14 @@ class LegacySide:
     def close(self) -> None:
         """The control plane stops: streams that nobody waits for an answer on end, calls finish first."""
         for session in self.table.all():
-            self._on_lane_over(session)
+            self.background(self._end_after_calls, session, DRAIN_S)
 
     def _on_lane_over(self, session: ClientSession) -> None:
-        self.background(self._end_after_calls, session)
+        self.background(self._end_after_calls, session, ENDING_S)
 
-    async def _end_after_calls(self, session: ClientSession) -> None:
-        """Its calls have failed, and tell their clients so before their streams go."""
-        with trio.move_on_after(ENDING_S):
+    async def _end_after_calls(self, session: ClientSession, limit_s: float) -> None:
+        """Its calls have failed, or may finish, and tell their clients so before their streams go."""
+        with trio.move_on_after(limit_s):
             while session.calls:  # noqa: ASYNC110  (they end within a few turns, a poll is simplest)
                 await trio.sleep(ENDING_POLL_S)
         self.table.end(session)

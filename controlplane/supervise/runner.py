@@ -292,6 +292,8 @@ class Runner:
                 self._move(State.BACKOFF, f"restarting in {delay_s:.2f} s: {reason}")
                 with self.orders.interruptible(order):
                     await trio.sleep(delay_s)
+                    if slot.must_wait:
+                        self._move_phase(f"waiting for a start slot: {reason}")
                     await slot.acquire()
                     self.instance = evolve(self.instance, restarts=self.instance.restarts + 1)
         return True

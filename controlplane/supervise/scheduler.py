@@ -17,6 +17,11 @@ class StartSlot:
     _limiter: trio.CapacityLimiter
     _held: bool = field(default=False, init=False)
 
+    @property
+    def must_wait(self) -> bool:
+        """Whether others have to go first."""
+        return not self._held and self._limiter.available_tokens == 0
+
     async def acquire(self) -> None:
         """Wait for a turn; at once if it is held already."""
         if not self._held:

@@ -10,8 +10,10 @@ import trio.testing
 from attrs import evolve
 
 from controlplane.core.lifecycle import Desired, State
-from controlplane.errors import Busy, NotFound
+from controlplane.core.restart import RestartPolicy
+from controlplane.errors import Busy, InstanceCrashed, NotFound
 from tests.supervise.conftest import open_yard
+from tests.supervise.test_runner import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +76,21 @@ async def test_a_changed_spec_undoes_no_stop_that_came_meanwhile(yard: Yard, ech
     assert runner.state is State.STOPPED
     assert runner.instance.desired is Desired.STOPPED
     assert runner.instance.labels == {"team": "search"}
+
+
+async def test_a_restart_that_waits_for_its_turn_says_so(yard_folder: Path, toolchain: Any, echo: bytes) -> None:
+    async with open_yard(yard_folder, toolchain, start_concurrency=1) as yard:
+        with trio.fail_after(60):
+            runner = await yard.running(echo, restart=RestartPolicy(base_delay_s=0.01))
+            slot = yard.around.scheduler.slot()
+            await slot.acquire()
+            with pytest.raises(InstanceCrashed):
+                await runner.call("tools/call", b'{"name":"exit","arguments":{}}')
+
+            await wait_until(lambda: runner.phase.startswith("waiting for a start slot: "))
+            assert runner.state is State.BACKOFF
+            slot.release()
+            await wait_until(lambda: runner.serving)
 
 
 async def test_calls_that_wait_for_a_start_count_against_the_bound(yard_folder: Path, toolchain: Any) -> None:

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 Outcome = bytes | Reply | Answer
 """A whole answer: a success of `execute`, one of the MCP endpoint, a problem."""
-_SUCCESS = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b"
+_SUCCESS = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b"
+_WHOLE = b"HTTP/1.1 %d %b\r\n%b%b%b%b"
 
 
 @define(eq=False)
@@ -164,14 +165,14 @@ class HotConnection(Wire):
             raise
         except Exception as error:  # the boundary: a bug becomes an answer
             outcome = answer_for(error, request_id=request_id)
+        goes_on = self._outlet is None or self._release_outlet()
         if outcome is None:
-            return self._release_outlet()
+            return goes_on
         if self.gone or self.torn:
             return False
-        self._release_outlet()
-        skipped = await self.skip(unread)
+        skipped = await self.skip(unread) if unread else True
         keep = skipped and not (plain.close or self.lane.draining)
-        await self.send(self._head_of(outcome, request_id, keep=keep) + _body_of(outcome))
+        await self.send(self._whole(outcome, request_id, keep=keep))
         self._count(plain, 200 if isinstance(outcome, bytes) else outcome.status, began)
         if not skipped:
             await self.linger()
@@ -244,26 +245,23 @@ class HotConnection(Wire):
             ShuttingDown("The control plane stopped during the call.", retry_after_s=5), request_id=request_id
         )
         with suppress(ClientLeft):  # it may be gone or not reading; then there is nobody to tell
-            self.send_now(self._head_of(answer, request_id, keep=False) + answer.body)
+            self.send_now(self._whole(answer, request_id, keep=False))
 
     def _count(self, plain: PlainHead, status: int, began: float) -> None:
         meters = self.lane.services.meters
         meters.hot += 1
         meters.count(plain.route, status, perf_counter() - began)
 
-    # -- heads of answers
+    # -- whole answers
 
-    def _head_of(self, outcome: Outcome, request_id: str, *, keep: bool) -> bytes:
+    def _whole(self, outcome: Outcome, request_id: str, *, keep: bool) -> bytes:
+        """Head and body."""
         close = b"" if keep else b"connection: close\r\n"
         if isinstance(outcome, bytes):
-            return _SUCCESS % (len(outcome), request_id.encode(), close, self.lane.steady)
+            return _SUCCESS % (len(outcome), request_id.encode(), close, self.lane.steady, outcome)
         phrase = HTTPStatus(outcome.status).phrase.encode()
         if isinstance(outcome, Reply):
             own = lines((*outcome.fields, (b"x-request-id", request_id.encode())))
-            return b"HTTP/1.1 %d %b\r\n%b%b%b" % (outcome.status, phrase, own, close, self.lane.steady)
+            return _WHOLE % (outcome.status, phrase, own, close, self.lane.steady, outcome.body)
         own = lines((*outcome.headers, (b"date", self.lane.date)))
-        return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (outcome.status, phrase, own, close)
-
-
-def _body_of(outcome: Outcome) -> bytes:
-    return outcome if isinstance(outcome, bytes) else outcome.body
+        return _WHOLE % (outcome.status, phrase, own, close, b"\r\n", outcome.body)

@@ -66,7 +66,7 @@ class PlainHttp1(H11Protocol):
         await self._refuse(status_code, with_body=True)
 
     async def _refuse(self, status: int, *, with_body: bool) -> None:
-        """Answer what violates HTTP itself; it never reached a handler, so the problem has no type of ours (RFC 9457)."""
+        """Answer what violates HTTP itself; the status says it all, so the problem has no type of ours (RFC 9457, 4.2.1)."""
         request_id = new_request_id()
         title = HTTPStatus(status).phrase
         document = {"type": "about:blank", "title": title, "status": status, "request_id": request_id}

@@ -46,8 +46,8 @@ TEXTS: Mapping[str, ProblemText] = {
     "quota_exceeded": ProblemText(
         "The owner has used up a quota; `detail` names which.",
         (
-            "Remove what is no longer needed: `corral rm NAME`. A failed instance counts until it is removed.",
-            "The operator sets the quotas, for example `MAX_INSTANCES_PER_USER`.",
+            "Remove what is no longer needed: `corral rm NAME`, `corral token rm NAME`. A failed instance counts until then.",
+            "The operator sets the quotas, for example `MAX_INSTANCES_PER_USER`; that of tokens is fixed.",
         ),
     ),
     "not_found": ProblemText(

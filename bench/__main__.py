@@ -1,4 +1,4 @@
-"""`python -m bench`: one run, one Markdown table on standard output; what happens meanwhile on standard error."""
+"""`python -m bench`: one run, its Markdown tables on standard output; what happens meanwhile on standard error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import NoReturn
 from attrs import frozen
 
 from bench import fanout, machine, programs, rest, starts
-from bench.calls import Calls
+from bench.calls import Calls, endpoint_targets, targets
 from bench.corral import Corral
 from bench.gateways import (
     MEMORY_SERVER,
@@ -35,16 +35,17 @@ from bench.gateways import (
     install_npm,
 )
 from bench.programs import BenchError, Native
-from bench.results import CORRAL, RAW, Results, summary, table
+from bench.results import CORRAL, RAW, Results, endpoint_table, summary, table
 
 RUN_PARENT = Path("/var/tmp")
 """Not /tmp: instances have a /tmp of their own."""
 FOLDER_PREFIX = "corral-bench-"
 ENTER_ONLY = 0o711
 SYSTEM_PYTHON = Path("/usr/bin/python3")
-PARTS = ("calls", "starts", "fanout", "spawn")
+PARTS = ("calls", "mcp", "starts", "fanout", "spawn")
 EX_UNAVAILABLE = 69
 SPAWN_S = 60.0
+Peer = McpHub | NpmMcpProxy | PypiMcpProxy
 
 
 @frozen(kw_only=True)
@@ -64,7 +65,7 @@ class Plan:
     spawns: int
 
 
-FULL = Plan(seconds=1.5, repeats=5, patience_s=1.0, calls_s=260.0, part_s=40.0, deploys=15, fans=5, spawns=60)
+FULL = Plan(seconds=1.5, repeats=5, patience_s=1.0, calls_s=330.0, part_s=40.0, deploys=15, fans=5, spawns=60)
 QUICK = Plan(seconds=0.5, repeats=3, patience_s=0.4, calls_s=40.0, part_s=6.0, deploys=4, fans=2, spawns=20)
 
 
@@ -79,37 +80,38 @@ class Run:
     folder: Path
     results: Results
 
-    def measure_calls(self) -> None:
-        """Calls through every gateway."""
+    def measure_calls(self, parts: list[str]) -> None:
+        """Calls through every gateway, and through Corral's MCP endpoint; or that alone, beside `execute` and its like."""
         with ExitStack() as stack:
-            gateways = self._start_all(stack)
+            corral = Corral(self.program)
+            self._start(corral, stack)
+            peers = self._start_peers(
+                stack, [McpHub, NpmMcpProxy, PypiMcpProxy] if "calls" in parts else [NpmMcpProxy, PypiMcpProxy]
+            )
             deadline = time.monotonic() + self.plan.calls_s
             self.results.columns += [RAW]
             Calls(
                 native=self.native,
                 folder=self.folder,
-                gateways=gateways,
+                targets=[*targets([corral]), *(endpoint_targets(corral) if "mcp" in parts else []), *targets(peers)],
+                raw=self.program if "calls" in parts else None,
                 seconds=self.plan.seconds,
                 repeats=self.plan.repeats,
                 patience_s=self.plan.patience_s,
                 deadline=deadline,
             ).run(self.results)
 
-    def _start_all(self, stack: ExitStack) -> list[Gateway]:
-        kinds: list[type[Corral | McpHub | NpmMcpProxy | PypiMcpProxy]] = [Corral, McpHub, NpmMcpProxy, PypiMcpProxy]
+    def _start_peers(self, stack: ExitStack, kinds: Sequence[type[Peer]]) -> list[Gateway]:
         running: list[Gateway] = []
         for kind in kinds:
-            gateway = kind(self.program)
-            if kind.name != CORRAL:
-                self.results.columns.append(kind.name)
+            peer = kind(self.program)
+            self.results.columns.append(peer.name)
             try:
-                self._start(gateway, stack)
+                self._start(peer, stack)
             except (Missing, BenchError, OSError) as error:
-                if kind.name == CORRAL:
-                    raise
-                self.results.missing[kind.name] = str(error)
+                self.results.missing[peer.name] = str(error)
             else:
-                running.append(gateway)
+                running.append(peer)
         return running
 
     def _start(self, gateway: Gateway, stack: ExitStack) -> None:
@@ -180,8 +182,8 @@ class Run:
 
     def run(self, parts: list[str]) -> None:
         """Everything, in order."""
-        if "calls" in parts:
-            self.measure_calls()
+        if {"calls", "mcp"} & set(parts):
+            self.measure_calls(parts)
         else:
             self.results.columns += [RAW]
         if {"starts", "fanout"} & set(parts):
@@ -215,6 +217,8 @@ def main() -> int:
         print("bench: interrupted", file=sys.stderr)
         return 130
     print(table(results))
+    if shares := endpoint_table(results):
+        print(f"\n{shares}")
     print(f"\n{_circumstances(plan, options.child, time.monotonic() - began)} {summary(results)}")
     return 0
 

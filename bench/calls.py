@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
 from bench import machine
+from bench.clients import PAIRS
 from bench.gateways import Gateway, all_pids, own_pids
 from bench.programs import Native, load_program
-from bench.results import CONNECTIONS, RAW, Results
+from bench.results import CALLS, CONNECTIONS, RAW, Results, through
+
+if TYPE_CHECKING:
+    from bench.corral import Corral
 
 WARM_UP_S = 2.0
 """Before anything counts: for compilers that work while the program runs, and for caches."""
@@ -36,10 +41,30 @@ class Stretch:
     """Cores that others took."""
 
 
+@frozen
+class Target:
+    """One way to call a gateway: it counts for each of these rows. `requests` makes one for each connection."""
+
+    rows: tuple[str, ...]
+    gateway: Gateway
+    requests: Callable[[int], list[bytes]]
+
+
+def targets(gateways: Sequence[Gateway]) -> list[Target]:
+    """What each gateway is mostly called by."""
+    return [Target((CALLS, *map(through, each.pairs)), each, each.requests) for each in gateways]
+
+
+def endpoint_targets(corral: Corral) -> list[Target]:
+    """Corral's MCP endpoint, for clients and servers of both eras."""
+    return [Target((through(pair),), corral, partial(corral.endpoint_requests, pair)) for pair in PAIRS]
+
+
 @define(eq=False)
 class Cell:
     """One target at one number of connections. `gateway` is None for raw stdio."""
 
+    rows: tuple[str, ...]
     name: str
     connections: int
     gateway: Gateway | None
@@ -58,14 +83,16 @@ class Cell:
         for stretch in sorted(self.stretches, key=lambda stretch: stretch.noise)[:repeats]:
             result = stretch.result
             results.noise.append(stretch.noise)
-            results.add(f"rate {c}", name, result["calls"] / result["seconds"])
-            if not result["calls"]:
-                continue
-            results.add(f"p50 {c}", name, result["p50_ms"])
-            results.add(f"p99 {c}", name, result["p99_ms"])
             if self.gateway is not None:
-                results.add(f"cpu {c}", name, stretch.gateway_s * 1000 / result["calls"])
                 results.load.append(result["cpu_s"] / result["seconds"])
+            for row in self.rows:
+                results.add(f"{row} rate {c}", name, result["calls"] / result["seconds"])
+                if not result["calls"]:
+                    continue
+                results.add(f"{row} p50 {c}", name, result["p50_ms"])
+                results.add(f"{row} p99 {c}", name, result["p99_ms"])
+                if self.gateway is not None:
+                    results.add(f"{row} cpu {c}", name, stretch.gateway_s * 1000 / result["calls"])
 
 
 @frozen(kw_only=True)
@@ -74,15 +101,17 @@ class Calls:
 
     native: Native
     folder: Path
-    gateways: Sequence[Gateway]
+    targets: Sequence[Target]
+    raw: Path | None
+    """The server to drive over its own pipes as well."""
     seconds: float
     repeats: int
     patience_s: float
     deadline: float
 
     def run(self, results: Results) -> None:
-        for gateway in self.gateways:
-            with load_program(self._command(gateway, 16, min(WARM_UP_S, self.seconds * 2)), RUN_MARGIN_S) as run:
+        for target in self.targets:
+            with load_program(self._command(target, 16, min(WARM_UP_S, self.seconds * 2)), RUN_MARGIN_S) as run:
                 run()
         cells = [cell for c in CONNECTIONS for cell in self._cells(c)]
         rounds = 0
@@ -94,28 +123,37 @@ class Calls:
                 stretch = self._measure(cell)
                 cell.stretches.append(stretch)
                 rate = stretch.result["calls"] / stretch.result["seconds"]
-                print(
-                    f"{cell.name:24} {cell.connections:3} {rate:10,.0f}/s  others {stretch.noise:.2f}", file=sys.stderr
-                )
+                what = f"{cell.name:24} {cell.rows[0]:16} {cell.connections:3}"
+                print(f"{what} {rate:10,.0f}/s  others {stretch.noise:.2f}", file=sys.stderr)
             rounds += 1
         for cell in cells:
             cell.note(results, self.repeats)
-        for gateway in self.gateways:
+        for gateway in self._gateways:
             results.add("rss", gateway.name, machine.rss_mb(own_pids(gateway)))
             results.add("rss main", gateway.name, machine.rss_mb([gateway.server.pid]))
 
-    def _cells(self, c: int) -> list[Cell]:
-        cells = [Cell(each.name, c, each, self._command(each, c, self.seconds)) for each in self.gateways]
-        raw: list[str | Path] = [self.native.pipe, str(self.seconds), str(c), self.gateways[0].program]
-        return [*cells, Cell(RAW, c, None, raw)]
+    @property
+    def _gateways(self) -> list[Gateway]:
+        """Each once."""
+        return list({id(target.gateway): target.gateway for target in self.targets}.values())
 
-    def _command(self, gateway: Gateway, connections: int, seconds: float) -> list[str | Path]:
-        path = self.folder / f"requests-{gateway.port}-{connections}"
-        path.write_bytes(b"".join(b"%d\n%b" % (len(request), request) for request in gateway.requests(connections)))
-        return [self.native.calls, str(gateway.port), str(seconds), str(connections), path]
+    def _cells(self, c: int) -> list[Cell]:
+        cells = [
+            Cell(each.rows, each.gateway.name, c, each.gateway, self._command(each, c, self.seconds))
+            for each in self.targets
+        ]
+        if self.raw is None:
+            return cells
+        return [*cells, Cell((CALLS,), RAW, c, None, [self.native.pipe, str(self.seconds), str(c), self.raw])]
+
+    def _command(self, target: Target, connections: int, seconds: float) -> list[str | Path]:
+        name = f"requests-{target.gateway.port}-{self.targets.index(target)}-{connections}"
+        path = self.folder / name
+        path.write_bytes(b"".join(b"%d\n%b" % (len(request), request) for request in target.requests(connections)))
+        return [self.native.calls, str(target.gateway.port), str(seconds), str(connections), path]
 
     def _measure(self, cell: Cell) -> Stretch:
-        everything = [pid for each in self.gateways for pid in all_pids(each)]
+        everything = [pid for each in self._gateways for pid in all_pids(each)]
         own = own_pids(cell.gateway) if cell.gateway is not None else []
         machine.wait_quiet(everything, self.patience_s)
         with load_program(cell.command, self.seconds + RUN_MARGIN_S) as run:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from attrs import define, field
 
-from bench import rest
+from bench import clients, rest
+from bench.clients import Era, Pair
 from bench.gateways import environment
 from bench.programs import HERE, BenchError, Server, free_port
 
@@ -24,14 +25,16 @@ START_S = 20.0
 
 @define(eq=False)
 class Corral:
-    """A control plane with one instance, `bench`, of the MCP server."""
+    """A control plane with one instance, `bench`, of the MCP server, and one of it as a server of the modern era."""
 
     name: ClassVar[str] = "Corral"
+    pairs: ClassVar[tuple[Pair, ...]] = ()
     program: Path
     server: Server = field(init=False)
     port: int = field(factory=free_port, init=False)
     token: str = field(factory=lambda: secrets.token_urlsafe(32), init=False, repr=False)
     instance: str = field(default="", init=False)
+    modern: str = field(default="", init=False)
 
     def start(self, folder: Path) -> None:
         home = folder / f"home-{self.port}"
@@ -46,8 +49,16 @@ class Corral:
         self.call(self.instance, "tools/call", rest.echo_params("hello"))
 
     def requests(self, connections: int) -> list[bytes]:
+        """Through `execute`."""
         body = {"method": "tools/call", "params": rest.echo_params(rest.MARK)}
         return [self.request("POST", f"/mcp/{self.instance}/execute", body)] * connections
+
+    def endpoint_requests(self, pair: Pair, connections: int) -> list[bytes]:
+        """Through `/mcp/{id}`; the server of the modern era starts when it is first wanted."""
+        if pair.server is Era.MODERN and not self.modern:
+            self.modern = self.deploy("modern", [str(self.program), "modern"])
+        instance = self.modern if pair.server is Era.MODERN else self.instance
+        return clients.requests(pair.client, self.port, f"/mcp/{instance}", connections, self._fields)
 
     def request(self, method: str, path: str, body: Any = None) -> bytes:
         """A request with the token, for the load programs."""

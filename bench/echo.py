@@ -1,6 +1,7 @@
 """`native/echo.c` in plain Python, for `--child python`: what a server costs that is not written in C.
 
-Standard library only, and run by whatever Python the gateway finds.
+Standard library only, and run by whatever Python the gateway finds. With the argument `modern` it is a server of
+MCP 2026-07-28, which takes no handshake.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 TOOLS = [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "burst")]
 UNKNOWN_METHOD = -32601
+MODERN_VERSION = "2026-07-28"
+is_modern = sys.argv[1:] == ["modern"]
 
 
 def send(message: dict[str, Any]) -> None:
@@ -35,7 +38,9 @@ def result_of(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
             return {"tools": TOOLS}
         case "ping" | "logging/setLevel":
             return {}
-        case "initialize":
+        case "server/discover" if is_modern:
+            return {"supportedVersions": [MODERN_VERSION], "capabilities": {"tools": {}}}
+        case "initialize" if not is_modern:
             info = {"name": "bench-echo", "version": "1"}
             version = params.get("protocolVersion", "2025-06-18")
             return {
@@ -52,6 +57,8 @@ def main() -> None:
         if "id" not in message or "method" not in message:
             continue
         result = result_of(message["method"], message.get("params") or {})
+        if is_modern and result is not None:
+            result["resultType"] = "complete"
         unknown = {"error": {"code": UNKNOWN_METHOD, "message": "Method not found"}}
         send({"id": message["id"], **(unknown if result is None else {"result": result})})
         sys.stdout.flush()

@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Protocol
 
 from attrs import define, field
 
-from bench import machine, rest
+from bench import clients, machine, rest
+from bench.clients import NATIVE_LEGACY, Era, Pair
 from bench.programs import HERE, Server, free_port
 
 PEERS = HERE / ".peers"
@@ -35,6 +36,8 @@ class Gateway(Protocol):
     """One gateway with one MCP server behind it."""
 
     name: ClassVar[str]
+    pairs: ClassVar[tuple[Pair, ...]]
+    """What `requests` also are: calls through its MCP endpoint, of these clients to these servers."""
     program: Path
     """The MCP server's program: what runs it is not the gateway's cost."""
     server: Server
@@ -141,6 +144,7 @@ class McpHub:
     """npm mcp-hub: Node and Express, calls by REST, no authentication."""
 
     name: ClassVar[str] = "mcp-hub 4.2.1"
+    pairs: ClassVar[tuple[Pair, ...]] = ()
     program: Path
     server: Server = field(init=False)
     port: int = field(factory=free_port, init=False)
@@ -168,6 +172,7 @@ class NpmMcpProxy:
     """npm mcp-proxy: Node, MCP Streamable HTTP, a session per connection."""
 
     name: ClassVar[str] = "mcp-proxy 6.7.19 (npm)"
+    pairs: ClassVar[tuple[Pair, ...]] = (NATIVE_LEGACY,)
     program: Path
     server: Server = field(init=False)
     port: int = field(factory=free_port, init=False)
@@ -177,10 +182,10 @@ class NpmMcpProxy:
         flags = ["--host", "127.0.0.1", "--port", str(self.port), "--server", "stream"]
         argv: list[str | Path] = ["node", modules / ".bin" / "mcp-proxy", *flags, "--", self.program]
         self.server = Server.start(argv, env=_node_environment(folder), folder=folder, name="npm-mcp-proxy")
-        self.server.wait_until(lambda: _open_session(self.port, "/mcp") is not None)
+        self.server.wait_until(lambda: clients.open_session(self.port, "/mcp") is not None)
 
     def requests(self, connections: int) -> list[bytes]:
-        return _session_requests(self.port, "/mcp", connections)
+        return clients.requests(Era.LEGACY, self.port, "/mcp", connections)
 
 
 @define(eq=False)
@@ -188,6 +193,7 @@ class PypiMcpProxy:
     """PyPI mcp-proxy: Python SDK and uvicorn, MCP Streamable HTTP, a session per connection."""
 
     name: ClassVar[str] = "mcp-proxy 0.13.0 (PyPI)"
+    pairs: ClassVar[tuple[Pair, ...]] = (NATIVE_LEGACY,)
     program: Path
     server: Server = field(init=False)
     port: int = field(factory=free_port, init=False)
@@ -202,10 +208,10 @@ class PypiMcpProxy:
             _write_config(folder, self.program),
         ]
         self.server = Server.start(argv, env=environment(folder), folder=folder, name="pypi-mcp-proxy")
-        self.server.wait_until(lambda: _open_session(self.port, "/servers/bench/mcp") is not None)
+        self.server.wait_until(lambda: clients.open_session(self.port, "/servers/bench/mcp") is not None)
 
     def requests(self, connections: int) -> list[bytes]:
-        return _session_requests(self.port, "/servers/bench/mcp", connections)
+        return clients.requests(Era.LEGACY, self.port, "/servers/bench/mcp", connections)
 
 
 def _write_config(folder: Path, program: Path) -> Path:
@@ -217,21 +223,3 @@ def _write_config(folder: Path, program: Path) -> Path:
 def _node_environment(folder: Path) -> Mapping[str, str]:
     """Peers on Node listen on loopback alone and look nothing up outside; see native/loopback.cjs."""
     return environment(folder) | {"NODE_OPTIONS": f"--require={HERE / 'native' / 'loopback.cjs'}"}
-
-
-def _open_session(port: int, path: str) -> str | None:
-    """Introduce a client; returns its session's id, None while the gateway is not ready."""
-    answer = rest.ask(port, "POST", path, rest.HELLO, rest.MCP_FIELDS)
-    session = answer.fields.get("mcp-session-id")
-    if answer.status == 200 and session is not None:
-        rest.ask(port, "POST", path, rest.THANKS, rest.MCP_FIELDS | {"Mcp-Session-Id": session})
-    return session
-
-
-def _session_requests(port: int, path: str, connections: int) -> list[bytes]:
-    body = {"jsonrpc": "2.0", "id": rest.MARK, "method": "tools/call", "params": rest.echo_params(rest.MARK)}
-    sessions = [_open_session(port, path) for _ in range(connections)]
-    return [
-        rest.request(port, "POST", path, body, rest.MCP_FIELDS | {"Mcp-Session-Id": str(session)})
-        for session in sessions
-    ]

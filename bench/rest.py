@@ -12,18 +12,6 @@ from attrs import frozen
 TIMEOUT_S = 60.0
 MARK = "@" * 16
 """Where the load programs put the fresh text of each call; see native/common.h."""
-HELLO = {
-    "jsonrpc": "2.0",
-    "id": "hello",
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "bench", "version": "1"},
-    },
-}
-THANKS = {"jsonrpc": "2.0", "method": "notifications/initialized"}
-MCP_FIELDS = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
 
 
 @frozen

@@ -7,11 +7,20 @@ from statistics import median
 
 from attrs import define, field, frozen
 
+from bench.clients import PAIRS, Pair
+
 CORRAL = "Corral"
 RAW = "raw stdio"
 CONNECTIONS = (1, 16, 64)
 SUBSCRIBERS = (1, 100, 1000)
+CALLS = "calls"
+"""Rows of what a gateway is mostly called by: `execute`, REST, or MCP."""
 NONE = "–"
+
+
+def through(pair: Pair) -> str:
+    """Rows of calls through an MCP endpoint."""
+    return f"mcp {pair.name}"
 
 
 @frozen
@@ -27,13 +36,20 @@ def rows() -> list[Row]:
     """Every measure, in the order of the table."""
     found = []
     for c in CONNECTIONS:
-        at = "1 connection" if c == 1 else f"{c} connections"
+        at = _connections(c)
         found += [
-            Row(f"rate {c}", f"calls/s, {at}", "more"),
-            Row(f"p50 {c}", f"p50 ms, {at}", "less"),
-            Row(f"p99 {c}", f"p99 ms, {at}", "less"),
-            Row(f"cpu {c}", f"gateway CPU s per 1,000 calls, {at}", "less"),
+            Row(f"{CALLS} rate {c}", f"calls/s, {at}", "more"),
+            Row(f"{CALLS} p50 {c}", f"p50 ms, {at}", "less"),
+            Row(f"{CALLS} p99 {c}", f"p99 ms, {at}", "less"),
+            Row(f"{CALLS} cpu {c}", f"gateway CPU s per 1,000 calls, {at}", "less"),
         ]
+    for pair in PAIRS:
+        for c in CONNECTIONS:
+            at = f"MCP {pair.name}, {_connections(c)}"
+            found += [
+                Row(f"{through(pair)} rate {c}", f"{at}: calls/s", "more"),
+                Row(f"{through(pair)} p50 {c}", f"{at}: p50 ms", "less"),
+            ]
     found += [
         Row("errors", "wrong or missing answers, in all"),
         Row("rss", "RSS of the gateway after load, MiB", "less"),
@@ -51,6 +67,10 @@ def rows() -> list[Row]:
             Row(f"fan missing {n}", f"SSE, {at}: events missing"),
         ]
     return [*found, Row("spawn", "spawn request → process runs, ms")]
+
+
+def _connections(c: int) -> str:
+    return "1 connection" if c == 1 else f"{c} connections"
 
 
 @define
@@ -94,6 +114,27 @@ def table(results: Results) -> str:
         cells = [_cell(results, row.key, column) for column in results.columns]
         lines.append(_line([row.label, *cells, _ratio(results, row)]))
     return "\n".join(lines)
+
+
+def endpoint_table(results: Results) -> str:
+    """Corral's MCP endpoint beside its `execute`, of the same run; empty where either was not measured."""
+    lines = [
+        _line(
+            ["through `/mcp/{id}`, of `execute`", *(f"{what}, {c}" for c in CONNECTIONS for what in ("calls/s", "p50"))]
+        ),
+        _line(["---", *("---:" for _ in CONNECTIONS for _ in range(2))]),
+    ]
+    for pair in PAIRS:
+        shares = [_share(results, through(pair), f"{what} {c}") for c in CONNECTIONS for what in ("rate", "p50")]
+        if all(share is not None for share in shares):
+            lines.append(_line([f"client {pair.client.value} → server {pair.server.value}", *map(str, shares)]))
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _share(results: Results, rows: str, what: str) -> str | None:
+    """Of the same measure with `execute`."""
+    mine, execute = results.value(f"{rows} {what}", CORRAL), results.value(f"{CALLS} {what}", CORRAL)
+    return f"{mine / execute:.0%}" if mine and execute else None
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from bench import machine, rest
+from bench import clients, machine, rest
 from bench.gateways import own_pids
 from bench.results import CORRAL, RAW, Results
 
@@ -85,7 +85,7 @@ def _start_and_call(what: Deploys) -> float:
         assert child.stdin is not None
         assert child.stdout is not None
         lines = child.stdout
-        for message in (rest.HELLO, rest.THANKS, {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}):
+        for message in (clients.HELLO, clients.THANKS, {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}):
             child.stdin.write(rest.encode(message) + b"\n")
             if "id" in message:
                 while json.loads(_line(lines)).get("id") != message["id"]:

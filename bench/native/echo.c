@@ -2,12 +2,14 @@
  * the benchmark measures.
  *
  * Tools: `echo {text}` gives the text back; `burst {n}` writes n notifications at once, each with its number and the
- * time it was written at (CLOCK_MONOTONIC, ns), and then answers. All the lines of one read are answered in one write. */
+ * time it was written at (CLOCK_MONOTONIC, ns), and then answers. All the lines of one read are answered in one write.
+ * With the argument `modern` it is a server of MCP 2026-07-28, which takes no handshake. */
 #include "common.h"
 
 struct span { const char *at; size_t len; };
 
 static struct bytes out;
+static int is_modern;
 
 static void flush_out(void)
 {
@@ -94,10 +96,16 @@ static void begin(struct span id)
     put_span(id);
 }
 
-static void answer_text(struct span id, struct span text)
+static void begin_result(struct span id)
 {
     begin(id);
-    put(",\"result\":{\"content\":[{\"type\":\"text\",\"text\":");
+    put(is_modern ? ",\"result\":{\"resultType\":\"complete\"," : ",\"result\":{");
+}
+
+static void answer_text(struct span id, struct span text)
+{
+    begin_result(id);
+    put("\"content\":[{\"type\":\"text\",\"text\":");
     put_span(text);
     put("}],\"isError\":false}}\n");
 }
@@ -132,8 +140,8 @@ static void call(struct span id, struct span params)
 static void initialize(struct span id, struct span params)
 {
     struct span version = member(params, "protocolVersion");
-    begin(id);
-    put(",\"result\":{\"protocolVersion\":");
+    begin_result(id);
+    put("\"protocolVersion\":");
     put_span(version.at ? version : (struct span){"\"2025-06-18\"", 12});
     put(",\"capabilities\":{\"tools\":{},\"resources\":{\"subscribe\":true}},\"serverInfo\":{\"name\":\"bench-echo\",\"version\":\"1\"}}}\n");
 }
@@ -146,11 +154,14 @@ static void on_line(struct span line)
         return; /* a notification, or an answer to a question that was never asked */
     if (is(method, "tools/call")) {
         call(id, member(line, "params"));
-    } else if (is(method, "initialize")) {
+    } else if (is_modern && is(method, "server/discover")) {
+        begin_result(id);
+        put("\"supportedVersions\":[\"2026-07-28\"],\"capabilities\":{\"tools\":{}},\"ttlMs\":0,\"cacheScope\":\"private\"}}\n");
+    } else if (!is_modern && is(method, "initialize")) {
         initialize(id, member(line, "params"));
     } else if (is(method, "tools/list")) {
-        begin(id);
-        put(",\"result\":{\"tools\":["
+        begin_result(id);
+        put("\"tools\":["
             "{\"name\":\"echo\",\"inputSchema\":{\"type\":\"object\",\"properties\":{\"text\":{\"type\":\"string\"}}}},"
             "{\"name\":\"burst\",\"inputSchema\":{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}}}}]}}\n");
     } else if (is(method, "ping") || is(method, "logging/setLevel")) {
@@ -162,9 +173,10 @@ static void on_line(struct span line)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct bytes in = {0};
+    is_modern = argc == 2 && !strcmp(argv[1], "modern");
     for (;;) {
         make_room(&in, 1 << 16);
         ssize_t got = read(0, in.at + in.len, in.room - in.len);

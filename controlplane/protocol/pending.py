@@ -74,6 +74,8 @@ class Call:
     asker: object | None = None
     logs: bool = True
     token: bytes | None = None
+    is_own: bool = False
+    """Corral asks on its own account: no log line is this call's, and none is withheld from others because of it."""
     owed_until: float = 0.0
     """Trio time until which, in order, the answer keeps its place, whoever still wants it."""
     wire_id: int = -1

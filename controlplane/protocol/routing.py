@@ -64,7 +64,7 @@ def _by_subscription(params: bytes, pending: Pending) -> Call | None:
 
 def _only_logger(pending: Pending, era: Era) -> Call | None:
     """The one call that asked for logs (modern), or the one asker of all calls in flight (legacy)."""
-    calls = [call for call in pending if era is not Era.MODERN or call.logs]
+    calls = [call for call in pending if not call.is_own and (era is not Era.MODERN or call.logs)]
     if len(calls) == 1:
         return calls[0]
     askers = {id(call.asker) for call in calls}

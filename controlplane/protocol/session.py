@@ -163,6 +163,7 @@ class Session:
         owed_s: float = 0.0,
         is_gone: Callable[[], bool] | None = None,
         on_notification: Callable[[str, bytes | None], None] | None = None,
+        is_own: bool = False,
     ) -> bytes:
         """Ask the server and wait for the raw `"result":…` or `"error":…` member of its answer.
 
@@ -174,6 +175,7 @@ class Session:
                 call was given up, and its next answer would be the wrong one: then it is given up itself.
             is_gone: Asked now and then; True ends the call, because nobody waits for it.
             on_notification: Gets progress and log notifications that belong to this call.
+            is_own: Corral asks on its own account; see `Call`.
 
         Raises:
             CallTimeout, Busy, InstanceCrashed, BadChildMessage, PayloadTooLarge
@@ -187,7 +189,7 @@ class Session:
             return await self._call_in_turn(method, params, timeout_s, owed_s, is_gone)
         outgoing = dialect.outgoing_params(facts.era, params, self.version)
         began = trio.current_time()
-        call = Call(method, began, began + timeout_s, is_gone, hears=on_notification is not None)
+        call = Call(method, began, began + timeout_s, is_gone, hears=on_notification is not None, is_own=is_own)
         self._begin_call(call, outgoing, own_token=call.hears)
         if on_notification is None:
             return await self.pending.wait(call)

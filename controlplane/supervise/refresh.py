@@ -142,11 +142,9 @@ async def _ask_all(runner: Runner, child: Child, due: list[Section], done: trio.
 
 
 async def _ask(runner: Runner, child: Child, method: str, params: bytes | None) -> bytes:
-    """Ask past the meter. A bare server that does not answer in time is given up, so it gets as long as for any call."""
-    facts = child.session.facts
-    is_bare = facts is not None and facts.era is Era.BARE
-    timeout_s = runner.instance.spec.limits.call_timeout_s if is_bare else ASK_S
-    return await child.session.call(method, params, timeout_s=timeout_s)
+    """Ask past the meter."""
+    owed_s = min(runner.instance.spec.limits.call_timeout_s, runner.around.config.max_call_timeout_s)
+    return await child.session.call(method, params, timeout_s=ASK_S, owed_s=owed_s, is_own=True)
 
 
 async def _hear(runner: Runner) -> None:

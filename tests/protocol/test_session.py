@@ -477,6 +477,16 @@ async def test_a_log_line_goes_to_a_caller_only_while_it_can_be_nobody_elses(leg
     assert len(legacy.ears.notifications) == 3
 
 
+async def test_what_corral_asks_itself_keeps_no_log_line_from_a_caller(legacy: Talk) -> None:
+    heard, _ = await listening(legacy, {})
+    await legacy.peer.hear()
+    await legacy.start("tools/list", is_own=True)
+    await legacy.peer.hear()
+    await legacy.peer.say({"method": "notifications/message", "params": {"level": "info", "data": "moo"}})
+    await settled()
+    assert heard == [("notifications/message", {"level": "info", "data": "moo"})]
+
+
 async def test_a_caller_that_does_not_listen_gets_its_parameters_through_unchanged(legacy: Talk) -> None:
     call = await legacy.start("m", b'{"_meta":{"progressToken":1}}')
     line = await legacy.peer.line()

@@ -7,6 +7,7 @@ ends, so does the session; the client gets 404 and initializes anew.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from controlplane.supervise.runner import Runner
     from controlplane.web.request import Head
     from controlplane.web.services import Services
+
+log = logging.getLogger("corral.web")
 
 ENDING_S = 2.0
 """For the calls of a session whose server has gone to tell their clients."""
@@ -160,9 +163,8 @@ class LegacySide:
 
     def enrol(self, session: ClientSession, lane: Lane) -> None:
         """From now on the session is served by this lane."""
-        assert self._nursery is not None, "run() is running"
         session.lane = lane
-        session.membership = Membership(session, lane, self._nursery, self._on_lane_over)
+        session.membership = Membership(session, lane, self.background, self._on_lane_over)
         session.membership.begin()
 
     # -- one message
@@ -272,9 +274,9 @@ class LegacySide:
             lane.session.notify(message.method, message.params)
 
     def background(self, task: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        """Run something that outlives the connection."""
+        """Run something that outlives the connection; a bug in it is logged, and ends nothing else."""
         assert self._nursery is not None, "run() is running"
-        self._nursery.start_soon(task, *args)
+        self._nursery.start_soon(_contained, task, args)
 
     # -- the end of sessions
 
@@ -300,6 +302,14 @@ class LegacySide:
             conversation.cancel()
         if session.membership is not None:
             session.membership.end()
+
+
+async def _contained(task: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+    try:
+        await task(*args)
+    except Exception:
+        # One client's trouble, or our bug in handling it, must not reach the others.
+        log.exception("internal error behind an MCP session")
 
 
 def _is_passed_on(method: str, session: ClientSession) -> bool:

@@ -44,7 +44,8 @@ class Membership:
 
     session: ClientSession
     lane: Lane
-    nursery: trio.Nursery
+    background: Callable[..., None]
+    """Runs a task that outlives the request."""
     on_over: Callable[[ClientSession], None]
     _asked: dict[bytes, str] = field(factory=dict, init=False)
     _listens: dict[str, Call] = field(factory=dict, init=False)
@@ -54,7 +55,7 @@ class Membership:
         """Join the audience."""
         self.lane.join(self)
         if self.lane.era is Era.MODERN and (params := bridge.list_listen(self.lane.facts.capabilities)) is not None:
-            self.nursery.start_soon(self._listen, "", params, trio.Event())
+            self.background(self._listen, "", params, trio.Event())
 
     def end(self) -> None:
         """Leave it, and all that was subscribed to."""
@@ -71,7 +72,7 @@ class Membership:
         if len(self._listens) >= LISTENS_MAX:
             return error(INTERNAL_ERROR, f"a session may subscribe to {LISTENS_MAX} resources of this server at most")
         acknowledged = trio.Event()
-        self.nursery.start_soon(self._listen, uri, bridge.subscribe_listen((uri,)), acknowledged)
+        self.background(self._listen, uri, bridge.subscribe_listen((uri,)), acknowledged)
         with trio.move_on_after(ACKNOWLEDGE_S):
             await acknowledged.wait()
         return EMPTY_RESULT if uri in self._listens else error(INTERNAL_ERROR, "the server refused the subscription")

@@ -218,3 +218,46 @@ async def test_a_client_outlives_the_control_plane_and_is_told_while_it_is_away(
         await trio.to_thread.run_sync(plane.start)
         await trio.to_thread.run_sync(plane.wait_status, "memory", "running")
         assert text(await client.call_tool("echo", {"text": "after"})) == "after"
+
+
+COUNTS_CANCELLATIONS = b"""
+import json, sys
+cancelled = 0
+for line in sys.stdin:
+    message = json.loads(line)
+    method, result = message.get("method"), None
+    if method == "notifications/cancelled":
+        cancelled += 1
+    elif method == "initialize":
+        info = {"name": "counts", "version": "1"}
+        version = message["params"]["protocolVersion"]
+        result = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}
+    elif method == "tools/list":
+        result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("wait", "count")]}
+    elif method == "tools/call" and message["params"]["name"] == "count":
+        result = {"content": [{"type": "text", "text": str(cancelled)}]}
+    elif method == "tools/call":
+        params = {"progressToken": message["params"]["_meta"]["progressToken"], "progress": 1}
+        print(json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}), flush=True)
+    elif "id" in message:
+        error = {"code": -32601, "message": "unknown"}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": error}), flush=True)
+    if result is not None:
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_cancellation_reaches_the_server_whichever_way_the_era_has_for_it(planes, mode):
+    plane = planes()
+    plane.deploy("memory", COUNTS_CANCELLATIONS)
+    async with connected(plane.url, mode, plane.token) as client:
+        with trio.CancelScope() as patience:
+
+            async def on_progress(*_: Any) -> None:
+                patience.cancel()
+
+            await client.call_tool("wait", {}, progress_callback=on_progress)
+        assert patience.cancelled_caught
+        while text(await client.call_tool("count", {})) != "1":
+            await trio.sleep(0.01)

@@ -4,39 +4,75 @@ A legacy server's question (sampling, elicitation, roots) names no call, so on a
 process that several clients share, calls that may ask run one asker at a time:
 then a question has only one possible owner. Calls of the same asker run
 together, unless somebody else is waiting.
+
+Whoever waits for its own client blocks nobody: after `YIELD_AFTER_S` the others
+go elsewhere, if they can, or run beside it. And a call that was given up may
+ask for a while longer, as nobody knows when its server notices. In both cases
+a question may have several owners; `Questions` then hands it to none of them
+(docs/decisions/0006).
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from enum import Enum
 from typing import Any
 
 import trio
 from attrs import define, field
+
+YIELD_AFTER_S = 0.5
+"""A server's further questions of the same kind come at once, and so do the answers of programs; people take longer."""
+GHOST_S = 60.0
+"""How long a call that was given up may still ask: as long as calls may take, unless an instance says otherwise."""
+GHOSTS_MAX = 256
+"""Calls that were given up and are remembered; the oldest is forgotten first."""
+
+
+class Turn(Enum):
+    """What came of waiting for the floor."""
+
+    GRANTED = "granted"
+    LATE = "late"
+    ELSEWHERE = "elsewhere"
+    """The floor is held by somebody who waits for its client, and the asker said that it can go elsewhere."""
 
 
 @define(eq=False)
 class _Waiting:
     asker: object
     task: trio.lowlevel.Task
-    granted: bool = False
+    can_leave: bool
+    turn: Turn = Turn.LATE
 
 
 @define(eq=False)
 class Floor:
     """Granted in the order of asking. `close` lets everybody through, to find out that the conversation is over."""
 
-    _holder: object | None = field(default=None, init=False)
-    _holds: int = field(default=0, init=False)
+    _running: Counter[object] = field(factory=Counter, init=False)
+    """Calls by asker: of one, but for those that run beside one that waits."""
+    _ghosts: dict[int, tuple[object, float]] = field(factory=dict, init=False)
+    """Calls that were given up, by their id: who made them, and until when they are remembered."""
     _queue: deque[_Waiting] = field(factory=deque, init=False)
+    _waits_since: float | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
 
-    async def take(self, asker: object, deadline: float) -> bool:
-        """Wait for the floor until `deadline` on Trio's clock; whether it came. `release` gives it back."""
-        if self._closed or self._is_free_for(asker):
-            self._grant(asker)
-            return True
-        waiting = _Waiting(asker, trio.lowlevel.current_task())
+    async def take(self, asker: object, deadline: float, *, can_leave: bool = False) -> Turn:
+        """Wait for the floor; `release` gives it back if it was granted.
+
+        Args:
+            asker: Who the questions are for.
+            deadline: On Trio's clock.
+            can_leave: Do not run beside somebody who waits for its client, but come back with `ELSEWHERE`.
+        """
+        gives_way = self.gives_way(trio.current_time())
+        if gives_way and can_leave:
+            return Turn.ELSEWHERE
+        if self._closed or gives_way or self._is_free_for(asker):
+            self._running[asker] += 1
+            return Turn.GRANTED
+        waiting = _Waiting(asker, trio.lowlevel.current_task(), can_leave)
         self._queue.append(waiting)
 
         def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
@@ -45,34 +81,74 @@ class Floor:
 
         with trio.move_on_at(deadline):
             await trio.lowlevel.wait_task_rescheduled(abort)
-        return waiting.granted
+        return waiting.turn
 
-    def release(self) -> None:
-        """A call that held the floor is over."""
-        self._holds -= 1
-        if self._holds == 0:
-            self._holder = None
+    def release(self, asker: object, *, ghost: int | None = None) -> None:
+        """A call that held the floor is over.
+
+        Args:
+            asker: As it was taken.
+            ghost: The id of a call that was given up, and whose server may not know yet.
+        """
+        self._running[asker] -= 1
+        if not self._running[asker]:
+            del self._running[asker]
+        if ghost is not None:
+            self._ghosts[ghost] = (asker, trio.current_time() + GHOST_S)
+            if len(self._ghosts) > GHOSTS_MAX:
+                del self._ghosts[next(iter(self._ghosts))]
+        if not self._running:
             self._pass_on()
+
+    def lay(self, ghost: int) -> None:
+        """A call that was given up was answered nevertheless: now it is over."""
+        self._ghosts.pop(ghost, None)
+
+    def waits(self, *, for_client: bool) -> None:
+        """Whether the server waits for what a client answers."""
+        if not for_client:
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = trio.current_time()
+
+    def gives_way(self, now: float) -> bool:
+        """Whether the floor is held by somebody who waits for its client, and has waited for a while."""
+        return self._waits_since is not None and now - self._waits_since >= YIELD_AFTER_S
+
+    def tick(self, now: float) -> None:
+        """Called now and then while calls are in flight."""
+        if self._queue and self.gives_way(now):
+            self._admit_all()
 
     def close(self) -> None:
         """Nobody waits any more."""
         self._closed = True
-        while self._queue:
-            self._admit(self._queue.popleft())
+        self._admit_all()
+
+    def ghosts(self, now: float) -> set[object]:
+        """Whose calls were given up, and may ask nevertheless."""
+        while self._ghosts and now >= next(iter(self._ghosts.values()))[1]:
+            del self._ghosts[next(iter(self._ghosts))]
+        return {asker for asker, _ in self._ghosts.values()}
 
     def _is_free_for(self, asker: object) -> bool:
-        return self._holder is None or (self._holder is asker and not self._queue)
-
-    def _grant(self, asker: object) -> None:
-        self._holder = asker
-        self._holds += 1
+        return not self._queue and self._running.keys() <= {asker}
 
     def _pass_on(self) -> None:
         """To the first who waits, and to those behind with the same asker."""
-        while self._queue and self._holder in (None, self._queue[0].asker):
+        while self._queue and self._running.keys() <= {self._queue[0].asker}:
             self._admit(self._queue.popleft())
 
+    def _admit_all(self) -> None:
+        while self._queue:
+            waiting = self._queue.popleft()
+            if waiting.can_leave and not self._closed:
+                waiting.turn = Turn.ELSEWHERE
+                trio.lowlevel.reschedule(waiting.task)
+            else:
+                self._admit(waiting)
+
     def _admit(self, waiting: _Waiting) -> None:
-        waiting.granted = True
-        self._grant(waiting.asker)
+        waiting.turn = Turn.GRANTED
+        self._running[waiting.asker] += 1
         trio.lowlevel.reschedule(waiting.task)

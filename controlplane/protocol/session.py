@@ -245,6 +245,10 @@ class Session:
         with suppress(CorralError):
             self._send(jsonrpc.request_line(self._next_id, method, params))
 
+    def must_wait(self, method: str, asker: object) -> bool:
+        """Whether `open` would wait for the floor."""
+        return self._floor is not None and method in ASKING and not self._floor.is_free_for(asker)
+
     def notify(self, method: str, params: bytes | None) -> None:
         """Tell the child something; it is dropped when the child does not read."""
         tail = b"" if params is None else b',"params":' + jsonrpc.one_line(params)

@@ -62,6 +62,8 @@ class Conversation:
     async def begin(self) -> bytes | None:
         """Send the request, and wait for a plain answer; None when it needs a stream: `carry_on` with one."""
         self.session.calls[self.raw_id] = self
+        if self.lane.session.must_wait(self.method, self.session):
+            return None
         said: bytes | Told | Asked | None = b""
         try:
             await self.send()
@@ -119,6 +121,10 @@ class Conversation:
         return await self.lane.session.pending.next(self.call, nudge_at)
 
     async def _rest(self) -> bytes:
+        if self.call is None:
+            await self.send()
+            if self.cancelled:
+                self.cancel()
         said = self._first
         while True:
             if isinstance(said, bytes):

@@ -175,6 +175,7 @@ class LegacySide:
         try:
             if is_special(message.method or "", session.lane.era):
                 return Reply(200, answer(message.id, await self._special(session, runner, message)))
+            outlet.outlive()  # a client that leaves has not cancelled
             plain = await conversation.begin()
             if plain is not None:
                 return Reply(200, plain)

@@ -142,15 +142,6 @@ class CallOut:
 
 
 @frozen(kw_only=True)
-class JsonRpcErrorOut:
-    """What the MCP protocol itself answers to a request that it cannot place."""
-
-    jsonrpc: Literal["2.0"] = "2.0"
-    id: None = None
-    error: dict[str, Any]
-
-
-@frozen(kw_only=True)
 class LogOut:
     """One line that an instance printed, or that Corral says about it."""
 

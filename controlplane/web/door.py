@@ -39,8 +39,9 @@ PATIENCE_S = 0.25
 """Younger calls are not asked whether their caller is still there."""
 GONE_GRACE_S = 1.0
 """How long a call may go on after its caller was seen to have left."""
-DRAIN_S = 4.0
-"""For calls in flight, after the last connection was accepted."""
+DRAIN_S = 4.5
+"""For calls in flight, after the last connection was accepted: half a second longer than their instances wait for them
+(`child.DRAIN_S`), so that those that do not end by themselves are still answered, whichever lane they came in by."""
 CLOSE_S = 1.0
 """For connections to end after they were cut."""
 ACCEPT_BATCH = 64

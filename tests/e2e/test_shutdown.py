@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from tests.e2e.plane import below, open_plane, wait_until
 from tests.supervise.test_leaving import OBSTINATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     import httpx
 
@@ -131,6 +132,31 @@ async def test_servers_that_neither_answer_nor_go_are_gone_in_time_and_their_cal
     assert {(answers[name].status_code, answers[name].json()["code"]) for name in names} == {(503, "shutting_down")}
     assert ended_s < END_S
     figure("ended after", ended_s, "s")
+
+
+async def test_a_call_through_the_slower_door_gets_its_answer_at_the_end_of_the_drain_too(
+    planes: Callable[..., Plane],
+) -> None:
+    plane = planes()
+    await in_thread(plane.deploy, "endless")
+    answers: list[httpx.Response] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        yield json.dumps(sleeping(300)).encode()  # of unknown length: not for the hot lane
+
+    async def call(**headers: str) -> None:
+        async with plane.aclient() as http:
+            fields = {"Content-Type": "application/json", **headers}
+            answers.append(await http.post("/mcp/endless/execute", content=body(), headers=fields))
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await in_thread(partial(wait_for_calls, plane, 1))
+            plane.send(signal.SIGTERM)
+        assert await in_thread(plane.wait) == 0
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "shutting_down")]
 
 
 def wait_for_calls(plane: Plane, number: int) -> None:

@@ -123,9 +123,9 @@ async def test_the_stages_of_a_stop_share_one_bound_however_long_each_may_take(
 
 
 def test_the_whole_stop_fits_before_the_hard_end() -> None:
-    calls_s = max(child.DRAIN_S, door.DRAIN_S + door.CLOSE_S)
-    assert calls_s + 2 <= orders.LEAVE_S, "a second for each grace, however late the calls end"
-    assert supervisor.STOP_ALL_S + app.FLUSH_S < app.HARD_END_S
+    assert child.DRAIN_S < door.DRAIN_S, "the door stays until the instances have failed the calls that they waited for"
+    assert child.DRAIN_S + 2 <= orders.LEAVE_S, "a second for each grace, however late the calls end"
+    assert max(supervisor.STOP_ALL_S, door.DRAIN_S + door.CLOSE_S) + app.FLUSH_S < app.HARD_END_S
 
 
 async def test_a_call_that_comes_meanwhile_and_one_that_comes_after(yard: Yard, echo: bytes) -> None:

@@ -31,6 +31,10 @@ SUBSCRIPTIONS_MAX = 1_000
 class Member(Protocol):
     """One client of a conversation."""
 
+    @property
+    def asker(self) -> object:
+        """Who its calls are made for."""
+
     def on_told(self, method: str, params: bytes | None) -> None:
         """The server tells something."""
 

@@ -66,10 +66,9 @@ class Floor:
             deadline: On Trio's clock.
             can_leave: Do not run beside somebody who waits for its client, but come back with `ELSEWHERE`.
         """
-        gives_way = self.gives_way(trio.current_time())
-        if gives_way and can_leave:
+        if can_leave and self.gives_way(trio.current_time()):
             return Turn.ELSEWHERE
-        if self._closed or gives_way or self._is_free_for(asker):
+        if self.is_free_for(asker):
             self._running[asker] += 1
             return Turn.GRANTED
         waiting = _Waiting(asker, trio.lowlevel.current_task(), can_leave)
@@ -82,6 +81,12 @@ class Floor:
         with trio.move_on_at(deadline):
             await trio.lowlevel.wait_task_rescheduled(abort)
         return waiting.turn
+
+    def is_free_for(self, asker: object) -> bool:
+        """Whether `take` would grant it at once."""
+        if self._closed or self.gives_way(trio.current_time()):
+            return True
+        return not self._queue and self._running.keys() <= {asker}
 
     def release(self, asker: object, *, ghost: int | None = None) -> None:
         """A call that held the floor is over.
@@ -130,9 +135,6 @@ class Floor:
         while self._ghosts and now >= next(iter(self._ghosts.values()))[1]:
             del self._ghosts[next(iter(self._ghosts))]
         return {asker for asker, _ in self._ghosts.values()}
-
-    def _is_free_for(self, asker: object) -> bool:
-        return not self._queue and self._running.keys() <= {asker}
 
     def _pass_on(self) -> None:
         """To the first who waits, and to those behind with the same asker."""

@@ -27,7 +27,7 @@ from controlplane.core.jsonrpc import Garbled, Notification, Request, Response
 from controlplane.errors import BadChildMessage, Busy, CallTimeout, CorralError, InstanceCrashed, PayloadTooLarge
 from controlplane.protocol import dialect, routing
 from controlplane.protocol.audience import Audience, Member
-from controlplane.protocol.floor import Floor
+from controlplane.protocol.floor import Floor, Turn
 from controlplane.protocol.greeting import PROBE_TIMEOUT_S, Greeting
 from controlplane.protocol.handshake import (
     FIRST_CALL_ID,
@@ -72,6 +72,10 @@ class Listener(Protocol):
 
 class HandshakeRefused(Exception):
     """The server answered the handshake with something that cannot be used."""
+
+
+class FloorTaken(Exception):
+    """Somebody waits for its client on this conversation: go to another."""
 
 
 @define(eq=False)
@@ -207,6 +211,7 @@ class Session:
         asker: object,
         is_gone: Callable[[], bool] | None = None,
         logs: bool = True,
+        can_leave: bool = False,
     ) -> Call:
         """Send a request whose caller takes what comes, piece by piece, with `pending.next`.
 
@@ -217,25 +222,31 @@ class Session:
             asker: Who the child's questions are for.
             is_gone: See `call`.
             logs: Whether log lines may be this call's.
+            can_leave: Whether the caller can go to another process of the instance.
 
         Raises:
             CallTimeout, Busy, InstanceCrashed, PayloadTooLarge
+            FloorTaken: only where the caller can go elsewhere, and should.
         """
         now = trio.current_time()
         call = Call(method, now, now + timeout_s, is_gone, hears=True, asker=asker, logs=logs)
         if self._floor is not None and method in ASKING:
-            if not await self._floor.take(asker, call.deadline):
+            turn = await self._floor.take(asker, call.deadline, can_leave=can_leave)
+            if turn is Turn.ELSEWHERE:
+                raise FloorTaken
+            if turn is Turn.LATE:
                 raise CallTimeout(
                     f"another client's call held the server for {timeout_s:g} s",
                     hint="servers that may ask their clients back serve one client at a time; deploy with sessions: per-session",
                 )
             call.on_end = partial(self._leave_floor, self._floor, call)
         elif self._floor is not None:
-            call.on_end = partial(self._questions.forget_call, call)
+            call.on_end = partial(self._questions.forget_call, call, self.pending)
         try:
             self._begin_call(call, params, own_token=params is not None and b'"progressToken"' in params)
         except CorralError:
-            call.end()
+            if self._floor is not None and method in ASKING:
+                self._floor.release(asker)
             raise
         return call
 
@@ -259,9 +270,15 @@ class Session:
         """Answer a question of the child's, once; False when it was answered or withdrawn before."""
         if not self._questions.take(asked_id):
             return False
+        if self._floor is not None:
+            self._floor.waits(for_client=self._questions.is_call_asked)
         with suppress(CorralError):  # it does not read; the writer notices a broken pipe
             self._send(b'{"jsonrpc":"2.0","id":%b,%b}\n' % (jsonrpc.one_line(asked_id), jsonrpc.one_line(member)))
         return True
+
+    def waits_for(self, asked_id: bytes) -> bool:
+        """Whether the child still wants an answer to a question."""
+        return self._questions.is_open(asked_id)
 
     def fail_pending(self, error: Callable[[], CorralError]) -> None:
         """End every call in flight, and every one that comes later."""
@@ -290,8 +307,23 @@ class Session:
             self._clock.unpark_all()
 
     def _leave_floor(self, floor: Floor, call: Call) -> None:
-        self._questions.forget_call(call)
-        floor.release()
+        """A call that ends without an outcome was given up, and the child may not know it yet."""
+        self._questions.forget_call(call, self.pending)
+        floor.release(call.asker, ghost=call.wire_id if call.outcome is None else None)
+        self._review(floor, trio.current_time())
+
+    def _review(self, floor: Floor, now: float) -> None:
+        """Calls have come and gone, or questions: whose are those that wait, and who has to."""
+        self._questions.review(self.pending, floor.ghosts(now), now)
+        floor.waits(for_client=self._questions.is_call_asked)
+        floor.tick(now)
+
+    def is_crowded(self) -> bool:
+        """Whether somebody waits for its client here, or may ask after all, so that others should go elsewhere."""
+        if self._floor is None:
+            return False
+        now = trio.current_time()
+        return self._floor.gives_way(now) or (self._questions.has_asked and bool(self._floor.ghosts(now)))
 
     async def _call_in_turn(
         self, method: str, params: bytes | None, timeout_s: float, owed_s: float, is_gone: Callable[[], bool] | None
@@ -346,7 +378,10 @@ class Session:
             if not self.pending.needs_clock:
                 await self._clock.park()
             await trio.sleep(TICK_S)
-            self.pending.expire(trio.current_time())
+            now = trio.current_time()
+            self.pending.expire(now)
+            if self._floor is not None:
+                self._review(self._floor, now)
 
     async def _read(self) -> None:
         splitter = LineSplitter(MAX_MESSAGE_BYTES)
@@ -418,6 +453,8 @@ class Session:
         if call is not None:
             call.settle(outcome)
             self._turns.look_again()
+        elif self._floor is not None:
+            self._floor.lay(wire_id)
 
     def _on_oversized(self, size_bytes: int) -> None:
         """Whose answer it was is unknown: every caller is told rather than left waiting."""
@@ -446,11 +483,17 @@ class Session:
         elif request.method == "ping":
             with suppress(CorralError):
                 self._send(jsonrpc.result_line(request.id, {}))
-        elif self._floor is None or not self._questions.put(
-            Asked(request.id, request.method, request.params), self.pending
-        ):
+        elif not self._put(Asked(request.id, request.method, request.params)):
             self.listener.on_child_request(request.method)
             self._refuse(request.id, jsonrpc.METHOD_NOT_FOUND, f"{request.method} is not offered here")
+
+    def _put(self, asked: Asked) -> bool:
+        if self._floor is None:
+            return False
+        now = trio.current_time()
+        has_place = self._questions.put(asked, self.pending, self._floor.ghosts(now), now)
+        self._floor.waits(for_client=self._questions.is_call_asked)
+        return has_place
 
     def forget_member(self, member: Member) -> None:
         """A client has left the audience: what it was asked gets an error."""

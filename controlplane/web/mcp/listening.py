@@ -133,6 +133,10 @@ class Listener:
                 await self._changed.park()
         return self._queue.popleft() if self._queue else None
 
+    @property
+    def asker(self) -> object:
+        return self
+
     def on_told(self, method: str, params: bytes | None) -> None:
         if not self.filter.wants(method, params):
             return

@@ -106,6 +106,11 @@ class Membership:
 
     # -- protocol.audience.Member
 
+    @property
+    def asker(self) -> object:
+        """Its calls are made for the session."""
+        return self.session
+
     def on_told(self, method: str, params: bytes | None) -> None:
         """The server tells something outside of a call."""
         wanted = self.session.log_level

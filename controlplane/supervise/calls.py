@@ -116,6 +116,7 @@ async def begin(
     timeout_s: float | None = None,
     is_gone: Callable[[], bool] | None = None,
     logs: bool = True,
+    can_leave: bool = False,
 ) -> Call:
     """Send a client's request on a lane, and count it; see `Session.open`, also for the errors.
 
@@ -129,7 +130,9 @@ async def begin(
     runner.calls_in_flight += 1
     began = perf_counter()
     try:
-        call = await lane.session.open(method, params, timeout_s=limit, asker=asker, is_gone=is_gone, logs=logs)
+        call = await lane.session.open(
+            method, params, timeout_s=limit, asker=asker, is_gone=is_gone, logs=logs, can_leave=can_leave
+        )
     except BaseException:
         runner.calls_in_flight -= 1
         raise

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LANES_MAX = 16
 """Processes of one instance beside its primary."""
+MORE_MAX = 7
+"""Of these for one set of capabilities, beside the first: one for each client that is waited for; then calls share."""
 IDLE_S = 300.0
 """A shared process without clients is kept this long: the next one finds it warm."""
 UNCLAIMED_S = 60.0
@@ -61,6 +63,11 @@ class _Start:
     done: trio.Event = field(factory=trio.Event)
     lane: Lane | None = None
     error: CorralError | LegacyRefused | None = None
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether it is under way, or has led to a lane that takes calls."""
+        return self.error is None and (self.lane is None or self.lane.is_open)
 
     def want(self, introduction: bytes, capabilities: CapabilitySet) -> None:
         """Somebody needs it."""
@@ -97,6 +104,8 @@ class Lanes:
     _launch: Launch | None = field(default=None, init=False)
     _lanes: set[Lane] = field(factory=set, init=False)
     _shared: dict[CapabilitySet, _Start] = field(factory=dict, init=False)
+    _more: dict[CapabilitySet, list[_Start]] = field(factory=dict, init=False)
+    """Shared ones beside the first, for calls that would wait for somebody else's client there."""
     _spare: _Start | None = field(default=None, init=False)
     _closed: trio.Event = field(factory=trio.Event, init=False)
     _failures: int = field(default=0, init=False)
@@ -115,12 +124,43 @@ class Lanes:
             InstanceUnavailable, Busy: none can be started now.
         """
         start = self._shared.get(capabilities)
-        if start is None or start.error is not None or (start.lane is not None and not start.lane.is_open):
+        if start is None or not start.is_of_use:
             start = _Start()
             start.want(_introduction(self.runner, capabilities), capabilities)
             self._begin(start)
             self._shared[capabilities] = start
         return await start.lane_or_error()
+
+    async def roomy(self, lane: Lane) -> Lane:
+        """A process like this one where nobody waits for its client, for a call that may ask its own.
+
+        Started if there is none; this one if none can be started.
+
+        Args:
+            lane: A shared one, or the primary.
+        """
+        if not lane.session.is_crowded():
+            return lane
+        starts = self._more.setdefault(lane.capabilities, [])
+        starts[:] = [start for start in starts if start.is_of_use]
+        for start in starts:
+            if start.lane is not None and not start.lane.session.is_crowded():
+                return start.lane
+        try:
+            coming = next((start for start in starts if not start.done.is_set()), None) or self._another(lane)
+            return await coming.lane_or_error()
+        except (CorralError, LegacyRefused):
+            return lane
+
+    def _another(self, lane: Lane) -> _Start:
+        starts = self._more[lane.capabilities]
+        if len(starts) >= MORE_MAX:
+            raise Busy(f"{MORE_MAX} more processes like this one run already", retry_after_s=5)
+        start = _Start()
+        start.want(_introduction(self.runner, lane.capabilities), lane.capabilities)
+        self._begin(start)
+        starts.append(start)
+        return start
 
     async def private(self, introduction: bytes, capabilities: CapabilitySet) -> Lane:
         """A legacy process for one client alone; see `legacy`. Another is started in advance for the next client.
@@ -178,6 +218,7 @@ class Lanes:
         """The instance stops: calls in flight may finish, then every process ends, and with them the nursery."""
         self._nursery = self._spare = None
         self._shared.clear()
+        self._more.clear()
         self._closed.set()
         for lane in self._lanes:
             lane.retire()

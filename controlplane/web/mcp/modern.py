@@ -23,7 +23,9 @@ from controlplane.protocol.inbound import INVALID_PARAMS
 from controlplane.protocol.logging_levels import level_in, passes
 from controlplane.protocol.members import error
 from controlplane.protocol.pending import CALLER_GONE, Asked, Told
-from controlplane.protocol.routing import LOG
+from controlplane.protocol.questions import ASKING
+from controlplane.protocol.routing import CANCELLED, LOG
+from controlplane.protocol.session import FloorTaken
 from controlplane.protocol.topology import Place, place_modern
 from controlplane.supervise import calls
 from controlplane.web.mcp.answers import fault, frame, notification, refused
@@ -47,6 +49,8 @@ KEEPALIVE_S = 15.0
 """A call that is quiet for this long becomes an event stream, and then says something this often."""
 GATHER_S = 0.02
 """After a question of the server's: others that it asks together with it are put into the same round."""
+MOVES_MAX = 3
+"""From one process to another, when each gets a call that waits for its client just then."""
 LISTEN = "subscriptions/listen"
 DISCOVER = "server/discover"
 
@@ -59,6 +63,11 @@ class ParkedCall:
     lane: Lane
     asked: dict[str, Asked]
     rounds: int = 1
+
+    def forget_withdrawn(self) -> None:
+        """The server does not want all of its questions answered any more."""
+        is_open = self.lane.session.waits_for
+        self.asked = {key: asked for key, asked in self.asked.items() if is_open(asked.id)}
 
 
 @define(eq=False)
@@ -159,17 +168,30 @@ class ModernSide:
             return exchange.reply(error(INVALID_PARAMS, str(wrong)))
         if parked is not None:
             return await self._resume(exchange, parked, retry.responses)
-        if (level := exchange.log_level) is not None:
-            lane.want_log_level(level)
-        call = await calls.begin(
-            exchange.runner,
-            lane,
-            request.method,
-            bridge.legacy_params(request.params),
-            asker=exchange,
-            is_gone=exchange.outlet.is_gone,
-        )
-        return await self._converse(exchange, ParkedCall(call, lane, {}))
+        return await self._converse(exchange, await self._send(exchange, lane))
+
+    async def _send(self, exchange: Exchange, lane: Lane) -> ParkedCall:
+        """Make the call, on another process if here it would wait for somebody else's client."""
+        request = exchange.request
+        for can_leave in (*[True] * MOVES_MAX, False):
+            if request.method in ASKING:
+                lane = await exchange.runner.lanes.roomy(lane)
+            if (level := exchange.log_level) is not None:
+                lane.want_log_level(level)
+            try:
+                call = await calls.begin(
+                    exchange.runner,
+                    lane,
+                    request.method,
+                    bridge.legacy_params(request.params),
+                    asker=exchange,
+                    is_gone=exchange.outlet.is_gone,
+                    can_leave=can_leave,
+                )
+            except FloorTaken:
+                continue
+            return ParkedCall(call, lane, {})
+        raise AssertionError("who cannot leave stays")
 
     def _claim(self, exchange: Exchange, state: str) -> ParkedCall:
         request = exchange.request
@@ -182,6 +204,7 @@ class ModernSide:
 
     async def _resume(self, exchange: Exchange, parked: ParkedCall, responses: Mapping[str, bytes]) -> Reply | None:
         """Give the server its answers, and go on; what is still unanswered is asked for again."""
+        parked.forget_withdrawn()
         for key in [key for key in parked.asked if key in responses]:
             parked.lane.session.answer(parked.asked.pop(key).id, b'"result":' + responses[key])
         if parked.asked and parked.call.outcome is None:
@@ -206,6 +229,8 @@ class ModernSide:
                     return await exchange.finish(self._park(exchange, parked))
                 elif said is None:
                     await exchange.tell(b":\n\n")
+                elif said.method == CANCELLED:
+                    parked.forget_withdrawn()
                 elif said.method != LOG or passes(level_in(said.params), exchange.log_level):
                     await exchange.tell(frame(notification(said.method, said.params)))
             return await exchange.finish(bridge.modern_member(exchange.request.method, said, lane.facts))

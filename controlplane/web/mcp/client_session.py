@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class ClientSession:
     """One legacy client's session; made by `SessionTable.create`.
 
-    `lane`, `membership` and `calls` (raw JSON-RPC id -> call in flight) belong to whoever serves the session.
+    `lane`, `membership`, `calls` (raw JSON-RPC id -> call in flight) and `asked` (the server's raw id of what it asked
+    in the course of a call -> the one towards the client) belong to whoever serves the session.
     """
 
     id: str = field(repr=False)
@@ -47,6 +48,7 @@ class ClientSession:
     lane: Any = field(default=None, repr=False)
     membership: Any = field(default=None, repr=False)
     calls: dict[bytes, Any] = field(factory=dict, init=False, repr=False)
+    asked: dict[bytes, str] = field(factory=dict, init=False, repr=False)
     questions: Questions = field(factory=Questions, init=False, repr=False)
     closed: trio.Event = field(factory=trio.Event, init=False, repr=False)
 

@@ -56,8 +56,6 @@ class Conversation:
     cancelled: bool = field(default=False, init=False)
     _stream: Stream | None = field(default=None, init=False)
     _first: bytes | Told | Asked | None = field(default=None, init=False)
-    _asked: dict[bytes, str] = field(factory=dict, init=False)
-    """What was passed on: the server's id of it, and the one towards the client."""
 
     async def begin(self) -> bytes | None:
         """Send the request, and wait for a plain answer; None when it needs a stream: `carry_on` with one."""
@@ -169,23 +167,32 @@ class Conversation:
         return own_id
 
     def _pass_on(self, asked: Asked) -> None:
-        call = self.call
-        assert call is not None
-        call.deadline = max(call.deadline, trio.current_time() + ANSWER_S)
+        for conversation in self.session.calls.values():  # a question does not say which of them asks it
+            conversation.wait_for_client()
         own_id = self.ask(asked.method, asked.params, lambda member: self._give(asked, member))
         if own_id is not None:
-            self._asked[asked.id] = own_id
+            self.session.asked[asked.id] = own_id
 
     def _give(self, asked: Asked, member: bytes) -> None:
-        self._asked.pop(asked.id, None)
+        self.session.asked.pop(asked.id, None)
         self.lane.session.answer(asked.id, member)
-        if self.call is not None and not self._asked:
-            limit_s = self.runner.instance.spec.limits.call_timeout_s
-            self.call.deadline = trio.current_time() + limit_s
+        if not self.session.asked:
+            for conversation in self.session.calls.values():
+                conversation.go_on()
+
+    def wait_for_client(self) -> None:
+        """A person is asked something: the call gets the time for that."""
+        if self.call is not None:
+            self.call.deadline = max(self.call.deadline, trio.current_time() + ANSWER_S)
+
+    def go_on(self) -> None:
+        """The client has answered: it is the server's turn, and the call's own time begins anew."""
+        if self.call is not None:
+            self.call.deadline = trio.current_time() + self.runner.instance.spec.limits.call_timeout_s
 
     def _withdraw(self, params: bytes | None) -> None:
         """The server does not want an answer any more: the client is told, with the id that it knows."""
-        own_id = self._asked.pop(requested_id(params), None)
+        own_id = self.session.asked.pop(requested_id(params), None)
         if own_id is not None and self.session.questions.withdraw(own_id) is not None:
             self.session.deliver(notification(CANCELLED, renamed(params, own_id)), self._stream)
 
@@ -195,8 +202,9 @@ class Conversation:
         self.session.touch()
         if self.call is not None:
             self.lane.session.pending.give_up(self.call, "the call was ended")
-        for own_id in self._asked.values():
-            self.session.questions.withdraw(own_id)
+        asked = self.session.asked
+        for asked_id in [asked_id for asked_id in asked if not self.lane.session.waits_for(asked_id)]:
+            self.session.questions.withdraw(asked.pop(asked_id))
 
 
 def requested_id(params: bytes | None) -> bytes:

@@ -29,7 +29,7 @@ EPILOG = examples(
 def proxy(name: str) -> None:
     """Pass MCP messages between standard input and output and an instance's endpoint."""
     target = find_target(os.environ)
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         _note(f"waits for an MCP client's messages; `{program()} connect {name}` shows how a client starts this")
     from controlplane.cli.relay.process import serve  # noqa: PLC0415  (brings Trio along, and no help text needs it)
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from attrs import define, field
 
+from tests.cli.fake_api import TOKEN
 from tests.cli.terminal import COMMAND, TIMEOUT_S, environment
 
 ENVELOPE = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
@@ -18,19 +19,21 @@ HANDSHAKE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": 
 
 @define(eq=False)
 class Proxy:
-    """A running proxy for the instance `memory` of a control plane."""
+    """A running proxy for an instance."""
 
     url: str
+    token: str = TOKEN
+    instance: str = "memory"
     _process: subprocess.Popen[bytes] = field(init=False)
     _lines: queue.Queue[bytes] = field(factory=queue.Queue, init=False)
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [*COMMAND, "proxy", "memory"],
+            [*COMMAND, "proxy", self.instance],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(self.url),
+            env=environment(self.url, CORRAL_TOKEN=self.token),
         )
         threading.Thread(target=self._read, daemon=True).start()
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -415,6 +416,33 @@ def test_a_call_without_an_answer_does_not_hold_the_end_up(api, proxy):
     proxy.close_input()
     assert proxy.end()[0] == 0
     gate.set()
+
+
+@pytest.mark.parametrize("ends", ["", "exec 0<&-; "], ids=["empty", "closed"])
+def test_without_any_input_it_ends_at_once(api, ends):
+    words = ["sh", "-c", ends + 'exec "$@"', "sh", *COMMAND, "proxy", "memory"]
+    done = subprocess.run(
+        words, env=environment(api.url), stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=TIMEOUT_S
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_pipes_that_were_left_non_blocking_do(api):
+    api.on(POST, Reply(200, json.dumps(result(1, text="x" * 1_000_000)).encode()))
+    (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
+    for descriptor in (their_in, their_out):
+        os.set_blocking(descriptor, False)
+    with subprocess.Popen(
+        [*COMMAND, "proxy", "memory"], env=environment(api.url), stdin=their_in, stdout=their_out
+    ) as process:
+        os.close(their_in)
+        os.close(their_out)
+        with open(our_out, "wb") as out, open(our_in, "rb") as back:
+            out.write(b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
+            out.flush()
+            assert json.loads(back.readline()) == result(1, text="x" * 1_000_000)
+            out.close()
+            assert process.wait(TIMEOUT_S) == 0
 
 
 def test_a_wrong_url_is_wrong_usage(api):

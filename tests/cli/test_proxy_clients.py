@@ -18,6 +18,7 @@ from mcp.shared.exceptions import MCPError
 
 from tests import servers
 from tests.cli.fake_api import TOKEN
+from tests.cli.stdio_proxy import HANDSHAKE, Proxy
 from tests.cli.terminal import COMMAND, ROOT
 from tests.e2e.plane import plane, planes
 
@@ -57,10 +58,10 @@ async def _reachable(port: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, mode: str, token: str = TOKEN, **callbacks: Any) -> Any:
+async def connected(url: str, mode: str, token: str = TOKEN, instance: str = "memory", **callbacks: Any) -> Any:
     """The official client, with the proxy as its server."""
     variables = {"CORRAL_URL": url, "CORRAL_TOKEN": token, "PYTHONPATH": str(ROOT)}
-    command, *arguments = [*COMMAND, "proxy", "memory"]
+    command, *arguments = [*COMMAND, "proxy", instance]
     server = StdioServerParameters(command=command, args=arguments, env=variables)
     with trio.fail_after(LIMIT_S):
         async with Client(server, mode=mode, **callbacks) as client:
@@ -248,10 +249,10 @@ for line in sys.stdin:
 
 
 @pytest.mark.parametrize("mode", ERAS)
-async def test_a_cancellation_reaches_the_server_whichever_way_the_era_has_for_it(planes, mode):
-    plane = planes()
-    plane.deploy("memory", COUNTS_CANCELLATIONS)
-    async with connected(plane.url, mode, plane.token) as client:
+async def test_a_cancellation_reaches_the_server_whichever_way_the_era_has_for_it(plane, mode):
+    name = f"counts-{mode}"
+    plane.deploy(name, COUNTS_CANCELLATIONS)
+    async with connected(plane.url, mode, plane.token, name) as client:
         with trio.CancelScope() as patience:
 
             async def on_progress(*_: Any) -> None:
@@ -261,3 +262,25 @@ async def test_a_cancellation_reaches_the_server_whichever_way_the_era_has_for_i
         assert patience.cancelled_caught
         while text(await client.call_tool("count", {})) != "1":
             await trio.sleep(0.01)
+    plane.corral("rm", name)
+
+
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "1999-01-01"])
+def test_a_client_of_any_legacy_version_gets_that_version(plane, version):
+    plane.deploy("echo")
+    try:
+        with Proxy(plane.url, plane.token, "echo") as proxy:
+            answer = proxy.ask("initialize", HANDSHAKE | {"protocolVersion": version}, 0)
+            negotiated = answer["result"]["protocolVersion"]
+            assert negotiated == (version if version != "1999-01-01" else "2025-11-25")
+            proxy.send("notifications/initialized")
+            assert "echo" in {tool["name"] for tool in proxy.ask("tools/list")["result"]["tools"]}
+            if version == "2025-03-26":
+                proxy.write(b'[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"method":"ping"}]')
+                found = [proxy.message()]
+                found = found[0] if isinstance(found[0], list) else [*found, proxy.message()]
+                assert sorted(answer["id"] for answer in found) == [1, 2]
+            proxy.close_input()
+            assert proxy.end() == (0, "")
+    finally:
+        plane.corral("rm", "echo")

@@ -28,6 +28,8 @@ MAX_FLIGHTS = 256
 """Requests in flight; an instance takes 64."""
 SEND_LIMIT_S = 10.0
 """For a message to leave before the next one is read, which keeps their order."""
+TELL_LIMIT_S = 10.0
+"""For the endpoint to take a notification, which it answers at once; the next message waits for that."""
 DRAIN_S = 1.0
 """For answers under way when the client closes its side; clients wait about 2 s before they kill."""
 GOODBYE_S = 0.5
@@ -125,7 +127,7 @@ class Conversation:
         """Send a notification, or an answer to the server."""
         try:
             fields = self._channel.fields(frame, self._session)
-            async with self.upstream.exchange("POST", fields, frame.raw) as response:
+            async with self.upstream.exchange("POST", fields, frame.raw, silence_s=TELL_LIMIT_S) as response:
                 if not response.is_success:
                     self.note(f"{frame.method or 'an answer'} was refused: HTTP {response.status_code}")
         except CommandFailed as failure:

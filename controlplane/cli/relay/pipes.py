@@ -7,6 +7,7 @@ non-blocking, which whoever else holds it would notice. A line is bounded; one t
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -60,7 +61,7 @@ class Lines:
 async def lines_of(descriptor: int) -> AsyncIterator[bytes | None]:
     """Yield the lines of a descriptor until its end; None for one that was too long."""
     lines = Lines()
-    while chunk := await trio.to_thread.run_sync(os.read, descriptor, CHUNK_BYTES, abandon_on_cancel=True):
+    while chunk := await trio.to_thread.run_sync(_read, descriptor, abandon_on_cancel=True):
         for line in lines.feed(chunk):
             yield line
     for line in lines.end():
@@ -104,7 +105,21 @@ class Output:
             self.flushed.set()
 
 
+def _read(descriptor: int) -> bytes:
+    """Read what there is; nothing at the end, which a closed descriptor is as well."""
+    while True:
+        try:
+            return os.read(descriptor, CHUNK_BYTES)
+        except BlockingIOError:  # whoever started us left it non-blocking
+            select.select([descriptor], [], [])
+        except OSError:
+            return b""
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])

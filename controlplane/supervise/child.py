@@ -112,8 +112,12 @@ class Child:
         """Let the calls in flight finish, for `DRAIN_S` at most; subscriptions end now, as they never would."""
         self.session.end_subscriptions(ended)
         with trio.CancelScope(shield=True), trio.move_on_after(DRAIN_S):
-            while self.session.pending and not self.over.is_set():  # noqa: ASYNC110  (calls end one by one, a poll is simplest)
+            while self._is_waited_for() and not self.over.is_set():  # noqa: ASYNC110  (calls end one by one, a poll is simplest)
                 await trio.sleep(DRAIN_POLL_S)
+
+    def _is_waited_for(self) -> bool:
+        """Whether a caller waits; an answer that is only owed, for the order's sake, is nobody's."""
+        return any(call.outcome is None for call in self.session.pending)
 
     async def stop(self, by: float = inf) -> None:
         """The stop ladder: stdin, SIGTERM, SIGKILL to everything it ever had. About 4 s at most, never cancelled half-way.

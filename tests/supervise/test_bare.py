@@ -11,6 +11,7 @@ from controlplane.core.lifecycle import State
 from controlplane.core.restart import RestartMode, RestartPolicy
 from controlplane.errors import CallTimeout, InstanceCrashed, InstanceUnavailable
 from controlplane.model import Limits
+from controlplane.supervise import child
 from tests.supervise.test_runner import wait_until
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ async def test_callers_with_tiny_limits_cost_it_nothing(yard: Yard) -> None:
 
     assert member_value(await runner.call("pid", None)) == pid
     assert runner.instance.incarnation == 1
+
+
+async def test_a_stop_waits_for_no_answer_that_is_only_owed(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "DRAIN_S", 60.0)
+    runner = await yard.running(SOURCE)
+    with pytest.raises(CallTimeout):
+        await runner.call("never", None, timeout_s=TINY_S)
+
+    await yard.supervisor.stop(runner)
+
+    await wait_until(lambda: runner.state is State.STOPPED)
 
 
 @pytest.mark.parametrize("mode", list(RestartMode))

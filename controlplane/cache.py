@@ -99,6 +99,8 @@ class Cache:
     _problem: str | None = field(default=None, init=False)
     _away: bool = field(default=False, init=False)
     _doubt: trio.Event = field(factory=trio.Event, init=False)
+    _writing: trio.Lock = field(factory=trio.Lock, init=False)
+    """Listings are written one at a time: a fleet that starts at once must not take every connection for it."""
     _hits: int = field(default=0, init=False)
     _misses: int = field(default=0, init=False)
     _errors: int = field(default=0, init=False)
@@ -123,12 +125,14 @@ class Cache:
             return
         key = self._listing_key(listing.instance_id, listing.section)
         kept = listing.seen_at.isoformat().encode() + b"\n" + listing.items
-        await self._ask(key, self._client.set, key, kept, px=max(1, int(ttl_s * 1000)))
+        async with self._writing:
+            await self._ask(key, self._client.set, key, kept, px=max(1, int(ttl_s * 1000)))
 
     async def drop_listings(self, instance_id: UUID) -> None:
         """Forget all that an instance offers."""
         keys = [self._listing_key(instance_id, section) for section in Section]
-        await self._ask(keys[0], self._client.delete, *keys)
+        async with self._writing:
+            await self._ask(keys[0], self._client.delete, *keys)
 
     def _listing_key(self, instance_id: UUID, section: Section) -> str:
         return self._key(f"catalogue:{LISTING_FORMAT}:{section.value}", instance_id)

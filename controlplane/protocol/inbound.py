@@ -10,11 +10,10 @@ for servers behind us do not all check it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 
 from controlplane.core import rawjson
 from controlplane.core.jsonrpc import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION, error_code
@@ -44,6 +43,7 @@ _STATUS = {
     METHOD_NOT_FOUND: 404,
 }
 _NULL = b"null"
+_UNSET, _NULL_MEMBER, _JSONRPC = msgspec.Raw(), msgspec.Raw(_NULL), msgspec.Raw(b'"2.0"')
 _INTEGER = re.compile(rb"-?[0-9]+")
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
 _decode_text = msgspec.json.Decoder(str).decode
@@ -82,8 +82,7 @@ class Refusal(Exception):
         return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (_NULL if self.id is None else self.id, encode(error))
 
 
-@frozen(slots=True)
-class Inbound:
+class Inbound(msgspec.Struct, frozen=True):
     """One message of a client; `id`, `params` (an object) and `member` are raw JSON.
 
     A request has id and method, a notification a method, a response an id and
@@ -97,6 +96,20 @@ class Inbound:
     member: bytes | None = None
 
 
+class _Envelope(msgspec.Struct):
+    """What an object says as a message, each value raw; empty where it has no such member."""
+
+    jsonrpc: msgspec.Raw = _UNSET
+    id: msgspec.Raw = _UNSET
+    method: msgspec.Raw = _UNSET
+    params: msgspec.Raw = _UNSET
+    result: msgspec.Raw = _UNSET
+    error: msgspec.Raw = _UNSET
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
 def read(body: bytes) -> Inbound:
     """Read a body that must be one message (MCP base protocol, Messages).
 
@@ -107,7 +120,7 @@ def read(body: bytes) -> Inbound:
         Refusal: it is no JSON (-32700), no message of ours, or a batch (-32600), or its params are no object (-32602).
     """
     _check_text(body)
-    found = members(body)
+    found = _envelope(body)
     if found is None:
         raise _no_object(body)
     return _message(found)
@@ -155,7 +168,7 @@ def text_of(raw: bytes | msgspec.Raw | None) -> str | None:
 
 
 def _item(raw: bytes) -> Inbound | Refusal:
-    found = members(raw)
+    found = _envelope(raw)
     if found is None:
         return Refusal(INVALID_REQUEST, "A message of the batch is no object.")
     try:
@@ -167,53 +180,55 @@ def _item(raw: bytes) -> Inbound | Refusal:
     return message
 
 
-def _message(found: Mapping[str, msgspec.Raw]) -> Inbound:
-    raw_id = _raw(found, "id")
-    named = _checked_id(raw_id)
-    if _raw(found, "jsonrpc") != b'"2.0"' and text_of(found.get("jsonrpc")) != "2.0":
-        raise Refusal(INVALID_REQUEST, 'The member jsonrpc must be "2.0".', named)
-    raw_method = _set(found, "method")
-    if raw_method is None:
-        return _response(found, named)
-    method = text_of(raw_method)
+def _envelope(raw: bytes) -> _Envelope | None:
+    """Look into an object; None for anything else."""
+    try:
+        return _decode_envelope(raw)
+    except UNDECODABLE:
+        found = members(raw)  # it looks through half surrogate pairs
+    return None if found is None else _Envelope(**{n: found[n] for n in _Envelope.__struct_fields__ if n in found})
+
+
+def _message(found: _Envelope) -> Inbound:
+    raw_id = None if found.id == _UNSET else _checked_id(bytes(found.id))
+    if found.jsonrpc != _JSONRPC and text_of(found.jsonrpc) != "2.0":
+        raise Refusal(INVALID_REQUEST, 'The member jsonrpc must be "2.0".', raw_id)
+    if not _is_set(found.method):
+        return _response(found, raw_id)
+    method = text_of(found.method)
     if method is None:
-        raise Refusal(INVALID_REQUEST, "The member method must be a string.", named)
-    if _set(found, "result") is not None or _set(found, "error") is not None:
-        raise Refusal(INVALID_REQUEST, "A message is a request or a response, not both.", named)
-    params = _set(found, "params")
+        raise Refusal(INVALID_REQUEST, "The member method must be a string.", raw_id)
+    if _is_set(found.result) or _is_set(found.error):
+        raise Refusal(INVALID_REQUEST, "A message is a request or a response, not both.", raw_id)
+    params = bytes(found.params) if _is_set(found.params) else None
     if params is not None and not params.startswith(b"{"):
-        raise Refusal(INVALID_PARAMS, "The member params must be an object.", named)
+        raise Refusal(INVALID_PARAMS, "The member params must be an object.", raw_id)
     return Inbound("notification" if raw_id is None else "request", raw_id, method, params)
 
 
-def _response(found: Mapping[str, msgspec.Raw], raw_id: bytes | None) -> Inbound:
-    result, error = _raw(found, "result"), _raw(found, "error")
-    if result is None and error is None:
+def _response(found: _Envelope, raw_id: bytes | None) -> Inbound:
+    result, error = found.result, found.error
+    if result == error == _UNSET:
         raise Refusal(INVALID_REQUEST, "A message has a method, a result or an error.", raw_id)
     if raw_id is None:
         raise Refusal(INVALID_REQUEST, "A response names the request that it answers by its id.")
-    if error is not None and (error != _NULL or result is None):
-        if result not in (None, _NULL):
+    if _is_set(error) or result == _UNSET:
+        if _is_set(result):
             raise Refusal(INVALID_REQUEST, "A response has a result or an error, not both.", raw_id)
-        return Inbound("response", raw_id, member=b'"error":' + error)
-    return Inbound("response", raw_id, member=b'"result":' + (result or _NULL))
+        return Inbound("response", raw_id, member=b'"error":' + bytes(error))
+    return Inbound("response", raw_id, member=b'"result":' + bytes(result))
 
 
-def _checked_id(raw_id: bytes | None) -> bytes | None:
+def _checked_id(raw_id: bytes) -> bytes:
     """Strings and integers are ids; null is not, unlike in base JSON-RPC."""
-    if raw_id is None or raw_id.startswith(b'"') or _INTEGER.fullmatch(raw_id):
+    if raw_id.startswith(b'"') or _INTEGER.fullmatch(raw_id):
         return raw_id
     raise Refusal(INVALID_REQUEST, "The member id must be a string or an integer.")
 
 
-def _raw(found: Mapping[str, msgspec.Raw], name: str) -> bytes | None:
-    value = found.get(name)
-    return None if value is None else bytes(value)
-
-
-def _set(found: Mapping[str, msgspec.Raw], name: str) -> bytes | None:
-    value = _raw(found, name)
-    return None if value == _NULL else value
+def _is_set(value: msgspec.Raw) -> bool:
+    """Whether a member is there; a null one is one that a serializer wrote for none."""
+    return value not in (_UNSET, _NULL_MEMBER)
 
 
 def _check_text(body: bytes) -> None:

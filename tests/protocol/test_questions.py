@@ -9,7 +9,7 @@ from attrs import define, field
 
 from controlplane.protocol.audience import Audience
 from controlplane.protocol.pending import Asked, Call, Pending, Told
-from controlplane.protocol.questions import Questions
+from controlplane.protocol.questions import HOLD_S, Questions
 
 QUESTION = Asked(b'"q"', "elicitation/create", b"{}")
 
@@ -19,6 +19,10 @@ class Member:
     """A client that can always be asked."""
 
     asked: list[Asked] = field(factory=list)
+
+    @property
+    def asker(self) -> object:
+        return self
 
     def on_asked(self, asked: Asked) -> bool:
         self.asked.append(asked)
@@ -97,3 +101,38 @@ def test_a_question_is_not_left_to_another_client(table: Table) -> None:
     table.finish(call)
 
     assert table.forgotten == [QUESTION.id]
+
+
+def test_a_question_that_two_may_have_asked_is_refused_after_a_while(table: Table) -> None:
+    first, second = table.begin(object()), table.begin(object())
+    assert table.questions.put(QUESTION, table.pending, (), 0.0)
+    assert not table.questions.put(QUESTION, table.pending, (), 0.0)
+
+    table.questions.review(table.pending, (), HOLD_S / 2)
+    assert table.forgotten == []
+    table.questions.review(table.pending, (), HOLD_S)
+
+    assert table.forgotten == [QUESTION.id]
+    assert (first.inbox, second.inbox) == (None, None)
+
+
+def test_a_question_that_was_withdrawn_meanwhile_is_put_to_nobody(table: Table) -> None:
+    first, second = table.begin(object()), table.begin(object())
+    assert table.questions.put(QUESTION, table.pending, (), 0.0)
+
+    table.questions.withdraw(b'{"requestId":"q"}')
+    table.finish(first)
+    table.questions.review(table.pending, (), 1.0)
+
+    assert second.inbox is None
+    assert table.forgotten == []
+
+
+def test_outside_of_calls_a_client_is_asked_unless_somebody_elses_call_was_given_up(table: Table) -> None:
+    member = Member()
+    table.audience.join(member)
+
+    assert not table.questions.put(QUESTION, table.pending, {"somebody else"}, 0.0)
+    assert table.questions.put(QUESTION, table.pending, {member.asker}, 0.0)
+
+    assert member.asked == [QUESTION]

@@ -108,10 +108,10 @@ class ModernSide:
         lane = runner.lane
         if lane is None or not runner.serving:
             lane = await calls.serving_lane(runner)
+        self.tool_headers.check(runner, request, head.fields)
         if lane.era is Era.MODERN:
             if request.method == LISTEN:
                 return await Listening(exchange, lane).relay()
-            self.tool_headers.check(runner, request, head.fields)
             return await self._native(exchange, lane)
         if request.method == DISCOVER:
             return exchange.reply(b'"result":' + bridge.discover_result(lane.facts))

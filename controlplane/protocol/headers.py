@@ -12,9 +12,8 @@ import base64
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from attrs import frozen
+import msgspec
 
 from controlplane.core.jsonrpc import UNSUPPORTED_PROTOCOL_VERSION
 from controlplane.core.rawjson import members
@@ -29,9 +28,6 @@ from controlplane.protocol.inbound import (
     text_of,
 )
 from controlplane.protocol.versions import LEGACY_VERSIONS, MODERN_VERSION, SUPPORTED, is_legacy
-
-if TYPE_CHECKING:
-    import msgspec
 
 Fields = Mapping[bytes, bytes]
 
@@ -62,8 +58,7 @@ _ECHO_MAX_CHARS = 100
 _MISSING_META = f"params._meta must hold {_VERSION} (a string) and {_CAPABILITIES} (an object) in every request."
 
 
-@frozen(slots=True)
-class ModernRequest:
+class ModernRequest(msgspec.Struct, frozen=True):
     """A request whose envelope and fields are in order.
 
     Args:
@@ -161,7 +156,7 @@ def header_text(value: bytes) -> str | None:
     None for what stands for nothing: characters that no field may hold, bad Base64 or padding, no UTF-8.
     """
     value = value.strip(_OWS)
-    found = _ENCODED.fullmatch(value)
+    found = _ENCODED.fullmatch(value) if value.startswith(b"=") else None
     if found is None:
         return value.decode("ascii") if _VISIBLE.fullmatch(value) else None
     try:

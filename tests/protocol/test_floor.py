@@ -39,9 +39,10 @@ class Hall:
         return scope
 
     async def told(self) -> list[tuple[str, Turn]]:
+        """What they were told since; at the same time means in any order."""
         await trio.testing.wait_all_tasks_blocked()
         turns, self.turns = self.turns, []
-        return turns
+        return sorted(turns, key=lambda told: (told[0], told[1].value))
 
 
 @pytest.fixture

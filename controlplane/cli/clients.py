@@ -14,8 +14,6 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 DEFAULT_VARIABLE = "CORRAL_TOKEN"
-INPUT = "corral-token"
-"""The id of the question that VS Code asks for the token."""
 
 Platform = Literal["linux", "darwin", "win32"]
 Entry = dict[str, Any]
@@ -253,9 +251,9 @@ _ALL = (
 CLIENTS: Mapping[str, Client] = {client.name: client for client in _ALL}
 
 
-def question() -> Entry:
-    """What makes VS Code ask for the token once, and keep it encrypted."""
-    return {"type": "promptString", "id": INPUT, "description": "Corral: the token", "password": True}
+def question(id_: str, server: str) -> Entry:
+    """Return what makes VS Code ask for a control plane's token once, and keep it encrypted."""
+    return {"type": "promptString", "id": id_, "description": f"Corral token for {server}", "password": True}
 
 
 def masked(value: Any, secret: str) -> Any:

@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from controlplane.cli.client import path_of
 from controlplane.cli.clientfile import Found, changed, find, replace
-from controlplane.cli.clients import CLIENTS, Client, folders_of, masked, question
+from controlplane.cli.clients import CLIENTS, Client, folders_of, masked
 from controlplane.cli.exits import CommandFailed, Exit, Problem, program
 from controlplane.cli.screen import Column
 from controlplane.cli.session import Session, examples, json_option, name_argument, pass_session
@@ -175,8 +175,7 @@ class Task:
         self._say("written", found, backup, wiring)
 
     def _text(self, found: Found, wiring: Wiring) -> str:
-        asks = question() if wiring.credential == "question" else None
-        return changed(found, wiring.client.keys, self.name, wiring.entry(self.name), asks)
+        return changed(found, wiring.client.keys, self.name, wiring.entry(self.name), wiring.question())
 
     def _taken(self, found: Found) -> CommandFailed:
         problem = Problem(
@@ -194,6 +193,7 @@ class Task:
         return self.wiring.with_token(str(self.session.api.post("/tokens", wish).document["token"]))
 
     def _as_json(self, wiring: Wiring, outcome: str, backup: Path | None) -> None:
+        asks = wiring.question()
         document = {
             "outcome": outcome,
             "client": wiring.client.name,
@@ -203,6 +203,7 @@ class Task:
             "file": str(self.file),
             "keys": list(wiring.client.keys),
             "entry": wiring.entry(self.name),
+            "inputs": [] if asks is None else [asks],
             "backup": None if backup is None else str(backup),
             "credential": {"from": wiring.credential, "variable": wiring.variable},
         }
@@ -254,13 +255,13 @@ def snippet(wiring: Wiring, name: str) -> str:
     if wiring.client.form == "toml":
         from controlplane.cli.tomltext import with_table  # noqa: PLC0415  (one client's)
 
-        return with_table("", (*wiring.client.keys, name), document)
+        return with_table("", (*wiring.client.keys, name), document).rstrip()
     for key in reversed((*wiring.client.keys, name)):
         document = {key: document}
     if wiring.client.form == "yaml":
         return _yaml(document)
-    asked = {"inputs": [question()]} if wiring.credential == "question" else {}
-    return json.dumps(document | asked, indent=2, ensure_ascii=False)
+    asks = wiring.question()
+    return json.dumps(document | ({} if asks is None else {"inputs": [asks]}), indent=2, ensure_ascii=False)
 
 
 def _yaml(document: Mapping[str, Any], indent: str = "") -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import click
 from attrs import evolve, field, frozen
 
-from controlplane.cli.clients import DEFAULT_VARIABLE, INPUT, Client, Local, Remote
+from controlplane.cli.clients import DEFAULT_VARIABLE, Client, Local, Remote, question
+from controlplane.cli.target import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +103,16 @@ class Wiring:
         if self.credential == "environment":
             assert self.variable is not None
             return self.client.refer(self.variable)
-        return f"${{input:{INPUT}}}" if self.credential == "question" else self.token
+        return f"${{input:{self._question_id()}}}" if self.credential == "question" else self.token
+
+    def _question_id(self) -> str:
+        """Name the question after the control plane: two of them have two tokens."""
+        host = urlsplit(self.place.server).hostname or ""
+        return "corral-token" if is_loopback(host) else f"corral-token-{host}"
+
+    def question(self) -> dict[str, Any] | None:
+        """Return what makes the client ask for the token, for one that does."""
+        return question(self._question_id(), self.place.server) if self.credential == "question" else None
 
     def _environment(self) -> Mapping[str, str]:
         if self.credential == "proxy":

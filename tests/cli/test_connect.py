@@ -180,6 +180,13 @@ def test_vscode_asks_for_the_token_and_is_told_how_once(api, corral, home):
     }
 
 
+def test_vscode_asks_for_the_token_of_each_control_plane(api, corral, home, monkeypatch):
+    monkeypatch.setattr("controlplane.cli.wiring.is_loopback", lambda _host: False)
+    shown = corral("connect", "memory", "--client", "vscode", "--json").json
+    assert shown["entry"]["headers"] == {"Authorization": "Bearer ${input:corral-token-127.0.0.1}"}
+    assert [asked["id"] for asked in shown["inputs"]] == ["corral-token-127.0.0.1"]
+
+
 @pytest.mark.parametrize("client", ["claude-desktop", "zed", "cline"])
 def test_clients_that_need_a_token_in_the_file_get_none_where_corral_finds_its_own(
     api, corral, home, credentials, client

@@ -262,6 +262,15 @@ def test_a_session_that_ended_is_begun_anew_and_the_request_made_again(api, prox
     assert api.asked_for(DELETE)[0].headers["mcp-session-id"] == "s-2"
 
 
+def test_a_session_that_ends_while_the_client_is_silent_is_begun_anew_as_well(api, proxy):
+    change = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+    api.on(POST, server(), ACCEPTED, server("s-2"), ACCEPTED)
+    api.on(GET, problem(404, "not_found"), events(change), NO_STREAM)
+    proxy.shake_hands()
+    assert proxy.message() == change
+    assert [asked.headers["mcp-session-id"] for asked in api.asked_for(GET)][:2] == ["s-1", "s-2"]
+
+
 def test_a_session_with_a_server_that_is_another_now_is_not_begun_anew_behind_the_clients_back(api, proxy):
     ended = problem(404, "not_found")
     api.on(POST, server(tools={}), ACCEPTED, ended, server("s-2", prompts={}))

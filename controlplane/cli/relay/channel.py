@@ -172,15 +172,15 @@ class Channel:
                 problem = failure.problem
         return problem
 
-    async def listen(self, session: Handshake) -> None:
-        """Keep the stream open by which the server of a legacy session speaks first, until it is refused."""
+    async def listen(self, session: Handshake) -> int:
+        """Keep the stream open by which the server of a legacy session speaks first; returns the status that ends it."""
         parser, delay = SseParser(), RETRY_FIRST_S
         while True:
             try:
                 fields = EVENTS_ONLY | session.fields | last_event(parser)
                 async with self.upstream.exchange("GET", fields, silence_s=LISTEN_SILENCE_S) as response:
                     if not is_events(response) and response.status_code < 500 and response.status_code != 409:
-                        return  # 405: there is none; 404: the next request begins a new session
+                        return response.status_code  # 405: there is none; 404: the session has ended
                     async for message in messages(response, parser):
                         delay = RETRY_FIRST_S
                         await self.deliver(message, None, response)

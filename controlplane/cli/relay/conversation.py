@@ -203,8 +203,16 @@ class Conversation:
             self._nursery.start_soon(self._listen, session, self._listening)
 
     async def _listen(self, session: Handshake, scope: trio.CancelScope) -> None:
+        """Listen, and begin a session anew that ended while the client had nothing to ask."""
+        status = 0
         with scope:
-            await self._channel.listen(session)
+            status = await self._channel.listen(session)
+        if status != 404:
+            return
+        try:
+            await self._renewed(session)
+        except CommandFailed as failure:
+            self.note(sentence(failure.problem))
 
     async def _renewed(self, stale: Handshake) -> Handshake:
         """Begin the session anew, once for all who found it ended.

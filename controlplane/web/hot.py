@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from controlplane.web.services import Services
 
 Outcome = bytes | Reply | Answer
-"""A whole answer: a success of `execute`, one of the MCP endpoint, a problem."""
+"""A whole answer: a success that is nothing but its body, another one of the MCP endpoint, a problem."""
 _SUCCESS = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b"
 _WHOLE = b"HTTP/1.1 %d %b\r\n%b%b%b%b"
 
@@ -206,7 +206,7 @@ class HotConnection(Wire):
         finally:
             self.call_since = 0.0
 
-    async def _post(self, plain: PlainHead, grant: Grant, body: bytes, request_id: str) -> Reply | None:
+    async def _post(self, plain: PlainHead, grant: Grant, body: bytes, request_id: str) -> bytes | Reply | None:
         began = perf_counter()
         self._outlet = outlet = HotOutlet(self, self.lane, grant.principal, request_id, keep=not plain.close)
         try:
@@ -224,7 +224,7 @@ class HotConnection(Wire):
                 self._count(plain, 200, began)
         if reply is None:
             raise RuntimeError("the MCP endpoint gave no answer")
-        return reply
+        return reply.body if reply.is_plain else reply
 
     def _release_outlet(self) -> bool:
         """Forget the stream of the request that is over; False when the connection must end with it."""

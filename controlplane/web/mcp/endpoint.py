@@ -31,8 +31,6 @@ from controlplane.web.mcp.outlet import Reply
 from controlplane.web.mcp.sessions import NoSession
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from controlplane.supervise.runner import Runner
     from controlplane.web.auth import Grant
     from controlplane.web.mcp.outlet import Outlet
@@ -87,22 +85,25 @@ class McpEndpoint:
 
     async def post(self, grant: Grant, ref: str, head: Head, body: bytes, outlet: Outlet) -> Reply | None:
         """Answer one POST; None when it was answered through the outlet."""
-        runner = self._find(grant, ref)
-        return await _replied(self._post(grant, runner, head, body, outlet))
-
-    async def _post(self, grant: Grant, runner: Runner, head: Head, body: bytes, outlet: Outlet) -> Reply | None:
-        check_accept(head.fields)
-        if not is_legacy_version_header(head.fields.get(VERSION_FIELD)):
-            return await self.modern.post(grant.principal, runner, head, body, outlet)
-        if SESSION_FIELD not in head.fields and is_modern(head.fields, read(body)):
-            return await self.modern.post(grant.principal, runner, head, body, outlet)
-        return await self.legacy.post(grant.principal, runner, head, body, outlet)
+        runner, fields = self._find(grant, ref), head.fields
+        try:
+            check_accept(fields)
+            if not is_legacy_version_header(fields.get(VERSION_FIELD)) or (
+                SESSION_FIELD not in fields and is_modern(fields, read(body))
+            ):
+                return await self.modern.post(grant.principal, runner, head, body, outlet)
+            return await self.legacy.post(grant.principal, runner, head, body, outlet)
+        except (Refusal, NoSession) as refusal:
+            return _reply(refusal)
 
     async def get(self, grant: Grant, ref: str, head: Head, outlet: Outlet) -> Reply | None:
         """The standalone stream of a legacy session, or the rest of one that broke off."""
         runner = self._find(grant, ref)
         _refuse_modern(head)
-        return await _replied(self.legacy.get(grant.principal, runner, head, outlet))
+        try:
+            return await self.legacy.get(grant.principal, runner, head, outlet)
+        except (Refusal, NoSession) as refusal:
+            return _reply(refusal)
 
     async def delete(self, grant: Grant, ref: str, head: Head) -> Reply:
         """The protocol's own DELETE: it ends a session."""
@@ -151,13 +152,6 @@ def _refuse_modern(head: Head) -> None:
     """Versions without sessions have one method."""
     if not is_legacy_version_header(head.fields.get(VERSION_FIELD)):
         raise MethodNotAllowed("This protocol version has no sessions; POST alone.", evidence={"allow": ("POST",)})
-
-
-async def _replied(answering: Awaitable[Reply | None]) -> Reply | None:
-    try:
-        return await answering
-    except (Refusal, NoSession) as refusal:
-        return _reply(refusal)
 
 
 def _reply(refusal: Refusal | NoSession) -> Reply:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from attrs import frozen
+import msgspec
 
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON_FIELD = (b"content-type", b"application/json")
@@ -19,13 +19,17 @@ class ClientLeft(Exception):
     """The client closed the connection: there is nobody to write to."""
 
 
-@frozen(slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A whole answer. A body is JSON; the door adds its type, length, request id and the steady fields."""
 
     status: int
     body: bytes = b""
     headers: Headers = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a success that is nothing but its body."""
+        return self.status == 200 and self.body != b"" and not self.headers
 
     @property
     def fields(self) -> Headers:

@@ -10,6 +10,7 @@ import prompts
 import resources
 import rounds  # noqa: F401  # its tools, after those of `tools`
 import tools
+import waiting  # noqa: F401  # likewise
 from asking import Call, InputRequired
 from mcp.server import Server
 from mcp.server.subscriptions import ListenHandler

@@ -57,6 +57,7 @@ EXAMPLES = (
     "{corral} deploy memory -- npx -y @modelcontextprotocol/server-memory",
     "{corral} tools memory",
     '{corral} call memory tools/call \'{{"name": "read_graph", "arguments": {{}}}}\'',
+    "{corral} connect memory --client cursor --write",
     "{corral} logs -f memory",
     "{corral} import ~/.cursor/mcp.json",
 )

@@ -45,7 +45,7 @@ def peer() -> Iterator[str]:
     with subprocess.Popen([sys.executable, str(PEER), str(port)]) as process:
         trio.run(_reachable, port)
         yield f"http://127.0.0.1:{port}"
-        process.terminate()
+        process.kill()
 
 
 async def _reachable(port: int) -> None:
@@ -159,6 +159,21 @@ async def test_a_legacy_client_hears_of_changes_by_the_stream_it_need_not_know_o
         await heard.wait()
 
 
+async def heard_of_change(client: Client) -> bool:
+    """Whether a listener is told of a change that a tool makes."""
+    async with client.listen(tools_list_changed=True) as subscription:
+        await client.call_tool("test_trigger_tool_change", {})
+        async for event in subscription:
+            return type(event).__name__ == "ToolsListChanged"
+    return False
+
+
+async def test_a_modern_client_hears_of_changes_that_it_listens_for(peer):
+    async with connected(peer, "auto") as client:
+        assert await heard_of_change(client)
+        assert text(await client.call_tool("test_simple_text", {}))
+
+
 # --- through Corral
 
 
@@ -198,6 +213,7 @@ async def test_a_client_of_either_era_uses_a_server_of_any_through_corral(plane,
         assert "ada" in text(await client.call_tool("test_elicitation", {"message": "who?"}))
         assert "a thought" in text(await client.call_tool("test_sampling", {"prompt": "think"}))
         assert (await client.read_resource("test://static-text")).contents[0].uri == "test://static-text"
+        assert mode == "legacy" or await heard_of_change(client)
 
 
 @pytest.mark.network

@@ -182,6 +182,12 @@ def test_a_session_is_begun_anew_only_with_a_server_that_is_what_it_was():
     assert Handshake.of(INITIALIZE, error(b"0", -32603, "no"), None) is None
 
 
+@pytest.mark.parametrize("session_id", ["", "Zoë", "a\nb"])
+def test_what_no_field_can_carry_is_no_session(session_id):
+    session = Handshake.of(INITIALIZE, initialized("Zoë"), session_id)
+    assert session.fields == {"MCP-Protocol-Version": "=?base64?Wm/Dqw==?="}
+
+
 def test_what_set_a_session_up_is_said_again_and_nothing_else():
     session = Handshake.of(INITIALIZE, initialized(), "one")
     session.initialized = read(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')

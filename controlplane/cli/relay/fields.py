@@ -44,16 +44,17 @@ def modern_fields(frame: Frame) -> dict[str, str]:
     """Return the fields of a modern message, but for its tool's own."""
     assert frame.version is not None
     assert frame.method is not None
-    fields = {"MCP-Protocol-Version": _safely(frame.version), "Mcp-Method": _safely(frame.method)}
+    fields = {"MCP-Protocol-Version": safely_encoded(frame.version), "Mcp-Method": safely_encoded(frame.method)}
     named_by = "taskId" if frame.method.startswith("tasks/") else NAMED_BY.get(frame.method)
     name = frame.param(named_by) if named_by else None
-    return fields | ({"Mcp-Name": _safely(name)} if isinstance(name, str) else {})
+    return fields | ({"Mcp-Name": safely_encoded(name)} if isinstance(name, str) else {})
 
 
-def _safely(value: str) -> str:
+def safely_encoded(value: str) -> str:
+    """Return a text as a field's value; nothing for what is no text, such as half a surrogate pair."""
     try:
         return encoded(value)
-    except UnicodeEncodeError:  # half a surrogate pair; the server says what it thinks of it
+    except UnicodeEncodeError:  # the server says what it thinks of it
         return ""
 
 
@@ -112,4 +113,4 @@ def _at(arguments: Any, path: Path) -> Any:
 def _rendered(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _safely(str(value)) if isinstance(value, str | int | float) else None
+    return safely_encoded(str(value)) if isinstance(value, str | int | float) else None

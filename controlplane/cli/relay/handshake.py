@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 
+from controlplane.cli.relay.fields import safely_encoded
 from controlplane.cli.relay.frame import decoded, members
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ class Handshake:
         result = decoded(members(answer).get("result"))
         if not isinstance(result, Mapping) or not isinstance(result.get("protocolVersion"), str):
             return None
-        return cls(initialize, session_id, result["protocolVersion"], result.get("capabilities"))
+        known = session_id if session_id and session_id.isascii() and session_id.isprintable() else None
+        return cls(initialize, known, result["protocolVersion"], result.get("capabilities"))
 
     @property
     def fields(self) -> dict[str, str]:
         """The HTTP fields of everything in this session."""
         session = {} if self.session_id is None else {"Mcp-Session-Id": self.session_id}
-        return {"MCP-Protocol-Version": self.version, **session}
+        return {"MCP-Protocol-Version": safely_encoded(self.version), **session}
 
     def note(self, frame: Frame) -> None:
         """Remember a request that changes the session."""
@@ -67,7 +69,7 @@ class Handshake:
         now = Handshake.of(self.initialize, answer, session_id)
         if now is None or (now.version, now.capabilities) != (self.version, self.capabilities):
             return None
-        return evolve(self, session_id=session_id)
+        return evolve(self, session_id=now.session_id)
 
     def said(self) -> Iterator[Frame]:
         """Yield what is to be said again after an initialize, in order."""

@@ -42,7 +42,7 @@ class ClientSession:
     """When something last happened on it."""
     _pool: Pool = field(repr=False)
     _framing: Framing = field(repr=False)
-    _on_touch: Callable[[ClientSession], None] = field(repr=False)
+    _clock: Callable[[], float] = field(repr=False)
     _ring: Ring = field(init=False, repr=False)
     log_level: str | None = None
     lane: Any = field(default=None, repr=False)
@@ -67,7 +67,7 @@ class ClientSession:
 
     def touch(self) -> None:
         """Something happened on it: it is not idle for a good while from now."""
-        self._on_touch(self)
+        self.touched = self._clock()
 
     # -- streams
 

@@ -84,9 +84,8 @@ class SessionTable:
     max_bytes: int = BUFFERED_MAX_BYTES
     pool: Pool = field(init=False, repr=False)
     _sessions: dict[str, ClientSession] = field(factory=dict, init=False, repr=False)
-    """By id, the longest idle first."""
+    """By id."""
     _by_user: dict[str, dict[str, ClientSession]] = field(factory=dict, init=False, repr=False)
-    """The longest idle first."""
     _by_instance: dict[UUID, dict[str, ClientSession]] = field(factory=dict, init=False, repr=False)
     _expired: int = field(default=0, init=False)
     _evicted: int = field(default=0, init=False)
@@ -122,7 +121,6 @@ class SessionTable:
             Overloaded: there are too many.
         """
         now = self.clock()
-        self.expire(now)
         self._make_room(principal.owner, now)
         session_id = secrets.token_urlsafe(ID_BYTES)
         endpoint = None if messages_path is None else f"{messages_path}?session={quote(session_id)}".encode("ascii")
@@ -136,7 +134,7 @@ class SessionTable:
             touched=now,
             pool=self.pool,
             framing=Framing(primes=primes_streams(version), endpoint=endpoint),
-            on_touch=self._touched,
+            clock=self.clock,
         )
         self._sessions[session.id] = session
         self._by_user.setdefault(session.user, {})[session.id] = session
@@ -152,11 +150,12 @@ class SessionTable:
         session = self._sessions.get(session_id)
         if session is None or session.user != principal.owner or session.instance_id != instance_id:
             raise NoSession
-        if self._is_stale(session, self.clock()):
+        now = self.clock()
+        if self._is_stale(session, now):
             self._expired += 1
             self.end(session)
             raise NoSession
-        session.touch()
+        session.touched = now
         return session
 
     def of_instance(self, instance_id: UUID) -> list[ClientSession]:
@@ -193,12 +192,9 @@ class SessionTable:
     def expire(self, now: float) -> None:
         """End the sessions that have been idle for too long, and forget streams that nobody will resume."""
         self.pool.expire(now)
-        while (oldest := next(iter(self._sessions.values()), None)) is not None and now - oldest.touched >= IDLE_S:
-            if oldest.busy:
-                self._touched(oldest, now)
-            else:
-                self._expired += 1
-                self.end(oldest)
+        for session in [session for session in self._sessions.values() if self._is_stale(session, now)]:
+            self._expired += 1
+            self.end(session)
 
     async def relay_until_left(self, session: ClientSession, outlet: Outlet, *, headers: Headers = ()) -> Ended:
         """Answer `GET /mcp/{ref}/sse` (2024-11-05): a session of HTTP+SSE ends with the connection that made it."""
@@ -218,22 +214,22 @@ class SessionTable:
             lost_events=self.pool.lost,
         )
 
-    def _touched(self, session: ClientSession, now: float | None = None) -> None:
-        """Something happened on a session: it is the last in line to be ended."""
-        if session.id in self._sessions:
-            session.touched = self.clock() if now is None else now
-            for line in (self._sessions, self._by_user[session.user]):
-                line[session.id] = line.pop(session.id)
-
     def _is_stale(self, session: ClientSession, now: float) -> bool:
         return now - session.touched >= IDLE_S and not session.busy
 
+    def _has_room(self, user: str) -> bool:
+        return self.count_of(user) < USER_SESSIONS_MAX and len(self._sessions) < SESSIONS_MAX
+
     def _make_room(self, user: str, now: float) -> None:
         """Let one more session of this user in: at a cap it takes the place of the one it has left idle for longest."""
-        theirs = self._by_user.get(user, {})
-        if len(theirs) < USER_SESSIONS_MAX and len(self._sessions) < SESSIONS_MAX:
+        if self._has_room(user):
             return
-        idlest = next((session for session in theirs.values() if not session.busy), None)
+        self.expire(now)
+        if self._has_room(user):
+            return
+        theirs = self._by_user.get(user, {})
+        idle = (session for session in theirs.values() if not session.busy)
+        idlest = min(idle, key=lambda session: session.touched, default=None)
         if idlest is not None and now - idlest.touched >= SPARED_S:
             self._evicted += 1
             self.end(idlest)

@@ -25,6 +25,10 @@ YIELD_AFTER_S = 0.5
 """A server's further questions of the same kind come at once, and so do the answers of programs; people take longer."""
 GHOST_S = 60.0
 """How long a call that was given up may still ask: as long as calls may take, unless an instance says otherwise."""
+REST_S = 2.0
+"""After a call was given up nobody else's begins, until the server has surely read that, or for this long."""
+FADE_S = 0.25
+"""And for this long after it has read it: what a handler asks last, it asks at once."""
 GHOSTS_MAX = 256
 """Calls that were given up and are remembered; the oldest is forgotten first."""
 
@@ -47,13 +51,22 @@ class _Waiting:
 
 
 @define(eq=False)
+class _Ghost:
+    asker: object
+    until: float
+    """It is remembered until then, on Trio's clock."""
+    rests_until: float
+    """Nobody else gets the floor before."""
+
+
+@define(eq=False)
 class Floor:
     """Granted in the order of asking. `close` lets everybody through, to find out that the conversation is over."""
 
     _running: Counter[object] = field(factory=Counter, init=False)
     """Calls by asker: of one, but for those that run beside one that waits."""
-    _ghosts: dict[int, tuple[object, float]] = field(factory=dict, init=False)
-    """Calls that were given up, by their id: who made them, and until when they are remembered."""
+    _ghosts: dict[int, _Ghost] = field(factory=dict, init=False)
+    """Calls that were given up, by their id."""
     _queue: deque[_Waiting] = field(factory=deque, init=False)
     _waits_since: float | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
@@ -84,9 +97,16 @@ class Floor:
 
     def is_free_for(self, asker: object) -> bool:
         """Whether `take` would grant it at once."""
-        if self._closed or self.gives_way(trio.current_time()):
+        if self._closed:
             return True
-        return not self._queue and self._running.keys() <= {asker}
+        if self._rests_for(asker):
+            return False
+        return self.gives_way(trio.current_time()) or (not self._queue and self._running.keys() <= {asker})
+
+    @property
+    def needs_clock(self) -> bool:
+        """Whether somebody waits for a rest to end: `tick` must be called."""
+        return bool(self._queue and self._ghosts)
 
     def release(self, asker: object, *, ghost: int | None = None) -> None:
         """A call that held the floor is over.
@@ -99,7 +119,8 @@ class Floor:
         if not self._running[asker]:
             del self._running[asker]
         if ghost is not None:
-            self._ghosts[ghost] = (asker, trio.current_time() + GHOST_S)
+            now = trio.current_time()
+            self._ghosts[ghost] = _Ghost(asker, now + GHOST_S, now + REST_S)
             if len(self._ghosts) > GHOSTS_MAX:
                 del self._ghosts[next(iter(self._ghosts))]
         if not self._running:
@@ -107,7 +128,14 @@ class Floor:
 
     def lay(self, ghost: int) -> None:
         """A call that was given up was answered nevertheless: now it is over."""
-        self._ghosts.pop(ghost, None)
+        if self._ghosts.pop(ghost, None) is not None:
+            self._pass_on()
+
+    def fade(self, ghost: int) -> None:
+        """The server has read that a call was given up."""
+        known = self._ghosts.get(ghost)
+        if known is not None:
+            known.until = known.rests_until = trio.current_time() + FADE_S
 
     def waits(self, *, for_client: bool) -> None:
         """Whether the server waits for what a client answers."""
@@ -121,9 +149,11 @@ class Floor:
         return self._waits_since is not None and now - self._waits_since >= YIELD_AFTER_S
 
     def tick(self, now: float) -> None:
-        """Called now and then while calls are in flight."""
+        """Called now and then while calls are in flight, or wait."""
+        self._forget_ghosts(now)
         if self._queue and self.gives_way(now):
             self._admit_all()
+        self._pass_on()
 
     def close(self) -> None:
         """Nobody waits any more."""
@@ -132,19 +162,31 @@ class Floor:
 
     def ghosts(self, now: float) -> set[object]:
         """Whose calls were given up, and may ask nevertheless."""
-        while self._ghosts and now >= next(iter(self._ghosts.values()))[1]:
-            del self._ghosts[next(iter(self._ghosts))]
-        return {asker for asker, _ in self._ghosts.values()}
+        self._forget_ghosts(now)
+        return {ghost.asker for ghost in self._ghosts.values()}
+
+    def _forget_ghosts(self, now: float) -> None:
+        for wire_id in [wire_id for wire_id, ghost in self._ghosts.items() if now >= ghost.until]:
+            del self._ghosts[wire_id]
+
+    def _rests_for(self, asker: object) -> bool:
+        """Whether somebody else's call was given up just now."""
+        now = trio.current_time()
+        return any(ghost.asker is not asker and now < ghost.rests_until for ghost in self._ghosts.values())
 
     def _pass_on(self) -> None:
         """To the first who waits, and to those behind with the same asker."""
         while self._queue and self._running.keys() <= {self._queue[0].asker}:
+            if self._rests_for(self._queue[0].asker):
+                break
             self._admit(self._queue.popleft())
 
     def _admit_all(self) -> None:
-        while self._queue:
-            waiting = self._queue.popleft()
-            if waiting.can_leave and not self._closed:
+        waits, self._queue = self._queue, deque()
+        for waiting in waits:
+            if self._rests_for(waiting.asker) and not self._closed:
+                self._queue.append(waiting)
+            elif waiting.can_leave and not self._closed:
                 waiting.turn = Turn.ELSEWHERE
                 trio.lowlevel.reschedule(waiting.task)
             else:

@@ -27,7 +27,7 @@ from controlplane.core.jsonrpc import Garbled, Notification, Request, Response
 from controlplane.errors import BadChildMessage, Busy, CallTimeout, CorralError, InstanceCrashed, PayloadTooLarge
 from controlplane.protocol import dialect, routing
 from controlplane.protocol.audience import Audience, Member
-from controlplane.protocol.floor import Floor, Turn
+from controlplane.protocol.floor import GHOSTS_MAX, Floor, Turn
 from controlplane.protocol.greeting import PROBE_TIMEOUT_S, Greeting
 from controlplane.protocol.handshake import (
     FIRST_CALL_ID,
@@ -108,6 +108,8 @@ class Session:
     _floor: Floor | None = field(default=None, init=False)
     """Only where the child may ask; see `Floor`."""
     _questions: Questions = field(init=False)
+    _soundings: dict[int, int] = field(factory=dict, init=False)
+    """Pings sent after the end of a call that was given up: their id, and the call's."""
 
     def __attrs_post_init__(self) -> None:
         self.pending = Pending(self._on_dropped)
@@ -231,6 +233,7 @@ class Session:
         now = trio.current_time()
         call = Call(method, now, now + timeout_s, is_gone, hears=True, asker=asker, logs=logs)
         if self._floor is not None and method in ASKING:
+            self._clock.unpark_all()  # it may have to say when a rest is over
             turn = await self._floor.take(asker, call.deadline, can_leave=can_leave)
             if turn is Turn.ELSEWHERE:
                 raise FloorTaken
@@ -353,6 +356,17 @@ class Session:
         # If it does not read, the answer, should one ever come, is dropped as late.
         with suppress(OutboxFull, BrokenPipeError):
             self.outbox.send_nowait(jsonrpc.notification_line("notifications/cancelled", params))
+        if self._floor is not None and call.method in ASKING:
+            self._sound_out(call)
+
+    def _sound_out(self, call: Call) -> None:
+        """A child reads in order: when it answers this, it knows that the call was given up."""
+        self._next_id += 1
+        self._soundings[self._next_id] = call.wire_id
+        if len(self._soundings) > GHOSTS_MAX:
+            del self._soundings[next(iter(self._soundings))]
+        with suppress(OutboxFull, BrokenPipeError):
+            self.outbox.send_nowait(jsonrpc.request_line(self._next_id, "ping", None))
 
     def _send(self, line: bytes, *, soon: bool = False) -> None:
         if len(line) > self.outbox.max_bytes:
@@ -375,7 +389,7 @@ class Session:
 
     async def _watch_deadlines(self) -> None:
         while True:
-            if not self.pending.needs_clock:
+            if not (self.pending.needs_clock or (self._floor is not None and self._floor.needs_clock)):
                 await self._clock.park()
             await trio.sleep(TICK_S)
             now = trio.current_time()
@@ -449,6 +463,9 @@ class Session:
             self._settle(call.wire_id, response.member)
 
     def _settle(self, wire_id: int, outcome: bytes | CorralError) -> None:
+        if self._floor is not None and (ghost := self._soundings.pop(wire_id, None)) is not None:
+            self._floor.fade(ghost)
+            return
         call = self.pending.pop(wire_id)
         if call is not None:
             call.settle(outcome)

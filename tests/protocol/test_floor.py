@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from attrs import define, field
 
-from controlplane.protocol.floor import GHOST_S, GHOSTS_MAX, YIELD_AFTER_S, Floor, Turn
+from controlplane.protocol.floor import FADE_S, GHOST_S, GHOSTS_MAX, REST_S, YIELD_AFTER_S, Floor, Turn
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -126,28 +126,76 @@ async def test_a_call_that_was_given_up_is_remembered_for_a_while(hall: Hall, au
     await hall.ask(FIRST)
     await hall.ask(SECOND)
     hall.floor.release(FIRST, ghost=1)
-    assert await hall.told() == [(FIRST, Turn.GRANTED), (SECOND, Turn.GRANTED)]
     assert hall.floor.ghosts(trio.current_time()) == {FIRST}
 
     assert hall.floor.ghosts(trio.current_time() + GHOST_S) == set()
+
+
+async def test_after_a_call_that_was_given_up_the_floor_rests_but_not_for_ever(
+    hall: Hall, autojump_clock: MockClock
+) -> None:
+    for asker in (FIRST, SECOND):
+        await hall.ask(asker)
+    hall.floor.release(FIRST, ghost=1)
+    assert await hall.told() == [(FIRST, Turn.GRANTED)]
+    assert hall.floor.needs_clock
+
+    await trio.sleep(REST_S)
+    hall.floor.tick(trio.current_time())
+
+    assert await hall.told() == [(SECOND, Turn.GRANTED)]
+    assert hall.floor.ghosts(trio.current_time()) == {FIRST}
+    assert not hall.floor.needs_clock
+
+
+async def test_its_own_asker_may_go_on_at_once_after_a_call_that_was_given_up(hall: Hall) -> None:
+    await hall.ask(FIRST)
+    hall.floor.release(FIRST, ghost=1)
+    await hall.ask(FIRST)
+    assert await hall.told() == [(FIRST, Turn.GRANTED), (FIRST, Turn.GRANTED)]
+
+
+async def test_the_floor_rests_a_moment_longer_than_it_takes_the_server_to_know(
+    hall: Hall, autojump_clock: MockClock
+) -> None:
+    for asker in (FIRST, SECOND):
+        await hall.ask(asker)
+    hall.floor.release(FIRST, ghost=1)
+    hall.floor.fade(1)
+    hall.floor.tick(trio.current_time())
+    assert await hall.told() == [(FIRST, Turn.GRANTED)]
+
+    await trio.sleep(FADE_S)
+    hall.floor.tick(trio.current_time())
+
+    assert await hall.told() == [(SECOND, Turn.GRANTED)]
+    assert hall.floor.ghosts(trio.current_time()) == set()
 
 
 async def test_a_call_that_was_given_up_is_over_when_it_is_answered_nevertheless(hall: Hall) -> None:
     await hall.ask(FIRST)
     hall.floor.release(FIRST, ghost=1)
 
+    await hall.ask(SECOND)
+    assert await hall.told() == [(FIRST, Turn.GRANTED)]
+
     hall.floor.lay(1)
     hall.floor.lay(2)
 
     assert hall.floor.ghosts(trio.current_time()) == set()
+    assert await hall.told() == [(SECOND, Turn.GRANTED)]
 
 
 async def test_what_was_given_up_is_remembered_within_bounds(hall: Hall) -> None:
     for number in range(GHOSTS_MAX + 5):
-        await hall.floor.take(number, inf)
-        hall.floor.release(number, ghost=number)
+        await hall.floor.take(FIRST, inf)
+        hall.floor.release(FIRST, ghost=number)
+    assert hall.floor.ghosts(trio.current_time()) == {FIRST}
 
-    assert hall.floor.ghosts(trio.current_time()) == set(range(5, GHOSTS_MAX + 5))
+    for number in range(5, GHOSTS_MAX + 5):
+        hall.floor.lay(number)
+
+    assert hall.floor.ghosts(trio.current_time()) == set()
 
 
 async def test_at_the_end_nobody_waits(hall: Hall) -> None:

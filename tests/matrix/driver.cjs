@@ -198,8 +198,11 @@ const features = {
     if (MODERN) {
       // This SDK lets such a call run into its own time limit; so nobody waits for it.
       const key = `${plan.key}-cut`;
-      const call = through.call("wait_to_be_cancelled", { key }, { onprogress });
-      call.catch(() => {});
+      const reported = new Promise((resolve) => {
+        const tell = (step) => resolve(onprogress(step));
+        through.call("wait_to_be_cancelled", { key }, { onprogress: tell }).catch(() => {});
+      });
+      await reported;
       const seen = await peer.call("was_cancelled", { key });
       await through.close();
       return { seen, progress };

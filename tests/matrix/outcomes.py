@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-VERSIONS = {"legacy": "2025-11-25", "modern": "2026-07-28", "sse": "2024-11-05"}
-"""Of the protocol, by the era of the client; the server's is no matter to it."""
+VERSIONS = {"legacy": "2025-11-25", "modern": "2026-07-28", "sse": "2025-11-25"}
+"""Of the protocol, by the era of the client; the server's is no matter to it. The old transport carries newer ones."""
 
 CANNOT: dict[str, dict[str, str]] = {
     "sse": {"resume": "the one stream of HTTP+SSE (2024-11-05) is the session: it has no event ids, and ends with it"},

@@ -85,6 +85,5 @@ async def test_every_feature_comes_through(deployed: Plane, client: str, server:
             url, cut_url = (f"{base}/mcp/{server}" for base in (deployed.url, cutter.url))
             outcomes = await drive(Plan(client, url, cut_url, deployed.token, key, tuple(wanted)))
 
-    print(json.dumps(outcomes, indent=1))
     assert_as_expected(outcomes, wanted)
     assert cutter.cuts == ("resume" in wanted)

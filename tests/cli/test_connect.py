@@ -279,6 +279,17 @@ def test_comments_order_mode_and_a_link_stay(api, corral, home):
     assert "other users of this machine may read" in result.err
 
 
+@pytest.mark.needs("root")
+def test_a_file_that_root_changes_for_a_user_stays_the_users(api, corral, home):
+    path = home / PLACES["cursor"]
+    path.parent.mkdir()
+    path.write_text("{}")
+    os.chown(path, 12_345, 12_346)
+    assert corral("connect", "memory", "--client", "cursor", "--write").code == 0
+    assert {(file.stat().st_uid, file.stat().st_gid) for file in (path, *backups(path))} == {(12_345, 12_346)}
+    assert len(backups(path)) == 1
+
+
 def test_another_server_of_this_name_is_kept_until_force(api, corral, home):
     path = home / ".cursor/mcp.json"
     path.parent.mkdir()

@@ -28,6 +28,9 @@ TIMED_OUT = "timed out"
 CALLER_GONE = "the caller went away"
 
 
+AFTERGLOW_S = 2.0
+"""A server may write a log line or two more of a call that it is told to give up."""
+AFTERGLOWS_MAX = 256
 CANCELLED = b'"error":{"code":-32800,"message":"the request was cancelled"}'
 """The answer to a call that its own caller cancelled; the code is the one that language servers use."""
 INBOX_MAX = 256
@@ -129,6 +132,8 @@ class Pending:
     cancel: Callable[[Call, str], None]
     in_order: bool = field(default=False, init=False)
     _calls: dict[int, Call] = field(factory=dict, init=False)
+    _given_up: dict[int, tuple[Call, float]] = field(factory=dict, init=False)
+    """Calls that ended without an answer, and until when a log line may be theirs, the first first."""
     late: int = field(default=0, init=False)
     """Answers that came after nobody waited any more."""
 
@@ -153,8 +158,17 @@ class Pending:
     def pop(self, wire_id: int) -> Call | None:
         """Take out the call that an answer belongs to; a late answer is counted and dropped."""
         call = self._calls.pop(wire_id, None)
-        self.late += call is None
+        if call is None:
+            self.late += 1
+            self._given_up.pop(wire_id, None)
         return call
+
+    def given_up(self) -> list[Call]:
+        """The calls that ended without an answer a moment ago: a log line may be theirs."""
+        now = trio.current_time()
+        while self._given_up and now >= next(iter(self._given_up.values()))[1]:
+            del self._given_up[next(iter(self._given_up))]
+        return [call for call, _ in self._given_up.values()]
 
     def first(self) -> Call | None:
         """The oldest call."""
@@ -245,5 +259,8 @@ class Pending:
 
     def _drop(self, call: Call, why: str) -> None:
         del self._calls[call.wire_id]
+        self._given_up[call.wire_id] = call, trio.current_time() + AFTERGLOW_S
+        if len(self._given_up) > AFTERGLOWS_MAX:
+            del self._given_up[next(iter(self._given_up))]
         call.end()
         self.cancel(call, why)

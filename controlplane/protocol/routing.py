@@ -17,6 +17,8 @@ from controlplane.protocol import dialect
 from controlplane.protocol.handshake import META, Era
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from controlplane.protocol.pending import Call, Pending
 
 PROGRESS = "notifications/progress"
@@ -63,9 +65,19 @@ def _by_subscription(params: bytes, pending: Pending) -> Call | None:
 
 
 def _only_logger(pending: Pending, era: Era) -> Call | None:
-    """The one call that asked for logs (modern), or the one asker of all calls in flight (legacy)."""
-    calls = [call for call in pending if not call.is_own and (era is not Era.MODERN or call.logs)]
-    if len(calls) == 1:
+    """The one call that asked for logs (modern), or the one asker of all calls in flight (legacy).
+
+    Calls that were given up a moment ago count as well: their server may write a last line of them.
+    """
+    calls = _logging(pending, era)
+    last = _logging(pending.given_up(), era)
+    if not calls:
+        return None
+    if len(calls) == 1 and not last:
         return calls[0]
-    askers = {id(call.asker) for call in calls}
+    askers = {id(call.asker) for call in (*calls, *last)}
     return calls[0] if len(askers) == 1 and calls[0].asker is not None else None
+
+
+def _logging(calls: Iterable[Call], era: Era) -> list[Call]:
+    return [call for call in calls if not call.is_own and (era is not Era.MODERN or call.logs)]

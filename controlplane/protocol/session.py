@@ -489,7 +489,9 @@ class Session:
                 call.hear(Told(method, routing.under_callers_token(call, method, params)))
         elif method == routing.CANCELLED:
             self._questions.withdraw(params)
-        elif method != routing.LOG or not self.pending:  # another call's log line is nobody else's
+        elif method != routing.LOG or not (
+            self.pending or self.pending.given_up()
+        ):  # a call's log line is nobody else's
             self.audience.tell(method, params)
         self.listener.on_notification(method, params)
 

@@ -17,6 +17,8 @@ from tests.protocol.conftest import WAIT_S, Talk, drain, open_talk
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from controlplane.protocol.pending import Call
+
 ODD_VALUES = b'{"a":-0,"b":1e308,"c":9223372036854775808,"d":1.0,"e":[1E2 , "\\ud83d"]}'
 
 
@@ -475,6 +477,29 @@ async def test_a_log_line_goes_to_a_caller_only_while_it_can_be_nobody_elses(leg
     await second.result()
     assert (len(one), len(two)) == (1, 1)
     assert len(legacy.ears.notifications) == 3
+
+
+async def test_the_last_log_line_of_a_call_that_was_given_up_goes_to_no_other_caller(legacy: Talk) -> None:
+    async def begin(asker: str) -> Call:
+        call = await legacy.session.open("tools/call", b"{}", timeout_s=WAIT_S, asker=asker)
+        await legacy.peer.hear()
+        return call
+
+    async def logged() -> None:
+        await legacy.peer.say({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x"}})
+        await legacy.peer.say({"jsonrpc": "2.0", "id": "sync", "method": "ping"})
+        await legacy.peer.hear()
+
+    first, second = await begin("first"), await begin("second")
+    legacy.session.pending.give_up(first, "cancelled")
+    assert (await legacy.peer.hear())["method"] == "notifications/cancelled"
+    await logged()
+    assert not second.inbox
+
+    await legacy.peer.say({"jsonrpc": "2.0", "id": first.wire_id, "result": {}})  # it is surely over
+    await logged()
+    assert second.inbox
+    assert len(second.inbox) == 1
 
 
 async def test_what_corral_asks_itself_keeps_no_log_line_from_a_caller(legacy: Talk) -> None:

@@ -14,7 +14,7 @@ server knows nobody else: what one of them was told, the next may be told as wel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from time import monotonic
@@ -26,6 +26,7 @@ from attrs import define, field
 from controlplane.core.rawjson import decode_or_none, encode, items
 from controlplane.model import Listing, Section
 from controlplane.protocol.handshake import Era
+from controlplane.protocol.param_headers import ParamHeader, param_headers
 from controlplane.supervise.listpages import LIST_CHANGED, MEMBERS, SECTIONS, Page, is_plain, offered, read_page, ttl_s
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from controlplane.protocol.handshake import ProtocolFacts
 
+Mirrored = Mapping[str, tuple[ParamHeader, ...]]
 MAX_BYTES = 4 * 2**20
 """All sections of one instance together: thousands of tools. No model reads more, and every instance may have as much."""
 BESIDE_MAX_BYTES = 64 * 1024
@@ -77,6 +79,7 @@ class Catalogue:
     """Whether earlier lives' listings were brought in, be it none."""
     _kept: dict[Section, _Kept] = field(factory=lambda: {section: _Kept() for section in Section}, init=False)
     _tools: list[dict[str, Any]] | None = field(default=None, init=False)
+    _mirrored: Mirrored | None = field(default=None, init=False)
     _bare_was_asked: bool = field(default=False, init=False)
 
     # -- what it says
@@ -117,6 +120,14 @@ class Catalogue:
         if self._tools is None:
             self._tools = self.values(Section.TOOLS)
         return self._tools
+
+    def mirrored(self) -> Mirrored:
+        """What calls of its tools say in header fields as well, by tool; nothing while that is not sure."""
+        if not self._kept[Section.TOOLS].fresh:
+            return {}
+        if self._mirrored is None:
+            self._mirrored = param_headers(self.tools() or ())
+        return self._mirrored
 
     def values(self, section: Section) -> list[dict[str, Any]] | None:
         """A section's items decoded, None if never listed; one that cannot be decoded is left out."""
@@ -258,4 +269,4 @@ class Catalogue:
 
     def _forget_decoded(self, section: Section) -> None:
         if section is Section.TOOLS:
-            self._tools = None
+            self._tools = self._mirrored = None

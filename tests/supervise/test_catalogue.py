@@ -270,6 +270,23 @@ def test_a_change_that_is_announced_is_asked_for(method: str, due: list[Section]
     assert catalogue.take_due() == due
 
 
+def test_what_calls_mirror_in_fields_is_known_while_the_list_is_up_to_date() -> None:
+    def tool(header: str) -> dict[str, Any]:
+        return {"name": "look", "inputSchema": {"properties": {"place": {"type": "string", "x-mcp-header": header}}}}
+
+    catalogue = Catalogue(ONE)
+    assert catalogue.mirrored() == {}
+    catalogue.fold("tools/list", None, result(tools=[tool("Place"), {"name": "echo"}]))
+    assert [header.field for header in catalogue.mirrored()["look"]] == [b"mcp-param-place"]
+    assert "echo" not in catalogue.mirrored()
+
+    catalogue.outdated(Section.TOOLS)
+    assert catalogue.mirrored() == {}
+    assert catalogue.take_due() == [Section.TOOLS]
+    catalogue.fold("tools/list", None, result(tools=[tool("Where")]))
+    assert [header.field for header in catalogue.mirrored()["look"]] == [b"mcp-param-where"]
+
+
 def test_an_answer_that_came_before_the_refresh_does_not_end_it() -> None:
     catalogue = Catalogue(ONE)
     catalogue.outdated(Section.TOOLS)

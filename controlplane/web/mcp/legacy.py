@@ -16,7 +16,7 @@ from attrs import define, field
 
 from controlplane.errors import CorralError, NotAcceptable, ShuttingDown
 from controlplane.protocol.handshake import Era
-from controlplane.protocol.headers import SESSION_FIELD, VERSION_FIELD, is_legacy_version_header
+from controlplane.protocol.headers import SESSION_FIELD
 from controlplane.protocol.inbound import INVALID_REQUEST, Inbound, Refusal, read, read_batch
 from controlplane.protocol.legacy_to_modern import ends_here
 from controlplane.protocol.members import INTERNAL_ERROR, error
@@ -49,6 +49,8 @@ ENDING_S = 2.0
 ENDING_POLL_S = 0.02
 SESSIONS_SHARE = 4
 """Of BUFFER_MAX_MB one part in so many is for what is kept and queued for sessions; the hub has the rest."""
+_CONVERSATIONS = {Era.LEGACY: Conversation, Era.MODERN: BridgedConversation, Era.BARE: BareConversation}
+"""By the era of the server."""
 INITIALIZED = "notifications/initialized"
 ROOTS_CHANGED = "notifications/roots/list_changed"
 
@@ -130,9 +132,7 @@ class LegacySide:
         return Reply(200)
 
     def _session_of(self, principal: Principal, runner: Runner, head: Head) -> ClientSession | None:
-        if not is_legacy_version_header(head.get(VERSION_FIELD)):
-            raise Refusal(INVALID_REQUEST, "Bad Request: unsupported MCP-Protocol-Version in a session")
-        raw_id = head.get(SESSION_FIELD)
+        raw_id = head.fields.get(SESSION_FIELD)
         if raw_id is None:
             return None
         session = self.table.find(raw_id.decode("latin-1"), principal, runner.instance.id)
@@ -197,8 +197,9 @@ class LegacySide:
         assert message.method is not None
         if message.id in session.calls:
             raise Refusal(INVALID_REQUEST, "a request with this id is under way already", message.id)
-        made = {Era.MODERN: BridgedConversation, Era.BARE: BareConversation}.get(session.lane.era, Conversation)
-        return made(session, runner, session.lane, message.method, message.params, message.id)
+        lane: Lane = session.lane
+        made = _CONVERSATIONS[lane.era]
+        return made(session, runner, lane, message.method, message.params, message.id)
 
     async def _special(self, session: ClientSession, runner: Runner, message: Inbound) -> bytes:
         async def forward() -> bytes:

@@ -22,6 +22,7 @@ from controlplane.protocol.headers import modern_request
 from controlplane.protocol.inbound import INVALID_PARAMS
 from controlplane.protocol.logging_levels import level_in, passes
 from controlplane.protocol.members import error
+from controlplane.protocol.param_headers import check_params
 from controlplane.protocol.pending import CALLER_GONE, Asked, Told
 from controlplane.protocol.questions import ASKING
 from controlplane.protocol.routing import CANCELLED, LOG
@@ -33,12 +34,12 @@ from controlplane.web.mcp.exchange import Exchange
 from controlplane.web.mcp.listening import Listening
 from controlplane.web.mcp.outlet import ClientLeft, Outlet, Reply
 from controlplane.web.mcp.parked import TTL_S, Parked, StateRefused
-from controlplane.web.mcp.tool_headers import ToolHeaders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from controlplane.model import Principal
+    from controlplane.protocol.headers import ModernRequest
     from controlplane.protocol.pending import Call
     from controlplane.supervise.lane import Lane
     from controlplane.supervise.runner import Runner
@@ -51,6 +52,7 @@ GATHER_S = 0.02
 """After a question of the server's: others that it asks together with it are put into the same round."""
 MOVES_MAX = 3
 """From one process to another, when each gets a call that waits for its client just then."""
+CALL_TOOL = "tools/call"
 LISTEN = "subscriptions/listen"
 DISCOVER = "server/discover"
 
@@ -76,7 +78,6 @@ class ModernSide:
 
     services: Services
     parked: Parked[ParkedCall] = field(init=False)
-    tool_headers: ToolHeaders = field(factory=ToolHeaders, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.parked = Parked(_drop)
@@ -108,7 +109,8 @@ class ModernSide:
         lane = runner.lane
         if lane is None or not runner.serving:
             lane = await calls.serving_lane(runner)
-        self.tool_headers.check(runner, request, head.fields)
+        if request.method == CALL_TOOL:
+            _check_mirrored(runner, request, head)
         if lane.era is Era.MODERN:
             if request.method == LISTEN:
                 return await Listening(exchange, lane).relay()
@@ -264,6 +266,15 @@ class ModernSide:
         # The table drops it in time; a little later the call ends by itself.
         parked.call.deadline, parked.call.is_gone = trio.current_time() + TTL_S * 2, None
         return bridge.input_required(parked.asked, state)
+
+
+def _check_mirrored(runner: Runner, request: ModernRequest, head: Head) -> None:
+    """A tool's schema names the arguments that fields repeat. While the catalogue is not up to date none is checked:
+    a call must not fail because Corral does not know. Raises Refusal.
+    """
+    declared = runner.catalogue.mirrored().get(request.name or "")
+    if declared is not None:
+        check_params(head.fields, declared, request)
 
 
 def _drop(parked: ParkedCall) -> None:

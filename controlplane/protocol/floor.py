@@ -165,6 +165,10 @@ class Floor:
         self._forget_ghosts(now)
         return {ghost.asker for ghost in self._ghosts.values()}
 
+    def is_haunted(self, now: float) -> bool:
+        """Whether a call was given up, and the server does not say that it knows."""
+        return any(ghost.rests_until <= now < ghost.until for ghost in self._ghosts.values())
+
     def _forget_ghosts(self, now: float) -> None:
         for wire_id in [wire_id for wire_id, ghost in self._ghosts.items() if now >= ghost.until]:
             del self._ghosts[wire_id]

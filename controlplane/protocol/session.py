@@ -326,7 +326,7 @@ class Session:
         if self._floor is None:
             return False
         now = trio.current_time()
-        return self._floor.gives_way(now) or (self._questions.has_asked and bool(self._floor.ghosts(now)))
+        return self._floor.gives_way(now) or (self._questions.has_asked and self._floor.is_haunted(now))
 
     async def _call_in_turn(
         self, method: str, params: bytes | None, timeout_s: float, owed_s: float, is_gone: Callable[[], bool] | None

@@ -139,8 +139,10 @@ async def test_after_a_call_that_was_given_up_the_floor_rests_but_not_for_ever(
     hall.floor.release(FIRST, ghost=1)
     assert await hall.told() == [(FIRST, Turn.GRANTED)]
     assert hall.floor.needs_clock
+    assert not hall.floor.is_haunted(trio.current_time())
 
     await trio.sleep(REST_S)
+    assert hall.floor.is_haunted(trio.current_time())
     hall.floor.tick(trio.current_time())
 
     assert await hall.told() == [(SECOND, Turn.GRANTED)]

@@ -219,7 +219,7 @@ class Task:
             return
         screen.line((self.name, "bold"), f" is in {found.path} now")
         if backup is not None:
-            screen.note(("Before: ", "dim"), str(backup))
+            screen.note(("Backup: ", "dim"), str(backup))
         screen.note(("Next: ", "dim"), wiring.client.after)
         self._say_token(wiring, "the file")
         if wiring.holds_token and found.others_may_read:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from attrs import field, frozen
@@ -75,6 +76,8 @@ def _entry(key: str, server: Any, environ: Mapping[str, str]) -> Entry:
         return Entry(key, name, reason="disabled in the file", skipped=True)
     if server.get("type", server.get("transport")) not in STDIO or (server.get("url") and not server.get("command")):
         return Entry(key, name, reason="a remote server: there is nothing to run", skipped=True)
+    if _leads_here(server):
+        return Entry(key, name, reason="it leads to Corral already", skipped=True)
     try:
         config = _expanded(
             {part: server[part] for part in ("command", "args", "env", "cwd") if part in server}, environ
@@ -84,6 +87,14 @@ def _entry(key: str, server: Any, environ: Mapping[str, str]) -> Entry:
     if not config.get("command"):
         return Entry(key, name, reason='it has no "command"')
     return Entry(key, name, {"name": name, "source_type": "mcp_config", "mcp_config": config})
+
+
+def _leads_here(server: Mapping[str, Any]) -> bool:
+    """Whether an entry is what `corral connect` writes for clients that start commands."""
+    args = server.get("args")
+    if not isinstance(args, list) or args[-2:-1] != ["proxy"]:
+        return False
+    return PurePath(str(server.get("command"))).name == "corral" or "controlplane.cli" in args
 
 
 def _expanded(value: Any, environ: Mapping[str, str]) -> Any:

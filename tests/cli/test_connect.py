@@ -369,6 +369,14 @@ def test_a_file_of_ones_own_choice(api, corral, home):
     assert entry_in(home, "cursor", place="there/mcp.json")["url"] == f"{api.url}/mcp/memory"
 
 
+@pytest.mark.parametrize("client", ["claude-desktop", "cursor"])
+def test_what_was_written_is_not_taken_for_a_server_to_deploy(api, corral, home, client):
+    corral("connect", "memory", "--client", client, "--write")
+    result = corral("import", str(home / PLACES[client]))
+    assert (result.code, "1 skipped" in result.out) == (0, True)
+    assert api.asked_for("POST /api/v2/deploy") == []
+
+
 def test_what_was_written_is_told_as_json(api, corral, home):
     (home / ".cursor").mkdir()
     (home / ".cursor/mcp.json").write_text("{}")

@@ -100,19 +100,21 @@ def check_modern(fields: Fields, message: Inbound) -> ModernRequest | None:
 
     Source: MCP 2026-07-28, Overview (Per-request protocol fields) and Streamable HTTP (Server Validation).
     """
-    if message.id is None or message.method is None:
+    raw_id, method, params = message.id, message.method, message.params or b"{}"
+    if raw_id is None or method is None:
         _check_unanswered(fields, message)
         return None
-    params = message.params or b"{}"
     own = members(params) or {}
     meta = _members_of(own, "_meta")
-    version = _checked_version(fields, meta, message.id)
-    _check_mirror(fields, VERSION_FIELD, version, message.id)
-    _check_mirror(fields, METHOD_FIELD, message.method, message.id)
-    name = _checked_name(fields, message.method, own, message.id)
+    version = _checked_version(fields, meta, raw_id)
+    for mirror, text in ((VERSION_FIELD, version), (METHOD_FIELD, method)):
+        value = fields.get(mirror)
+        if value is None or value.strip(_OWS) != text.encode() or not text.isascii():
+            raise _not_mirrored(mirror, value, text, raw_id)
+    name = _checked_name(fields, NAMED_BY[method], own, raw_id) if method in NAMED_BY else None
     if version != MODERN_VERSION:
-        raise _unsupported(version, message.id)
-    return ModernRequest(message.id, message.method, params, own, name, meta)
+        raise _unsupported(version, raw_id)
+    return ModernRequest(raw_id, method, params, own, name, meta)
 
 
 def is_legacy_version_header(value: bytes | None) -> bool:
@@ -198,27 +200,22 @@ def _checked_version(fields: Fields, meta: Mapping[str, msgspec.Raw], raw_id: by
     raise Refusal(INVALID_PARAMS, _MISSING_META, raw_id)
 
 
-def _check_mirror(fields: Fields, field: bytes, text: str, raw_id: bytes) -> None:
-    value = fields.get(field)
+def _not_mirrored(field: bytes, value: bytes | None, text: str, raw_id: bytes) -> Refusal:
     if value is None:
-        raise mismatch(f"the {_SPELT[field]} header is missing", raw_id)
-    if not text.isascii() or value.strip(_OWS) != text.encode():
-        raise mismatch(f"{_SPELT[field]} header value {shown(value)} does not match body value {shown(text)}", raw_id)
+        return mismatch(f"the {_SPELT[field]} header is missing", raw_id)
+    return mismatch(f"{_SPELT[field]} header value {shown(value)} does not match body value {shown(text)}", raw_id)
 
 
-def _checked_name(fields: Fields, method: str, own: Mapping[str, msgspec.Raw], raw_id: bytes) -> str | None:
-    key = NAMED_BY.get(method)
-    if key is None:
-        return None
+def _checked_name(fields: Fields, key: str, own: Mapping[str, msgspec.Raw], raw_id: bytes) -> str:
     name, value = text_of(own.get(key)), fields.get(NAME_FIELD)
-    if value is None:
-        if name is None:
-            raise Refusal(INVALID_PARAMS, f"params.{key} must be a string.", raw_id)
-        raise mismatch("the Mcp-Name header is missing", raw_id)
-    if name is None or header_text(value) != name:
+    if name is not None and value is not None and header_text(value) == name:
+        return name
+    if value is not None:
         body = "none" if name is None else shown(name)
         raise mismatch(f"Mcp-Name header value {shown(value)} does not match body value {body}", raw_id)
-    return name
+    if name is None:
+        raise Refusal(INVALID_PARAMS, f"params.{key} must be a string.", raw_id)
+    raise mismatch("the Mcp-Name header is missing", raw_id)
 
 
 def _members_of(found: Mapping[str, msgspec.Raw], name: str) -> Mapping[str, msgspec.Raw]:

@@ -25,9 +25,16 @@ _CHUNKED = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
 
 
 @asynccontextmanager
-async def forwarding(port: int, token: str) -> AsyncIterator[str]:
-    """Yield the URL of a forwarder on a free port of 127.0.0.1, in front of another port there."""
-    handler = partial(_forward, port=port, field=f"Authorization: Bearer {token}\r\n".encode())
+async def forwarding(port: int, token: str, *fields: str) -> AsyncIterator[str]:
+    """Yield the URL of a forwarder on a free port of 127.0.0.1, in front of another port there.
+
+    Args:
+        port: Where requests go.
+        token: What they are given to carry.
+        fields: More header fields for each, as lines without their ends.
+    """
+    lines = (f"Authorization: Bearer {token}", *fields)
+    handler = partial(_forward, port=port, field="".join(f"{line}\r\n" for line in lines).encode())
     async with trio.open_nursery() as nursery:
         listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
         own_port = listener.socket.getsockname()[1]

@@ -30,10 +30,14 @@ DECLARED: tuple[dict[str, Any], ...] = (
 """What the suite's clients can do, scenario by scenario."""
 
 
+SLOWER_DOOR = "TE: trailers"
+"""Says nothing that matters, and is more than Corral's own reader of requests wants to know: Hypercorn gets it."""
+
+
 @asynccontextmanager
-async def endpoint(plane: Plane, era: str) -> AsyncIterator[str]:
+async def endpoint(plane: Plane, era: str, *fields: str) -> AsyncIterator[str]:
     """The URL of an instance's MCP endpoint, for a client that sends no token."""
-    async with forwarding(int(plane.url.rpartition(":")[2]), plane.token) as url:
+    async with forwarding(int(plane.url.rpartition(":")[2]), plane.token, *fields) as url:
         yield f"{url}/mcp/{era}"
 
 
@@ -82,6 +86,18 @@ async def test_it_passes_what_a_revision_requires_and_the_rest(deployed: Plane, 
     assert report.scored == REQUIRED[revision]
     if not CANNOT.get((era, revision)):
         assert report.status == 0, "the suite itself counts something as failed"
+
+
+@pytest.mark.parametrize("revision", REQUIRED)
+async def test_it_passes_it_through_the_slower_door_as_well(deployed: Plane, revision: str) -> None:
+    calls_before = deployed.metric("corral_http_hot_requests_total")
+    async with endpoint(deployed, "dual", SLOWER_DOOR) as url:
+        report = await official.run(official.NEXT, url, "--requirements", revision)
+
+    assert_passed(report, "dual", revision)
+    assert report.scored == REQUIRED[revision]
+    assert report.status == 0
+    assert deployed.metric("corral_http_hot_requests_total") == calls_before, "not all requests went that way"
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -222,6 +222,8 @@ class HotConnection(Wire):
         finally:
             if outlet.begun:
                 self._count(plain, 200, began)
+        if reply is None and (self.gone or self.torn):
+            raise ClientLeft
         if reply is None:
             raise RuntimeError("the MCP endpoint gave no answer")
         return reply.body if reply.is_plain else reply

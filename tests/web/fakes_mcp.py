@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -167,6 +168,11 @@ class ScriptedEndpoint:
     async def _wait(self, outlet: Outlet) -> Reply:
         await self._until_told(self._watch(outlet))
         return Reply(200, b'{"jsonrpc":"2.0","id":0,"result":"waited"}')
+
+    async def _shrug(self, outlet: Outlet) -> None:
+        """Has nothing to say to a client that has left."""
+        with suppress(ClientLeft):
+            await self._until_told(self._watch(outlet))
 
     async def _pause(self) -> None:
         await self.release.wait()

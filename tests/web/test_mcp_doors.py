@@ -329,6 +329,18 @@ async def test_the_endpoint_learns_soon_that_its_client_left(server: Server, met
             await trio.testing.wait_all_tasks_blocked(0.01)
 
 
+async def test_no_answer_to_a_client_that_has_left_is_no_fault(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with trio.fail_after(10):
+        client = await streaming(server, "shrug")
+        client.stream.socket.close()
+        await endpoint_of(server.services).ended.wait()
+        while server.door.connections:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 @pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("method", ["heedless", "heedless_stream"])
 async def test_an_endpoint_that_does_not_ask_is_cancelled(server: Server, method: str) -> None:

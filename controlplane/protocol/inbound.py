@@ -43,7 +43,9 @@ _STATUS = {
     METHOD_NOT_FOUND: 404,
 }
 _NULL = b"null"
-_UNSET, _NULL_MEMBER, _JSONRPC = msgspec.Raw(), msgspec.Raw(_NULL), msgspec.Raw(b'"2.0"')
+_UNSET, _JSONRPC = msgspec.Raw(), msgspec.Raw(b'"2.0"')
+_NOTHING = (_UNSET, msgspec.Raw(_NULL))
+"""A null member is one that a serializer wrote for none."""
 _INTEGER = re.compile(rb"-?[0-9]+")
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
 _decode_text = msgspec.json.Decoder(str).decode
@@ -193,14 +195,14 @@ def _message(found: _Envelope) -> Inbound:
     raw_id = None if found.id == _UNSET else _checked_id(bytes(found.id))
     if found.jsonrpc != _JSONRPC and text_of(found.jsonrpc) != "2.0":
         raise Refusal(INVALID_REQUEST, 'The member jsonrpc must be "2.0".', raw_id)
-    if not _is_set(found.method):
+    if found.method in _NOTHING:
         return _response(found, raw_id)
     method = text_of(found.method)
     if method is None:
         raise Refusal(INVALID_REQUEST, "The member method must be a string.", raw_id)
-    if _is_set(found.result) or _is_set(found.error):
+    if found.result not in _NOTHING or found.error not in _NOTHING:
         raise Refusal(INVALID_REQUEST, "A message is a request or a response, not both.", raw_id)
-    params = bytes(found.params) if _is_set(found.params) else None
+    params = None if found.params in _NOTHING else bytes(found.params)
     if params is not None and not params.startswith(b"{"):
         raise Refusal(INVALID_PARAMS, "The member params must be an object.", raw_id)
     return Inbound("notification" if raw_id is None else "request", raw_id, method, params)
@@ -212,8 +214,8 @@ def _response(found: _Envelope, raw_id: bytes | None) -> Inbound:
         raise Refusal(INVALID_REQUEST, "A message has a method, a result or an error.", raw_id)
     if raw_id is None:
         raise Refusal(INVALID_REQUEST, "A response names the request that it answers by its id.")
-    if _is_set(error) or result == _UNSET:
-        if _is_set(result):
+    if error not in _NOTHING or result == _UNSET:
+        if result not in _NOTHING:
             raise Refusal(INVALID_REQUEST, "A response has a result or an error, not both.", raw_id)
         return Inbound("response", raw_id, member=b'"error":' + bytes(error))
     return Inbound("response", raw_id, member=b'"result":' + bytes(result))
@@ -224,11 +226,6 @@ def _checked_id(raw_id: bytes) -> bytes:
     if raw_id.startswith(b'"') or _INTEGER.fullmatch(raw_id):
         return raw_id
     raise Refusal(INVALID_REQUEST, "The member id must be a string or an integer.")
-
-
-def _is_set(value: msgspec.Raw) -> bool:
-    """Whether a member is there; a null one is one that a serializer wrote for none."""
-    return value not in (_UNSET, _NULL_MEMBER)
 
 
 def _check_text(body: bytes) -> None:

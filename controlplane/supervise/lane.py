@@ -37,15 +37,12 @@ class Lane:
     """Set when it must go: no new calls, and the process ends after those in flight."""
     idle_since: float = field(factory=trio.current_time, init=False)
     subscriptions: int = field(default=0, init=False)
+    session: Session = field(init=False)
+    era: Era = field(init=False)
     _log_rank: int = field(default=len(LEVELS), init=False)
 
-    @property
-    def session(self) -> Session:
-        return self.child.session
-
-    @property
-    def era(self) -> Era:
-        return self.facts.era
+    def __attrs_post_init__(self) -> None:
+        self.session, self.era = self.child.session, self.facts.era
 
     @property
     def is_open(self) -> bool:

@@ -495,7 +495,7 @@ async def test_streams_begin_as_the_sessions_version_has_it(sessions: Field, ver
 async def test_streams_that_were_read_are_forgotten_in_time(
     connect: Callable[..., Any], autojump_clock: trio.testing.MockClock
 ) -> None:
-    table = SessionTable(lambda session, unanswered: None)
+    table = SessionTable(lambda session, unanswered: None, trio.current_time)
     session = table.create(ADA, COW, version="2025-11-25")
     stream = session.open_stream()
     stream.post(message(1))

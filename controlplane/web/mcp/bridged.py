@@ -18,6 +18,7 @@ from controlplane.protocol.capabilities import capability_set
 from controlplane.protocol.legacy_to_modern import Ask, Final
 from controlplane.protocol.pending import CANCELLED
 from controlplane.supervise import calls
+from controlplane.web.mcp import known_lists
 from controlplane.web.mcp.answers import answer, fault
 from controlplane.web.mcp.conversation import ANSWER_S, Conversation
 
@@ -54,6 +55,7 @@ class BridgedConversation(Conversation):
         assert self._rounds is not None
         step = self._rounds.on_result(member)
         if isinstance(step, Final):
+            known_lists.note(self.runner, self.lane, self.method, self.params, step.member)
             return bridge.legacy_member(self.method, step.member)
         self._step = step
         return None

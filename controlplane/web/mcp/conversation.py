@@ -9,7 +9,8 @@ transports).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,6 +24,7 @@ from controlplane.protocol.members import INTERNAL_ERROR, error, object_members
 from controlplane.protocol.pending import Asked, Told
 from controlplane.protocol.routing import CANCELLED, LOG
 from controlplane.supervise import calls
+from controlplane.web.mcp import known_lists
 from controlplane.web.mcp.answers import answer, fault, notification
 from controlplane.web.mcp.questions import TooManyQuestions
 
@@ -65,7 +67,7 @@ class Conversation:
         said: bytes | Told | Asked | None = b""
         try:
             await self.send()
-            said = await self._next(trio.current_time() + INLINE_S)
+            said = await self._next(nudge_after_s=INLINE_S)
             final = self.settle(said) if isinstance(said, bytes) else None
         except CorralError as problem:
             final = fault(problem)
@@ -106,6 +108,7 @@ class Conversation:
 
     def settle(self, member: bytes) -> bytes | None:
         """The server's answer as the client gets it; None when something else has to be done first: `go_round`."""
+        known_lists.note(self.runner, self.lane, self.method, self.params, member)
         return member
 
     async def go_round(self) -> bytes | None:
@@ -114,9 +117,10 @@ class Conversation:
 
     # -- what comes back
 
-    async def _next(self, nudge_at: float = float("inf")) -> bytes | Told | Asked | None:
-        assert self.call is not None
-        return await self.lane.session.pending.next(self.call, nudge_at)
+    def _next(self, *, nudge_after_s: float = inf) -> Awaitable[bytes | Told | Asked | None]:
+        call = self.call
+        assert call is not None
+        return self.lane.session.pending.next(call, call.started + nudge_after_s)
 
     async def _rest(self) -> bytes:
         if self.call is None:

@@ -135,9 +135,8 @@ class McpEndpoint:
             task_status.started()
             while True:
                 await trio.sleep(SWEEP_S)
-                now = trio.current_time()
-                self.legacy.table.expire(now)
-                self.modern.parked.expire(now)
+                self.legacy.table.expire(self.legacy.table.clock())
+                self.modern.parked.expire(self.modern.parked.clock())
 
     def close(self) -> None:
         """End the streams that nobody waits for an answer on; idempotent."""

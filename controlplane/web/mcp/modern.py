@@ -29,6 +29,7 @@ from controlplane.protocol.routing import CANCELLED, LOG
 from controlplane.protocol.session import FloorTaken
 from controlplane.protocol.topology import Place, place_modern
 from controlplane.supervise import calls
+from controlplane.web.mcp import known_lists
 from controlplane.web.mcp.answers import fault, frame, notification, refused
 from controlplane.web.mcp.exchange import Exchange
 from controlplane.web.mcp.listening import Listening
@@ -106,6 +107,8 @@ class ModernSide:
 
     async def _answer(self, exchange: Exchange, head: Head) -> Reply | None:
         runner, request = exchange.runner, exchange.request
+        if (listed := known_lists.known(runner, request)) is not None:
+            return exchange.reply(listed)
         lane = runner.lane
         if lane is None or not runner.serving:
             lane = await calls.serving_lane(runner)
@@ -138,12 +141,15 @@ class ModernSide:
             is_gone=exchange.outlet.is_gone,
             logs=META + "logLevel" in request.meta,
         )
+        quiet_until = call.started + KEEPALIVE_S
         try:
-            while not isinstance(said := await lane.session.pending.next(call, _quiet_until()), bytes):
+            while not isinstance(said := await lane.session.pending.next(call, quiet_until), bytes):
                 if isinstance(said, Told):
                     await exchange.tell(frame(notification(said.method, said.params)))
                 elif said is None:
                     await exchange.tell(b":\n\n")
+                quiet_until = trio.current_time() + KEEPALIVE_S
+            known_lists.note(exchange.runner, lane, request.method, request.params, said)
             return await exchange.finish(bridge.discovered(said) if request.method == DISCOVER else said)
         finally:
             lane.session.pending.give_up(call, CALLER_GONE)
@@ -235,6 +241,7 @@ class ModernSide:
                     parked.forget_withdrawn()
                 elif said.method != LOG or passes(level_in(said.params), exchange.log_level):
                     await exchange.tell(frame(notification(said.method, said.params)))
+            known_lists.note(exchange.runner, lane, exchange.request.method, exchange.request.params, said)
             return await exchange.finish(bridge.modern_member(exchange.request.method, said, lane.facts))
         finally:
             if not has_parked:
@@ -280,7 +287,3 @@ def _check_mirrored(runner: Runner, request: ModernRequest, head: Head) -> None:
 def _drop(parked: ParkedCall) -> None:
     """Nobody came back for it."""
     parked.lane.session.pending.give_up(parked.call, "the client did not come back with its answers")
-
-
-def _quiet_until() -> float:
-    return trio.current_time() + KEEPALIVE_S

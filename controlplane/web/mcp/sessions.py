@@ -16,10 +16,10 @@ taken, so that clients at the cap do not end each other's in turns.
 from __future__ import annotations
 
 import secrets
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import trio
 from attrs import define, field, frozen
 
 from controlplane.errors import Overloaded, QuotaExceeded
@@ -80,7 +80,7 @@ class SessionTable:
     """
 
     on_end: Callable[[ClientSession, list[Any]], None]
-    clock: Callable[[], float] = trio.current_time
+    clock: Callable[[], float] = monotonic
     max_bytes: int = BUFFERED_MAX_BYTES
     pool: Pool = field(init=False, repr=False)
     _sessions: dict[str, ClientSession] = field(factory=dict, init=False, repr=False)
@@ -148,7 +148,7 @@ class SessionTable:
             NoSession: unknown, over, or another user's or instance's: nobody learns which.
         """
         session = self._sessions.get(session_id)
-        if session is None or session.user != principal.owner or session.instance_id != instance_id:
+        if session is None or (session.user, session.instance_id) != (principal.owner, instance_id):
             raise NoSession
         now = self.clock()
         if self._is_stale(session, now):

@@ -219,6 +219,15 @@ async def _wait_until_serving(runner: Runner, limit: float) -> float:
     raise refusal(runner)
 
 
+def is_coming_back(runner: Runner) -> bool:
+    """Whether an instance that takes no calls now is to run, and is on its way there or waits for its next start."""
+    return (
+        runner.instance.desired is Desired.RUNNING
+        and not runner.orders.leaving
+        and runner.state not in (State.FAILED, State.STOPPED)
+    )
+
+
 def refusal(runner: Runner) -> CorralError:
     """Why this instance takes no call now."""
     instance = runner.instance

@@ -9,6 +9,8 @@ but started again when somebody needs it, later and later if it keeps failing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -67,7 +69,9 @@ class _Start:
     @property
     def is_of_use(self) -> bool:
         """Whether it is under way, or has led to a lane that takes calls."""
-        return self.error is None and (self.lane is None or self.lane.is_open)
+        if self.error is not None or self.dropped.is_set():
+            return False
+        return self.lane is None or self.lane.is_open
 
     def want(self, introduction: bytes, capabilities: CapabilitySet) -> None:
         """Somebody needs it."""
@@ -103,6 +107,10 @@ class Lanes:
     _nursery: trio.Nursery | None = field(default=None, init=False)
     _launch: Launch | None = field(default=None, init=False)
     _lanes: set[Lane] = field(factory=set, init=False)
+    _starts: set[_Start] = field(factory=set, init=False)
+    """All that have been begun and are not buried."""
+    _places: trio.Semaphore = field(factory=partial(trio.Semaphore, LANES_MAX), init=False)
+    """One that takes the place of an idle one waits until that is gone."""
     _shared: dict[CapabilitySet, _Start] = field(factory=dict, init=False)
     _more: dict[CapabilitySet, list[_Start]] = field(factory=dict, init=False)
     """Shared ones beside the first, for calls that would wait for somebody else's client there."""
@@ -180,7 +188,7 @@ class Lanes:
 
     def _keep_spare(self) -> None:
         """Start a process in advance, if there is none and room for it; a client then waits for its greeting alone."""
-        if self._spare is None and not self._closed.is_set() and len(self.children) < LANES_MAX:
+        if self._spare is None and not self._closed.is_set() and self._taken() < LANES_MAX:
             self._spare = _Start(is_private=True)
             self._begin(self._spare)
 
@@ -192,10 +200,18 @@ class Lanes:
             detail = "a process for this client could not be started a moment ago"
             raise InstanceUnavailable(detail, retry_after_s=wait_s)
         self._make_room()
+        self._starts.add(start)
         self._nursery.start_soon(self._live, start)
 
+    def _taken(self) -> int:
+        """How many run or are on their way, without those that are about to go."""
+        return sum(start.is_of_use for start in self._starts)
+
     def _make_room(self) -> None:
-        if len(self.children) < LANES_MAX:
+        if self._taken() < LANES_MAX:
+            return
+        if self._spare is not None:
+            self._drop_spare(self._spare)
             return
         idle = [lane for lane in self._lanes if lane.is_idle and lane.is_open]
         if not idle:
@@ -233,13 +249,25 @@ class Lanes:
                     lane.retire()
             spare = self._spare
             if spare is not None and now - spare.since > IDLE_S and not any(lane.is_private for lane in self._lanes):
-                self._spare = None
-                spare.dropped.set()
+                self._drop_spare(spare)
+
+    def _drop_spare(self, spare: _Start) -> None:
+        self._spare = None
+        spare.dropped.set()
 
     # -- one lane
 
     async def _live(self, start: _Start) -> None:
-        """From spawn to burial. What goes wrong is told to those who wait for it, and goes no further."""
+        """From waiting for a place to burial. What goes wrong is told to those who wait, and goes no further."""
+        try:
+            async with self._places:
+                if not self._closed.is_set():
+                    await self._live_in_place(start)
+        finally:
+            self._starts.discard(start)
+            start.fail(calls.crash(None, leaving=self.runner.orders.leaving))
+
+    async def _live_in_place(self, start: _Start) -> None:
         try:
             child = await self._spawn()
         except CorralError as error:
@@ -261,7 +289,6 @@ class Lanes:
         finally:
             self.children.discard(child)
             child.job.close_fds()
-            start.fail(InstanceUnavailable("the instance was stopped", retry_after_s=1))
 
     async def _spawn(self) -> Child:
         runner, launch = self.runner, self._launch
@@ -269,7 +296,9 @@ class Lanes:
         around = runner.around
         slot = around.scheduler.slot()
         try:
-            await slot.acquire()
+            await _first(slot.acquire, self._closed.wait)
+            if self._closed.is_set():
+                raise calls.crash(None, leaving=runner.orders.leaving)
             job = await around.spawner.spawn(job_spec(launch))
         except SpawnFailed as failed:
             self._count_failure()
@@ -284,11 +313,24 @@ class Lanes:
         return Child.of(job, runner.herald, logbook, around.version)
 
     async def _serve(self, start: _Start, child: Child) -> None:
-        """Wait to be wanted, greet, and stay until the process is over or has to go."""
-        await _first(start.wanted, start.dropped, child.over, self._closed)
-        if not start.wanted.is_set() or child.over.is_set():
+        """Wait to be wanted, greet, and stay until the process is over or has to go, or the instance stops."""
+        closed = self._closed
+        await _first(start.wanted.wait, start.dropped.wait, child.over.wait, closed.wait)
+        if closed.is_set() or not start.wanted.is_set() or child.over.is_set():
             start.fail(_ended(self.runner, child))
             return
+        await _first(partial(self._welcome, start, child), closed.wait)
+        lane = start.lane
+        if lane is None:
+            start.fail(_ended(self.runner, child))
+            return
+        await _first(lane.retired.wait, child.over.wait, closed.wait)
+        self._lanes.discard(lane)
+        lane.retire()
+        await child.drain(lambda: _ended(self.runner, child))
+
+    async def _welcome(self, start: _Start, child: Child) -> None:
+        """Greet, and tell those who wait what came of it."""
         try:
             lane = await self._greet(start, child)
         except (CorralError, LegacyRefused) as error:
@@ -296,10 +338,6 @@ class Lanes:
             return
         self._lanes.add(lane)
         start.succeed(lane)
-        await _first(lane.retired, child.over)
-        self._lanes.discard(lane)
-        lane.retire()
-        await child.drain(lambda: _ended(self.runner, child))
 
     async def _greet(self, start: _Start, child: Child) -> Lane:
         child.session.introduce(start.introduction, may_ask=bool(start.capabilities))
@@ -337,16 +375,16 @@ def _introduction(runner: Runner, capabilities: CapabilitySet) -> bytes:
     )
 
 
-async def _first(*events: trio.Event) -> None:
-    """Wait until one of them is set."""
+async def _first(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Wait until one of them returns."""
     async with trio.open_nursery() as nursery:
 
-        async def wait(event: trio.Event) -> None:
-            await event.wait()
+        async def until(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
             nursery.cancel_scope.cancel()
 
-        for event in events:
-            nursery.start_soon(wait, event)
+        for wait in waits:
+            nursery.start_soon(until, wait)
 
 
 def _reason(child: Child) -> str:

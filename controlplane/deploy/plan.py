@@ -201,8 +201,6 @@ def _unsupported(body: DeployIn, config: Config, refusals: Refusals) -> None:
         refusals.add("/isolation", f"the operator demands at least {config.min_isolation}, which this host cannot give")
     if body.mounts:
         refusals.add("/mounts", "no host folder may be mounted here: ALLOWED_MOUNTS is empty")
-    if body.sessions != "shared":
-        refusals.add("/sessions", "only shared is supported by this version")
 
 
 def _network(wanted: NetworkIn, refusals: Refusals) -> dict[str, Any]:

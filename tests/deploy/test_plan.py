@@ -97,6 +97,7 @@ def test_what_is_asked_for_within_the_ceiling_is_given() -> None:
             restart={"mode": "always", "burst": 3, "window_s": 10, "max_delay_s": 5},
             network={"mode": "allow", "hosts": ["example.com:443"]},
             isolation="process",
+            sessions="per-session",
         )
     )
 
@@ -185,7 +186,6 @@ WRONG: list[tuple[str, dict[str, Any], set[str]]] = [
     ("a working folder above", config_deploy(mcp_config={"command": "x", "cwd": "/srv/../etc"}), {"/mcp_config/cwd"}),
     ("isolation that is not here", config_deploy(isolation="namespaced"), {"/isolation"}),
     ("mounts", config_deploy(mounts=[{"source": "/etc", "target": "/x"}]), {"/mounts"}),
-    ("sessions apart", config_deploy(sessions="per-session"), {"/sessions"}),
     ("hosts without their mode", config_deploy(network={"mode": "none", "hosts": ["x"]}), {"/network/hosts"}),
     ("limits above the ceiling", config_deploy(limits={"memory_mb": 513, "cpu_percent": 51, "call_timeout_s": 120.5, "disk_mb": 1}), {"/limits/memory_mb", "/limits/cpu_percent", "/limits/call_timeout_s"}),
     ("a command too long", config_deploy(mcp_config={"command": "x", "args": ["y" * 32_000] * 4}), {""}),
@@ -213,7 +213,6 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
             source_data="!",
             environment_vars={"CORRAL_X": "1"},
             isolation="confined",
-            sessions="per-session",
             mounts=[{"source": "/", "target": "/"}],
             limits={"memory_mb": 4096},
         )
@@ -226,7 +225,6 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         "/source_data",
         "/environment_vars/CORRAL_X",
         "/isolation",
-        "/sessions",
         "/mounts",
         "/limits/memory_mb",
     }

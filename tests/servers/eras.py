@@ -174,7 +174,7 @@ class Call:
 
     def on_grow(self):
         LISTS["tools/list"][1].append({"name": self.arguments["name"], "inputSchema": {"type": "object"}})
-        return self.on_change()
+        return text("grown") if self.arguments.get("quiet") else self.on_change()
 
     def on_pid(self):
         return text(os.getpid())

@@ -67,6 +67,7 @@ class Call:
         asker: Who the server's questions during this call are for; calls of one asker may run together.
         logs: Whether log lines of the server may be this call's.
         token: The caller's own progress token, raw; None if it gave none.
+        counts: Whether it is one of the instance's calls in flight; not while it waits for its client to come back.
     """
 
     method: str
@@ -77,6 +78,7 @@ class Call:
     asker: object | None = None
     logs: bool = True
     token: bytes | None = None
+    counts: bool = True
     is_own: bool = False
     """Corral asks on its own account: no log line is this call's, and none is withheld from others because of it."""
     owed_until: float = 0.0

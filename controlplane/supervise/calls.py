@@ -139,7 +139,7 @@ async def begin(
     then = call.on_end
 
     def ended() -> None:
-        runner.calls_in_flight -= 1
+        runner.calls_in_flight -= call.counts
         took = perf_counter() - began
         failed = not isinstance(call.outcome, bytes) or call.outcome.startswith(b'"error"')
         if runner.meter.count(took, failed=failed):
@@ -149,6 +149,26 @@ async def begin(
 
     call.on_end = ended
     return call
+
+
+def set_aside(runner: Runner, call: Call) -> None:
+    """A call waits until its client comes back, and is not in flight meanwhile."""
+    runner.calls_in_flight -= call.counts
+    call.counts = False
+
+
+def take_up(runner: Runner, call: Call) -> None:
+    """Its client is back."""
+    if not call.counts and call.outcome is None:
+        runner.calls_in_flight += 1
+        call.counts = True
+
+
+def extend(runner: Runner, call: Call) -> None:
+    """A server that says something is at work: the call's time begins anew, up to the longest there is."""
+    limit_s = runner.instance.spec.limits.call_timeout_s
+    longest = call.started + runner.around.config.max_call_timeout_s
+    call.deadline = max(call.deadline, min(trio.current_time() + limit_s, longest))
 
 
 async def subscribe(

@@ -94,6 +94,11 @@ class Conversation:
                 stream.finish()
             self._end()
 
+    def abandon(self) -> None:
+        """There is no stream to carry it on with."""
+        self.cancel()
+        self._end()
+
     def cancel(self) -> None:
         """The client does not want it any more."""
         self.cancelled = True
@@ -145,18 +150,11 @@ class Conversation:
         elif said.method == CANCELLED:
             self._withdraw(said.params)
         else:
-            self._extend()
+            assert self.call is not None
+            calls.extend(self.runner, self.call)
             wanted = self.session.log_level
             if said.method != LOG or wanted is None or passes(level_in(said.params), wanted):
                 self.session.deliver(notification(said.method, said.params), self._stream)
-
-    def _extend(self) -> None:
-        """A server that says something is at work: its time begins anew, up to the longest there is."""
-        call = self.call
-        assert call is not None
-        limit_s = self.runner.instance.spec.limits.call_timeout_s
-        longest = call.started + self.runner.around.config.max_call_timeout_s
-        call.deadline = max(call.deadline, min(trio.current_time() + limit_s, longest))
 
     # -- what the server asks
 

@@ -181,7 +181,7 @@ class LegacySide:
                 return Reply(200, plain)
             stream = session.open_stream()
         except CorralError as problem:
-            conversation.cancel()
+            conversation.abandon()
             return Reply(200, answer(message.id, fault(problem)))
         self.background(conversation.carry_on, stream)
         await relay(stream, 0, outlet)

@@ -66,6 +66,13 @@ class ParkedCall:
     lane: Lane
     asked: dict[str, Asked]
     rounds: int = 1
+    ask_at: float = 0.0
+    """Trio time at which the client is asked, when there is something to ask."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to ask the client."""
+        return bool(self.asked) and trio.current_time() >= self.ask_at
 
     def forget_withdrawn(self) -> None:
         """The server does not want all of its questions answered any more."""
@@ -145,6 +152,7 @@ class ModernSide:
         try:
             while not isinstance(said := await lane.session.pending.next(call, quiet_until), bytes):
                 if isinstance(said, Told):
+                    calls.extend(exchange.runner, call)
                     await exchange.tell(frame(notification(said.method, said.params)))
                 elif said is None:
                     await exchange.tell(b":\n\n")
@@ -216,8 +224,9 @@ class ModernSide:
         for key in [key for key in parked.asked if key in responses]:
             parked.lane.session.answer(parked.asked.pop(key).id, b'"result":' + responses[key])
         if parked.asked and parked.call.outcome is None:
-            return await exchange.finish(self._park(exchange, parked))
+            return await self._ask(exchange, parked)
         call = parked.call
+        calls.take_up(exchange.runner, call)
         limit_s = exchange.runner.instance.spec.limits.call_timeout_s
         call.deadline, call.is_gone = trio.current_time() + limit_s, exchange.outlet.is_gone
         call.token = bridge.request_meta(exchange.request.params).progress_token
@@ -232,24 +241,30 @@ class ModernSide:
             while not isinstance(said := await self._next(parked), bytes):
                 if isinstance(said, Asked):
                     self._note(exchange, parked, said)
-                elif said is None and parked.asked:
-                    has_parked = True
-                    return await exchange.finish(self._park(exchange, parked))
-                elif said is None:
+                elif isinstance(said, Told):
+                    await self._pass_on(exchange, parked, said)
+                elif not parked.asked:
                     await exchange.tell(b":\n\n")
-                elif said.method == CANCELLED:
-                    parked.forget_withdrawn()
-                elif said.method != LOG or passes(level_in(said.params), exchange.log_level):
-                    await exchange.tell(frame(notification(said.method, said.params)))
+                if parked.is_due:
+                    has_parked = True
+                    return await self._ask(exchange, parked)
             known_lists.note(exchange.runner, lane, exchange.request.method, exchange.request.params, said)
             return await exchange.finish(bridge.modern_member(exchange.request.method, said, lane.facts))
         finally:
             if not has_parked:
                 lane.session.pending.give_up(call, CALLER_GONE)
 
+    async def _pass_on(self, exchange: Exchange, parked: ParkedCall, told: Told) -> None:
+        if told.method == CANCELLED:
+            parked.forget_withdrawn()
+            return
+        calls.extend(exchange.runner, parked.call)
+        if told.method != LOG or passes(level_in(told.params), exchange.log_level):
+            await exchange.tell(frame(notification(told.method, told.params)))
+
     async def _next(self, parked: ParkedCall) -> bytes | Told | Asked | None:
         """What comes next; once there is a question only what comes with it, for one round shall hold them all."""
-        until = trio.current_time() + (GATHER_S if parked.asked else KEEPALIVE_S)
+        until = parked.ask_at if parked.asked else trio.current_time() + KEEPALIVE_S
         return await parked.lane.session.pending.next(parked.call, until)
 
     def _note(self, exchange: Exchange, parked: ParkedCall, asked: Asked) -> None:
@@ -257,13 +272,14 @@ class ModernSide:
         if needed_by(asked.method, asked.params) in exchange.capabilities:
             parked.asked[f"{asked.method.partition('/')[0]}-{parked.rounds}"] = asked
             parked.rounds += 1
+            parked.ask_at = trio.current_time() + GATHER_S
         else:
             detail = f"the client cannot be asked for {asked.method} like this"
             parked.lane.session.answer(asked.id, error(METHOD_NOT_FOUND, detail))
 
-    def _park(self, exchange: Exchange, parked: ParkedCall) -> bytes:
-        """Keep the call for its client's retry; returns the result that asks for input."""
-        request = exchange.request
+    async def _ask(self, exchange: Exchange, parked: ParkedCall) -> Reply | None:
+        """Answer with what the server asks, and keep the call for its client's retry."""
+        request, call = exchange.request, parked.call
         state = self.parked.park(
             parked,
             user=exchange.principal.owner,
@@ -271,8 +287,13 @@ class ModernSide:
             digest=bridge.digest(request.method, request.params),
         )
         # The table drops it in time; a little later the call ends by itself.
-        parked.call.deadline, parked.call.is_gone = trio.current_time() + TTL_S * 2, None
-        return bridge.input_required(parked.asked, state)
+        call.deadline, call.is_gone = trio.current_time() + TTL_S * 2, None
+        calls.set_aside(exchange.runner, call)
+        try:
+            return await exchange.finish(bridge.input_required(parked.asked, state))
+        except BaseException:
+            self.parked.drop(state)  # nobody has it, so nobody will come back
+            raise
 
 
 def _check_mirrored(runner: Runner, request: ModernRequest, head: Head) -> None:

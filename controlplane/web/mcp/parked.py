@@ -119,6 +119,12 @@ class Parked(Generic[T]):
         self._forget(entry)
         return entry.value
 
+    def drop(self, token: str) -> None:
+        """Its client has left before it had the token."""
+        entry = self._entries.get(token)
+        if entry is not None:
+            self._drop(entry)
+
     def expire(self, now: float) -> None:
         """Drop what was not claimed in time."""
         while (oldest := next(iter(self._entries.values()), None)) is not None and now >= oldest.expires:

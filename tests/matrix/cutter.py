@@ -1,4 +1,4 @@
-"""A TCP forwarder in front of a control plane that cuts one connection, in the middle of what is answered on it."""
+"""A TCP forwarder in front of a control plane that cuts connections in the middle of what is answered on them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,31 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define, field
+from attrs import define, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
-READ_BYTES = 64 * 1024
+OVERLAP_BYTES = 64
+"""Of what came before: a marker may come in two pieces."""
+
+
+@frozen
+class Cut:
+    """The first connection on which this comes by is cut: after it, or just before, so that it is lost."""
+
+    marker: bytes
+    loses: bool = False
 
 
 @define(eq=False)
 class Cutter:
-    """Cuts the connection on which `marker` comes by, once it has been passed on; the ones after it are left alone."""
+    """Makes its cuts one after the other; connections without them are left alone."""
 
     port: int
-    marker: bytes
+    cuts: list[Cut]
+    """Those that are still to come."""
     url: str = ""
-    cuts: int = field(default=0, init=False)
 
     async def carry(self, client: trio.SocketStream) -> None:
         """Carry one connection; when one side goes, so does the other."""
@@ -43,19 +52,21 @@ class Cutter:
     async def _answers(self, server: trio.SocketStream, client: trio.SocketStream) -> None:
         before = b""
         async for data in server:
-            await client.send_all(data)
-            if not self.cuts and self.marker in before + data:
-                self.cuts += 1
+            cut = self.cuts[0] if self.cuts and self.cuts[0].marker in before + data else None
+            if cut is None or not cut.loses:
+                await client.send_all(data)
+            if cut is not None:
+                self.cuts.remove(cut)
                 return
-            before = data[-len(self.marker) :]
+            before = (before + data)[-OVERLAP_BYTES:]
 
 
 @asynccontextmanager
-async def cutting(port: int, marker: bytes) -> AsyncIterator[Cutter]:
+async def cutting(port: int, cuts: Iterable[Cut]) -> AsyncIterator[Cutter]:
     """Yield a cutter that listens on a free port of 127.0.0.1, in front of another port there."""
     async with trio.open_nursery() as nursery:
         listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
-        cutter = Cutter(port, marker, f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+        cutter = Cutter(port, list(cuts), f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
         nursery.start_soon(partial(trio.serve_listeners, cutter.carry, [listener]))
         yield cutter
         nursery.cancel_scope.cancel()

@@ -10,6 +10,7 @@ const plan = JSON.parse(process.argv[2]);
 const packaged = createRequire(`${plan.packages}/package.json`);
 const MODERN = plan.era === "modern";
 const FEATURE_LIMIT_MS = 60_000;
+const RECONNECT_MS = 200;
 const CAPABILITIES = { elicitation: { form: {}, url: {} }, roots: { listChanged: true }, sampling: {} };
 const WATCHED = "test://watched-resource";
 
@@ -50,8 +51,14 @@ class Peer {
     this.client = new Client({ name: "matrix", version: "1" }, options);
     this.#answer();
     this.#listen();
+    const reconnectionOptions = {
+      initialReconnectionDelay: RECONNECT_MS,
+      maxReconnectionDelay: RECONNECT_MS,
+      reconnectionDelayGrowFactor: 1,
+      maxRetries: 10,
+    };
     const requestInit = { headers: { Authorization: `Bearer ${plan.token}` } };
-    this.transport = new StreamableHTTPClientTransport(new URL(url), { requestInit });
+    this.transport = new StreamableHTTPClientTransport(new URL(url), { requestInit, reconnectionOptions });
     await this.client.connect(this.transport);
     return this;
   }
@@ -190,7 +197,7 @@ const features = {
     return { added, removed, updated: before, updated_after: peer.updated, list_changes: peer.listChanges };
   },
 
-  /** On a connection that is cut in the middle. */
+  /** On connections that are cut. */
   async resume(peer) {
     const through = await new Peer().connect(plan.cut_url);
     const progress = [];
@@ -207,9 +214,12 @@ const features = {
       await through.close();
       return { seen, progress };
     }
-    const text = await through.call("count_up", { steps: 30 }, { onprogress });
+    await through.call("count_up", { steps: 20 }, { onprogress });
+    const text = await through.call("count_up", { steps: 3 }, { onprogress });
+    // A modern server thinks once more with the answer: how often is no matter here.
+    const answer = await through.call("think_and_ask", { message: `Are you ${plan.key}?` }, { onprogress: () => {} });
     await through.close();
-    return { text, progress };
+    return { text, progress, answer, asked: through.asked };
   },
 };
 
@@ -232,7 +242,7 @@ async function main() {
       const outcome = await limited(features[feature](peer));
       console.log(JSON.stringify({ feature, outcome }));
     } catch (error) {
-      console.log(JSON.stringify({ feature, error: String(error?.stack ?? error) }));
+      console.log(JSON.stringify({ feature, error: String(error) }));
     }
   }
   await limited(peer.close());

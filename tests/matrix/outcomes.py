@@ -61,7 +61,12 @@ def expected(era: str, key: str) -> dict[str, Any]:
             # A modern client that loses its connection has cancelled.
             {"seen": "It was cancelled.", "progress": [1]}
             if era == "modern"
-            else {"text": "Counted to 30.", "progress": list(range(1, 31))}
+            else {
+                "text": "Counted to 3.",
+                "progress": [*range(1, 21), 1, 2, 3],
+                "asked": [f"Are you {key}?"],
+                "answer": "The user says Ada.",
+            }
         ),
     }
     return {feature: outcome for feature, outcome in outcomes.items() if feature not in CANNOT.get(era, {})}

@@ -5,7 +5,6 @@ What the outcomes must be is said in `outcomes.py`.
 
 from __future__ import annotations
 
-import traceback
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +49,15 @@ async def run(plan: Plan) -> dict[str, Any]:
             try:
                 with trio.fail_after(FEATURE_LIMIT_S):
                     outcomes[feature] = await getattr(peer, feature)()
-            except Exception:
-                outcomes[feature] = {"error": traceback.format_exc()}
+            except Exception as error:
+                outcomes[feature] = {"error": leaves(error)}
     return outcomes
+
+
+def leaves(error: BaseException) -> list[str]:
+    """What went wrong, without the groups around it."""
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return [leaf for one in inner for leaf in leaves(one)] or [repr(error)]
 
 
 @asynccontextmanager
@@ -264,7 +269,7 @@ class Peer:
         }
 
     async def resume(self) -> dict[str, Any]:
-        """On a connection that is cut in the middle."""
+        """On connections that are cut."""
         progress: list[float] = []
 
         async def on_progress(done: float, *_: Any) -> None:
@@ -272,8 +277,16 @@ class Peer:
 
         async with connected(self.plan, self.plan.cut_url) as through:
             if not self.is_modern:
-                text = await through.call("count_up", steps=30, on_progress=on_progress)
-                return {"text": text, "progress": progress}
+
+                async def on_thought(*_: Any) -> None:
+                    """A modern server thinks once more with the answer: how often is no matter here."""
+
+                await through.call("count_up", steps=20, on_progress=on_progress)
+                text = await through.call("count_up", steps=3, on_progress=on_progress)
+                answer = await through.call(
+                    "think_and_ask", message=f"Are you {self.plan.key}?", on_progress=on_thought
+                )
+                return {"text": text, "progress": progress, "answer": answer, "asked": through.asked}
             key = f"{self.plan.key}-cut"
             with suppress(MCPError):
                 await through.call("wait_to_be_cancelled", key=key, on_progress=on_progress)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import anyio
+from asking import elicitation, filled_in
 from tools import STEP_S, TEXT, tool
 
 if TYPE_CHECKING:
@@ -46,3 +47,11 @@ async def was_cancelled(call: Call) -> str:
         await _cancelled[call.arguments["key"]].wait()
         return "It was cancelled."
     return "It was not cancelled."
+
+
+@tool("Reports that it thinks, and then asks the user", message=TEXT)
+async def think_and_ask(call: Call) -> str:
+    await call.ctx.session.report_progress(1, 2, "thinking")
+    await anyio.sleep(2 * STEP_S)
+    form = elicitation(call.arguments["message"], ["name"], name=TEXT)
+    return f"The user says {filled_in((await call.ask(form=form))['form'], 'name')}."

@@ -43,11 +43,12 @@ class Client:
     http: Http
     path: str
     capabilities: Message = field(factory=dict)
-    reply: Callable[[Message], Message] = field(default=lambda _question: {"action": "cancel"})
-    """Makes the result that answers a question, of `{method, params}`."""
+    reply: Callable[[Message], Message | None] = field(default=lambda _question: {"action": "cancel"})
+    """Makes the result that answers a question, of `{method, params}`; None to leave it open."""
     told: list[Message] = field(factory=list, init=False)
     asked: list[Message] = field(factory=list, init=False)
     seen: list[str] = field(factory=list, init=False)
+    event_ids: list[str] = field(factory=list, init=False)
     ids: int = field(default=0, init=False)
     broken: bool = field(default=False, init=False)
     """An answer broke off in the middle."""
@@ -82,6 +83,7 @@ class Client:
         while chunk := await answer.chunk():
             for event in parser.feed(chunk):
                 self.seen.append(event.data)
+                self.event_ids.append(event.id)
                 if event.data and await take(json.loads(event.data)):
                     return True
         return False
@@ -239,7 +241,8 @@ class LegacyClient(Client):
             await self.post({"id": message["id"], "result": {}})
         else:
             self.asked.append(message)
-            await self.post({"id": message["id"], "result": self.reply(message)})
+            if (result := self.reply(message)) is not None:
+                await self.post({"id": message["id"], "result": result})
 
     async def request(
         self,

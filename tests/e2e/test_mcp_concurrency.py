@@ -20,12 +20,13 @@ from attrs import define, field
 from tests import servers
 from tests.e2e.http1 import connected
 from tests.e2e.load import until
-from tests.e2e.mcp_clients import CAME_S, Client, LegacyClient, ModernClient, said, tool_call
-from tests.e2e.plane import open_plane
+from tests.e2e.mcp_clients import CAME_S, TAKES, Client, LegacyClient, ModernClient, said, tool_call
+from tests.e2e.plane import deployment, open_plane
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from tests.e2e.http1 import Http
     from tests.e2e.mcp_clients import Message
     from tests.e2e.plane import Plane
 
@@ -239,3 +240,124 @@ async def test_fifty_clients_of_both_eras_hear_all_of_their_own_and_nothing_of_e
     figure("requests", requests)
     assert plane.instance(era)["status"] == "running"
     assert plane.instance(era)["restarts"] == 0
+
+
+# -- two users
+
+
+@define(eq=False)
+class Tenant:
+    """A user with a server, a session with open business, and a modern call that waits for its answers."""
+
+    name: str
+    http: Http
+    first_id: int
+    """Its requests have ids of their own, so that another's cancellation can name them."""
+    nonce: str = field(factory=new_nonce)
+    legacy: LegacyClient = field(init=False)
+    modern: ModernClient = field(init=False)
+    state: str = field(default="", init=False)
+    ended: dict[str, Message] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.legacy = LegacyClient(self.http, "/mcp/same", {"elicitation": {}}, lambda _question: None)
+        self.modern = ModernClient(self.http, "/mcp/same", {"elicitation": {}})
+
+    async def begin(self, nursery: trio.Nursery) -> None:
+        """Be in the middle of everything."""
+        await self.legacy.initialize()
+        await nursery.start(self.legacy.run_stream)
+        nursery.start_soon(self.call, "wait", self.first_id)
+        await self.legacy.until_told("progress", self.nonce)
+        nursery.start_soon(self.call, "ask", self.first_id + 1)
+        await until(lambda: self.legacy.asked, CAME_S, "the question")
+        response = await self.modern.once("tools/call", self.asking)
+        self.state = response["result"]["requestState"]
+
+    @property
+    def asking(self) -> Message:
+        return tool_call("ask", nonce=f"{self.nonce}-modern")
+
+    async def call(self, tool: str, request_id: int) -> None:
+        params = tool_call(tool, nonce=f"{self.nonce}-{tool}")
+        self.ended[tool] = await self.legacy.request("tools/call", params, token="t", request_id=request_id)
+
+    async def finish(self) -> None:
+        """Everything goes on as if nobody had tried anything."""
+        assert self.ended == {}
+        question = self.legacy.asked[0]
+        await self.legacy.post({"id": question["id"], "result": replying(self.nonce)(question)})
+        await until(lambda: "ask" in self.ended, CAME_S, "the answered call")
+        assert said(self.ended["ask"]).startswith(f"{self.nonce}-ask got")
+        await self.legacy.cancel(self.first_id)
+        await until(lambda: "wait" in self.ended, CAME_S, "the cancelled call")
+        assert self.ended["wait"]["error"]["code"] == -32800
+        response = await self.modern.once("tools/call", self.answered(self.asking, self.state))
+        assert said(response).startswith(f"{self.nonce}-modern got")
+        assert await self.legacy.delete() == 200
+        heard = {*NONCE.findall(json.dumps([self.legacy.seen, self.modern.seen]))}
+        assert heard == {self.nonce}
+
+    def answered(self, params: Message, state: str) -> Message:
+        requests = {"elicitation-1": {"action": "accept", "content": {"word": self.nonce}}}
+        return {**params, "inputResponses": requests, "requestState": state}
+
+    async def status(self, method: str, document: Any = None, **fields: str) -> int:
+        """Of a request with the fields of a session, or with others."""
+        own = {"Accept": "text/event-stream" if method == "GET" else TAKES}
+        async with self.http.sent(
+            method, "/mcp/same", own | {key.replace("_", "-"): fields[key] for key in fields}, document
+        ) as answer:
+            await answer.body()
+            return answer.status
+
+    async def molest(self, other: Tenant) -> None:
+        """Try everything with what is another's; nothing may come of it."""
+        theirs, mine = other.legacy.session_id, self.legacy.session_id
+        question = {
+            "jsonrpc": "2.0",
+            "id": other.legacy.asked[0]["id"],
+            "result": replying(self.nonce)({"method": "elicitation/create"}),
+        }
+        cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": other.first_id}}
+        lists = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        for document in (question, cancel, lists):
+            assert await self.status("POST", document, Mcp_Session_Id=theirs) == 404
+        assert await self.status("GET", Mcp_Session_Id=theirs) == 404
+        assert await self.status("DELETE", Mcp_Session_Id=theirs) == 404
+        for event_id in other.legacy.event_ids:
+            assert await self.status("GET", Mcp_Session_Id=theirs, Last_Event_ID=event_id) == 404
+        assert await self.status("POST", question, Mcp_Session_Id=mine) == 202
+        assert await self.status("POST", cancel, Mcp_Session_Id=mine) == 202
+        for asking in (self.asking, other.asking):
+            response = await self.modern.once("tools/call", self.answered(asking, other.state))
+            assert response["error"]["code"] == -32602
+        ref = f"/mcp/{other.name}/same"
+        async with self.http.sent("POST", ref, {"Accept": TAKES, "Mcp-Session-Id": theirs}, lists) as answer:
+            await answer.body()
+            assert answer.status == 404
+
+
+async def test_nobody_gets_at_another_users_sessions_streams_questions_or_calls(plane: Plane) -> None:
+    source = servers.source("eras.py")
+    tokens = {}
+    for name in ("alice", "bob"):
+        made = plane.request("POST", "/users", json={"name": name, "role": "deployer"})
+        assert made.status_code == 201, made.text
+        tokens[name] = made.json()["token"]
+        body = deployment("same", source, environment_vars={"ERA": "legacy"})
+        deployed = plane.client(tokens[name]).post("/api/v2/deploy?wait=60", json=body)
+        assert deployed.status_code == 201, deployed.text
+    with trio.fail_after(LIMIT_S):
+        async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+            alice, bob = [
+                Tenant(name, await stack.enter_async_context(connected(plane, tokens[name])), first_id)
+                for name, first_id in (("alice", 1000), ("bob", 2000))
+            ]
+            for tenant in (alice, bob):
+                await tenant.begin(nursery)
+            await alice.molest(bob)
+            await bob.molest(alice)
+            for tenant in (alice, bob):
+                await tenant.finish()
+            nursery.cancel_scope.cancel()

@@ -85,7 +85,7 @@ class McpEndpoint:
 
     async def post(self, grant: Grant, ref: str, head: Head, body: bytes, outlet: Outlet) -> Reply | None:
         """Answer one POST; None when it was answered through the outlet."""
-        runner, fields = self._find(grant, ref), head.fields
+        runner, fields = self.services.supervisor.find(grant.principal, ref), head.fields
         try:
             check_accept(fields)
             if not is_legacy_version_header(fields.get(VERSION_FIELD)) or (

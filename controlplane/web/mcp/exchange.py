@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from controlplane.protocol.headers import ModernRequest
     from controlplane.supervise.runner import Runner
 
+CAPABILITIES = META + "clientCapabilities"
+LOG_LEVEL = META + "logLevel"
+
 
 @define(eq=False)
 class Exchange:
@@ -31,13 +34,13 @@ class Exchange:
     @property
     def capabilities(self) -> CapabilitySet:
         """What the client declared with this request."""
-        raw = self.request.meta.get(META + "clientCapabilities")
+        raw = self.request.meta.get(CAPABILITIES)
         return capability_set(None if raw is None else bytes(raw))
 
     @property
     def log_level(self) -> str | None:
         """The least severe log messages that it wants; None for none at all."""
-        return text_of(self.request.meta.get(META + "logLevel"))
+        return text_of(self.request.meta.get(LOG_LEVEL))
 
     def reply(self, member: bytes) -> Reply:
         """The whole answer, as long as no stream has begun."""
@@ -53,7 +56,7 @@ class Exchange:
     async def finish(self, member: bytes) -> Reply | None:
         """Answer, on the stream if there is one."""
         if not self.begun:
-            return self.reply(member)
+            return Reply(status_of(member), answer(self.request.id, member))
         await self.outlet.send(frame(answer(self.request.id, member)))
         await self.outlet.end()
         return None

@@ -17,7 +17,7 @@ from controlplane.core.jsonrpc import METHOD_NOT_FOUND
 from controlplane.errors import CorralError, ShuttingDown
 from controlplane.protocol import modern_to_legacy as bridge
 from controlplane.protocol.capabilities import needed_by
-from controlplane.protocol.handshake import META, Era
+from controlplane.protocol.handshake import Era
 from controlplane.protocol.headers import modern_request
 from controlplane.protocol.inbound import INVALID_PARAMS
 from controlplane.protocol.logging_levels import level_in, passes
@@ -31,7 +31,7 @@ from controlplane.protocol.topology import Place, place_modern
 from controlplane.supervise import calls
 from controlplane.web.mcp import known_lists
 from controlplane.web.mcp.answers import fault, frame, notification, refused
-from controlplane.web.mcp.exchange import Exchange
+from controlplane.web.mcp.exchange import LOG_LEVEL, Exchange
 from controlplane.web.mcp.listening import Listening
 from controlplane.web.mcp.outlet import ClientLeft, Outlet, Reply
 from controlplane.web.mcp.parked import TTL_S, Parked, StateRefused
@@ -146,7 +146,7 @@ class ModernSide:
             request.params,
             asker=exchange,
             is_gone=exchange.outlet.is_gone,
-            logs=META + "logLevel" in request.meta,
+            logs=LOG_LEVEL in request.meta,
         )
         quiet_until = call.started + KEEPALIVE_S
         try:

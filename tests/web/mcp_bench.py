@@ -36,7 +36,7 @@ INSTANCE = UUID(int=7)
 CALL_LIMIT_S = 20.0
 LONGEST_CALL_S = 60.0
 ASKS = {"elicitation": {}, "roots": {}, "sampling": {}}
-OFFERS = {"resources": {"subscribe": True}, "tools": {}}
+OFFERS = {"resources": {"subscribe": True}, "tools": {"listChanged": True}}
 
 
 class _QuietMeter(Meter):

@@ -39,6 +39,17 @@ LISTENS_MAX = 64
 
 
 @define(eq=False)
+class _Listen:
+    """One subscription with a modern server: a request held open, in a task of its own."""
+
+    call: Call | None = None
+    """None until it is sent."""
+    is_over: bool = False
+    acknowledged: trio.Event = field(factory=trio.Event)
+    """Also set when it has failed."""
+
+
+@define(eq=False)
 class Membership:
     """Made with the session, and left with it. `on_over` is told when the lane has ended."""
 
@@ -48,61 +59,75 @@ class Membership:
     """Runs a task that outlives the request."""
     on_over: Callable[[ClientSession], None]
     _asked: dict[bytes, str] = field(factory=dict, init=False)
-    _listens: dict[str, Call] = field(factory=dict, init=False)
+    _listens: dict[str, _Listen] = field(factory=dict, init=False)
     """By resource; the one for lists has the key `""`."""
 
     def begin(self) -> None:
         """Join the audience."""
         self.lane.join(self)
         if self.lane.era is Era.MODERN and (params := bridge.list_listen(self.lane.facts.capabilities)) is not None:
-            self.background(self._listen, "", params, trio.Event())
+            self._begin_listen("", params)
 
     def end(self) -> None:
         """Leave it, and all that was subscribed to."""
-        for call in list(self._listens.values()):
-            self.lane.session.pending.give_up(call, "the client's session is over")
+        for key in list(self._listens):
+            self._end_listen(key, "the client's session is over")
         self.lane.leave(self)
 
     # -- subscriptions to resources
 
     async def subscribe(self, uri: str) -> bytes:
         """Listen to a resource of a modern server; returns the answer to `resources/subscribe`."""
-        if uri in self._listens:
-            return EMPTY_RESULT
-        if len(self._listens) >= LISTENS_MAX:
-            return error(INTERNAL_ERROR, f"a session may subscribe to {LISTENS_MAX} resources of this server at most")
-        acknowledged = trio.Event()
-        self.background(self._listen, uri, bridge.subscribe_listen((uri,)), acknowledged)
+        listen = self._listens.get(uri)
+        if listen is None:
+            if len(self._listens) >= LISTENS_MAX:
+                detail = f"a session may subscribe to {LISTENS_MAX} resources of this server at most"
+                return error(INTERNAL_ERROR, detail)
+            listen = self._begin_listen(uri, bridge.subscribe_listen((uri,)))
         with trio.move_on_after(ACKNOWLEDGE_S):
-            await acknowledged.wait()
-        return EMPTY_RESULT if uri in self._listens else error(INTERNAL_ERROR, "the server refused the subscription")
+            await listen.acknowledged.wait()
+        is_there = self._listens.get(uri) is listen
+        return EMPTY_RESULT if is_there else error(INTERNAL_ERROR, "the server refused the subscription")
 
     def unsubscribe(self, uri: str) -> bytes:
         """Listen no more; returns the answer to `resources/unsubscribe`."""
-        call = self._listens.get(uri)
-        if call is not None:
-            self.lane.session.pending.give_up(call, "the client unsubscribed")
+        self._end_listen(uri, "the client unsubscribed")
         return EMPTY_RESULT
 
-    async def _listen(self, key: str, params: bytes, acknowledged: trio.Event) -> None:
+    def _begin_listen(self, key: str, params: bytes) -> _Listen:
+        listen = self._listens[key] = _Listen()
+        self.background(self._listen, key, params, listen)
+        return listen
+
+    def _end_listen(self, key: str, why: str) -> None:
+        """It counts no more from now on, be it that its task has not begun."""
+        listen = self._listens.pop(key, None)
+        if listen is not None:
+            listen.is_over = True
+            if listen.call is not None:
+                self.lane.session.pending.give_up(listen.call, why)
+
+    async def _listen(self, key: str, params: bytes, listen: _Listen) -> None:
         """Service loop of one subscription."""
         session, pending = self.session, self.lane.session.pending
         enveloped = bridge.modern_params(
             params, client_info=session.client_info_raw, capabilities=session.capabilities_raw, log_level=None
         )
         try:
-            call = await calls.subscribe(self.lane, LISTEN, enveloped, asker=session, is_gone=None)
-            self._listens[key] = call
+            if listen.is_over:
+                return
+            call = listen.call = await calls.subscribe(self.lane, LISTEN, enveloped, asker=session, is_gone=None)
             while not isinstance(said := await pending.next(call), bytes):
                 if isinstance(said, Told) and said.method == ACKNOWLEDGED:
-                    acknowledged.set()
+                    listen.acknowledged.set()
                 elif isinstance(said, Told):
                     self.on_told(said.method, bridge.untagged(said.params))
         except CorralError:
             pass  # the lane is ending, and says so itself
         finally:
-            self._listens.pop(key, None)
-            acknowledged.set()
+            if self._listens.get(key) is listen:
+                del self._listens[key]
+            listen.acknowledged.set()
 
     # -- protocol.audience.Member
 

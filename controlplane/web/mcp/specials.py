@@ -81,9 +81,14 @@ class Special:
             return error(INVALID_REQUEST, "this server has too many subscriptions already")
         if not is_first:
             return EMPTY_RESULT
-        member = await self.forward()
-        if is_error(member):
-            audience.unsubscribe(uri, self.membership)
+        member = b""
+        try:
+            member = await self.forward()
+        finally:
+            if not member or is_error(member):
+                is_last = audience.unsubscribe(uri, self.membership)
+                if is_last and not member:  # the client left, or time ran out: the server may have done it
+                    self.lane.session.request_nowait("resources/unsubscribe", self.params)
         return member
 
     async def _unsubscribe(self) -> bytes:

@@ -7,11 +7,13 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
+from controlplane.store.pool import POOL_SIZE
 from tests.e2e.load import canary, until
 from tests.e2e.plane import below, wait_until
 
@@ -24,6 +26,8 @@ SOME, MANY = 40, 200
 ALL_UP_S = 300
 CALLERS = 8
 MAX_GROWTH = {"descriptors": 8, "processes": 0, "tasks": 8, "threads": 12}
+MAX_CONNECTIONS = POOL_SIZE + 1
+"""To Postgres: the pool's, opened when so many are wanted at once and kept, and the one that listens."""
 in_thread = trio.to_thread.run_sync
 
 
@@ -38,14 +42,31 @@ def field(plane: Plane) -> Plane:
 
 
 def size(plane: Plane) -> dict[str, int]:
-    """What must not grow: the control plane's descriptors, tasks and threads, and the processes below it."""
+    """What must not grow: the control plane's descriptors, tasks and threads, and the processes below it.
+
+    But for Postgres's: it has one for each connection, and workers that come and go by its own clock.
+    """
     own = plane.get("/stats")["control_plane"]
     return {
         "descriptors": len(os.listdir(f"/proc/{plane.pid}/fd")),
-        "processes": len(below(plane.pid)),
+        "processes": sum(process.command != "postgres" for process in below(plane.pid)),
         "tasks": own["tasks"],
         "threads": own["threads"],
     }
+
+
+def connections(plane: Plane) -> int:
+    """Connections to Postgres, by the titles of the processes that serve them."""
+    titles = (title(process.pid) for process in below(plane.pid) if process.command == "postgres")
+    return sum(text.startswith("postgres: corral ") for text in titles)
+
+
+def title(pid: int) -> str:
+    """The command line of a process; empty once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def in_parallel(work: Callable[[int], Any], count: int) -> list[Any]:
@@ -86,6 +107,9 @@ def rise_and_fall(plane: Plane, count: int, figure: Callable[..., None]) -> None
         wait_until(lambda: all(grown()[what] <= most for what, most in MAX_GROWTH.items()), 30, "the size of before")
     except AssertionError:
         raise AssertionError(f"it has grown by {grown()}") from None
+    wait_until(
+        lambda: 0 < connections(plane) <= MAX_CONNECTIONS, 30, "no more connections to Postgres than there may be"
+    )
     assert plane.instances() == []
     assert list((plane.home / "instances").iterdir()) == []
     plane.assert_no_orphans()

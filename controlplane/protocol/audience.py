@@ -1,8 +1,9 @@
 """Who hears what a server says outside of any call: the clients that share one conversation.
 
 Changes of lists go to everybody, updates of a resource to those who subscribed
-to it, anything else only where there is no doubt whose it is: to the one member,
-if there is just one. A member never waits and never fails. Pure.
+to it, progress to nobody, and anything else only where there is no doubt whose
+it is: to the one member, if there is just one. A member never waits and never
+fails. Pure.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from attrs import define, field
 
 from controlplane.core.rawjson import decode_or_none
 from controlplane.protocol.listening import UPDATED, is_within
+from controlplane.protocol.routing import PROGRESS
 
 if TYPE_CHECKING:
     from controlplane.protocol.pending import Asked
@@ -121,6 +123,8 @@ class Audience:
     def _hearers(self, method: str, params: bytes | None) -> list[Member]:
         if method in LIST_CHANGED:
             return list(self._members.values())
+        if method == PROGRESS:  # of a call that is over
+            return []
         if method == UPDATED:
             value = decode_or_none(params)
             uri = value.get("uri") if isinstance(value, dict) else None

@@ -82,6 +82,12 @@ class Bench:
             pass
         await trio.testing.wait_all_tasks_blocked()
 
+    async def heard_nothing_more(self) -> None:
+        """As `settled`, and meanwhile the server was told nothing."""
+        await trio.testing.wait_all_tasks_blocked()
+        await self.peer.say({"jsonrpc": "2.0", "id": "sync", "method": "ping"})
+        assert (await self.peer.hear()).get("id") == "sync"
+
     # -- a client of the modern era
 
     async def post(self, method: str, client: Client | None = None, **params: Any) -> Posted:

@@ -138,3 +138,51 @@ async def test_a_session_that_ends_at_once_listens_to_nothing(bridged: Bench) ->
 
     assert (bridged.calls, len(bridged.lane.session.audience)) == ([], 0)
     assert bridged.lane.subscriptions == 0
+
+
+# -- what is another client's
+
+
+async def test_what_the_server_still_says_of_somebody_elses_call_is_not_told_to_the_session(native: Bench) -> None:
+    session = native.session()
+    other = await native.post("tools/call", name="long", arguments={}, meta={"progressToken": "mine"})
+    request = await native.hear("tools/call")
+    other.scope.cancel()
+    await native.hear("notifications/cancelled")
+
+    token = request["params"]["_meta"]["progressToken"]
+    progress = {"progressToken": token, "progress": 1, "message": "a secret"}
+    await native.peer.say({"jsonrpc": "2.0", "method": "notifications/progress", "params": progress})
+    log = {"level": "error", "data": "a secret"}
+    await native.peer.say({"jsonrpc": "2.0", "method": "notifications/message", "params": log})
+    await native.settled()
+
+    assert session.standalone.last == 0
+
+
+async def test_a_request_that_is_cancelled_while_it_waits_for_its_turn_is_never_made(native: Bench) -> None:
+    holder, session = native.session(), native.session()
+    await native.send(holder, "tools/call", 1, name="slow", arguments={})
+    request = await native.hear("tools/call")
+    waiting = await native.send(session, "tools/call", 1, name="waits for its turn", arguments={})
+
+    session.calls[b"1"].cancel()
+
+    assert "error" in await waiting.answer()
+    assert (session.calls, native.runner.calls_in_flight) == ({}, 1)
+    await native.peer.answer(request, {"content": []})
+    await native.heard_nothing_more()
+    assert native.calls == []
+
+
+async def test_a_session_that_ends_while_a_request_waits_for_its_turn_makes_none(native: Bench) -> None:
+    holder, session = native.session(), native.session()
+    await native.send(holder, "tools/call", 1, name="slow", arguments={})
+    request = await native.hear("tools/call")
+    await native.send(session, "tools/call", 1, name="waits for its turn", arguments={})
+
+    native.legacy.table.end(session)
+    await native.peer.answer(request, {"content": []})
+
+    await native.heard_nothing_more()
+    assert (native.calls, native.runner.calls_in_flight) == ([], 0)

@@ -21,6 +21,7 @@ from controlplane.core.rawjson import encode
 from controlplane.errors import CorralError
 from controlplane.protocol.logging_levels import level_in, passes
 from controlplane.protocol.members import INTERNAL_ERROR, error, object_members
+from controlplane.protocol.pending import CANCELLED as GIVEN_UP
 from controlplane.protocol.pending import Asked, Told
 from controlplane.protocol.routing import CANCELLED, LOG
 from controlplane.supervise import calls
@@ -56,6 +57,8 @@ class Conversation:
     raw_id: bytes
     call: Call | None = field(default=None, init=False)
     cancelled: bool = field(default=False, init=False)
+    _turn: trio.CancelScope | None = field(default=None, init=False)
+    """Around the wait until it may be made, if it has to wait."""
     _stream: Stream | None = field(default=None, init=False)
     _first: bytes | Told | Asked | None = field(default=None, init=False)
 
@@ -102,6 +105,8 @@ class Conversation:
     def cancel(self) -> None:
         """The client does not want it any more."""
         self.cancelled = True
+        if self._turn is not None:
+            self._turn.cancel()
         if self.call is not None:
             self.lane.session.pending.give_up(self.call, "the client cancelled the request")
 
@@ -127,11 +132,19 @@ class Conversation:
         assert call is not None
         return self.lane.session.pending.next(call, call.started + nudge_after_s)
 
-    async def _rest(self) -> bytes:
-        if self.call is None:
+    async def _take_turn(self) -> bool:
+        """Make the call when it may be made; False when it is not wanted any more by then, and was not made."""
+        if self.cancelled:
+            return False
+        with trio.CancelScope() as self._turn:
             await self.send()
-            if self.cancelled:
-                self.cancel()
+        if self.cancelled:
+            self.cancel()
+        return self.call is not None
+
+    async def _rest(self) -> bytes:
+        if self.call is None and not await self._take_turn():
+            return GIVEN_UP
         said = self._first
         while True:
             if isinstance(said, bytes):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from math import inf
 from typing import Protocol
 
@@ -26,8 +25,8 @@ from controlplane.core.framing import LineSplitter, Oversized
 from controlplane.core.jsonrpc import Garbled, Notification, Request, Response
 from controlplane.errors import BadChildMessage, Busy, CallTimeout, CorralError, InstanceCrashed, PayloadTooLarge
 from controlplane.protocol import dialect, routing
+from controlplane.protocol.asking import Asking
 from controlplane.protocol.audience import Audience, Member
-from controlplane.protocol.floor import GHOSTS_MAX, Floor, Turn
 from controlplane.protocol.greeting import PROBE_TIMEOUT_S, Greeting
 from controlplane.protocol.handshake import (
     FIRST_CALL_ID,
@@ -45,7 +44,6 @@ from controlplane.protocol.handshake import (
 )
 from controlplane.protocol.outbox import Outbox, OutboxFull
 from controlplane.protocol.pending import CALLER_GONE, PATIENCE_S, TICK_S, Asked, Call, Pending, Told
-from controlplane.protocol.questions import ASKING, Questions
 from controlplane.protocol.turns import Turns
 
 MAX_MESSAGE_BYTES = 16 * 2**20
@@ -72,10 +70,6 @@ class Listener(Protocol):
 
 class HandshakeRefused(Exception):
     """The server answered the handshake with something that cannot be used."""
-
-
-class FloorTaken(Exception):
-    """Somebody waits for its client on this conversation: go to another."""
 
 
 @define(eq=False)
@@ -105,16 +99,12 @@ class Session:
     _epitaph: Callable[[], CorralError] | None = field(default=None, init=False)
     _turns: Turns = field(init=False)
     _introduction: bytes | None = field(default=None, init=False)
-    _floor: Floor | None = field(default=None, init=False)
-    """Only where the child may ask; see `Floor`."""
-    _questions: Questions = field(init=False)
-    _soundings: dict[int, int] = field(factory=dict, init=False)
-    """Pings sent after the end of a call that was given up: their id, and the call's."""
+    _asking: Asking | None = field(default=None, init=False)
+    """Only where the child may ask."""
 
     def __attrs_post_init__(self) -> None:
         self.pending = Pending(self._on_dropped)
         self._turns = Turns(self.pending)
-        self._questions = Questions(self.audience, self._answer_refused)
 
     async def run(self) -> None:
         """Service loop: read, write, watch time limits. Ends when the conversation is over."""
@@ -132,7 +122,8 @@ class Session:
             may_ask: Whether these let the child ask.
         """
         self._introduction = params
-        self._floor = Floor() if may_ask else None
+        if may_ask:
+            self._asking = Asking(self.pending, self.audience, self._refuse_unanswered, self._ping)
         self._greeting = Greeting(Handshake(is_direct=True))
 
     async def shake_hands(self) -> ProtocolFacts:
@@ -232,24 +223,14 @@ class Session:
         """
         now = trio.current_time()
         call = Call(method, now, now + timeout_s, is_gone, hears=True, asker=asker, logs=logs)
-        if self._floor is not None and method in ASKING:
-            self._clock.unpark_all()  # it may have to say when a rest is over
-            turn = await self._floor.take(asker, call.deadline, can_leave=can_leave)
-            if turn is Turn.ELSEWHERE:
-                raise FloorTaken
-            if turn is Turn.LATE:
-                raise CallTimeout(
-                    f"another client's call held the server for {timeout_s:g} s",
-                    hint="servers that may ask their clients back serve one client at a time; deploy with sessions: per-session",
-                )
-            call.on_end = partial(self._leave_floor, self._floor, call)
-        elif self._floor is not None:
-            call.on_end = partial(self._questions.forget_call, call, self.pending)
+        if self._asking is not None:
+            self._clock.unpark_all()  # it may have to say when a turn has come
+            await self._asking.enter(call, can_leave=can_leave)
         try:
             self._begin_call(call, params, own_token=params is not None and b'"progressToken"' in params)
         except CorralError:
-            if self._floor is not None and method in ASKING:
-                self._floor.release(asker)
+            if self._asking is not None:
+                self._asking.cancel_entry(call)
             raise
         return call
 
@@ -260,8 +241,12 @@ class Session:
             self._send(jsonrpc.request_line(self._next_id, method, params))
 
     def must_wait(self, method: str, asker: object) -> bool:
-        """Whether `open` would wait for the floor."""
-        return self._floor is not None and method in ASKING and not self._floor.is_free_for(asker)
+        """Whether `open` would wait for its turn."""
+        return self._asking is not None and self._asking.must_wait(method, asker)
+
+    def is_crowded(self) -> bool:
+        """Whether calls that may ask should rather go to another process."""
+        return self._asking is not None and self._asking.is_crowded()
 
     def notify(self, method: str, params: bytes | None) -> None:
         """Tell the child something; it is dropped when the child does not read."""
@@ -271,25 +256,23 @@ class Session:
 
     def answer(self, asked_id: bytes, member: bytes) -> bool:
         """Answer a question of the child's, once; False when it was answered or withdrawn before."""
-        if not self._questions.take(asked_id):
+        if self._asking is None or not self._asking.take(asked_id):
             return False
-        if self._floor is not None:
-            self._floor.waits(for_client=self._questions.is_call_asked)
         with suppress(CorralError):  # it does not read; the writer notices a broken pipe
             self._send(b'{"jsonrpc":"2.0","id":%b,%b}\n' % (jsonrpc.one_line(asked_id), jsonrpc.one_line(member)))
         return True
 
     def waits_for(self, asked_id: bytes) -> bool:
         """Whether the child still wants an answer to a question."""
-        return self._questions.is_open(asked_id)
+        return self._asking is not None and self._asking.is_open(asked_id)
 
     def fail_pending(self, error: Callable[[], CorralError]) -> None:
         """End every call in flight, and every one that comes later."""
         self._epitaph = error
         self.pending.fail_all(lambda _call: error())
         self._turns.close()
-        if self._floor is not None:
-            self._floor.close()
+        if self._asking is not None:
+            self._asking.close()
 
     # -- calls
 
@@ -308,25 +291,6 @@ class Session:
             raise
         if self._clock:
             self._clock.unpark_all()
-
-    def _leave_floor(self, floor: Floor, call: Call) -> None:
-        """A call that ends without an outcome was given up, and the child may not know it yet."""
-        self._questions.forget_call(call, self.pending)
-        floor.release(call.asker, ghost=call.wire_id if call.outcome is None else None)
-        self._review(floor, trio.current_time())
-
-    def _review(self, floor: Floor, now: float) -> None:
-        """Calls have come and gone, or questions: whose are those that wait, and who has to."""
-        self._questions.review(self.pending, floor.ghosts(now), now)
-        floor.waits(for_client=self._questions.is_call_asked)
-        floor.tick(now)
-
-    def is_crowded(self) -> bool:
-        """Whether somebody waits for its client here, or may ask after all, so that others should go elsewhere."""
-        if self._floor is None:
-            return False
-        now = trio.current_time()
-        return self._floor.gives_way(now) or (self._questions.has_asked and self._floor.is_haunted(now))
 
     async def _call_in_turn(
         self, method: str, params: bytes | None, timeout_s: float, owed_s: float, is_gone: Callable[[], bool] | None
@@ -356,17 +320,14 @@ class Session:
         # If it does not read, the answer, should one ever come, is dropped as late.
         with suppress(OutboxFull, BrokenPipeError):
             self.outbox.send_nowait(jsonrpc.notification_line("notifications/cancelled", params))
-        if self._floor is not None and call.method in ASKING:
-            self._sound_out(call)
+        if self._asking is not None:
+            self._asking.gave_up(call)
 
-    def _sound_out(self, call: Call) -> None:
-        """A child reads in order: when it answers this, it knows that the call was given up."""
+    def _ping(self) -> int:
         self._next_id += 1
-        self._soundings[self._next_id] = call.wire_id
-        if len(self._soundings) > GHOSTS_MAX:
-            del self._soundings[next(iter(self._soundings))]
         with suppress(OutboxFull, BrokenPipeError):
             self.outbox.send_nowait(jsonrpc.request_line(self._next_id, "ping", None))
+        return self._next_id
 
     def _send(self, line: bytes, *, soon: bool = False) -> None:
         if len(line) > self.outbox.max_bytes:
@@ -389,13 +350,13 @@ class Session:
 
     async def _watch_deadlines(self) -> None:
         while True:
-            if not (self.pending.needs_clock or (self._floor is not None and self._floor.needs_clock)):
+            if not (self.pending.needs_clock or (self._asking is not None and self._asking.needs_clock)):
                 await self._clock.park()
             await trio.sleep(TICK_S)
             now = trio.current_time()
             self.pending.expire(now)
-            if self._floor is not None:
-                self._review(self._floor, now)
+            if self._asking is not None:
+                self._asking.review(now)
 
     async def _read(self) -> None:
         splitter = LineSplitter(MAX_MESSAGE_BYTES)
@@ -463,15 +424,12 @@ class Session:
             self._settle(call.wire_id, response.member)
 
     def _settle(self, wire_id: int, outcome: bytes | CorralError) -> None:
-        if self._floor is not None and (ghost := self._soundings.pop(wire_id, None)) is not None:
-            self._floor.fade(ghost)
+        if self._asking is not None and self.pending.get(wire_id) is None and self._asking.answered(wire_id):
             return
         call = self.pending.pop(wire_id)
         if call is not None:
             call.settle(outcome)
             self._turns.look_again()
-        elif self._floor is not None:
-            self._floor.lay(wire_id)
 
     def _on_oversized(self, size_bytes: int) -> None:
         """Whose answer it was is unknown: every caller is told rather than left waiting."""
@@ -488,7 +446,8 @@ class Session:
             if call.hears:
                 call.hear(Told(method, routing.under_callers_token(call, method, params)))
         elif method == routing.CANCELLED:
-            self._questions.withdraw(params)
+            if self._asking is not None:
+                self._asking.withdraw(params)
         elif method != routing.LOG or not (
             self.pending or self.pending.given_up()
         ):  # a call's log line is nobody else's
@@ -502,21 +461,14 @@ class Session:
         elif request.method == "ping":
             with suppress(CorralError):
                 self._send(jsonrpc.result_line(request.id, {}))
-        elif not self._put(Asked(request.id, request.method, request.params)):
+        elif self._asking is None or not self._asking.put(Asked(request.id, request.method, request.params)):
             self.listener.on_child_request(request.method)
             self._refuse(request.id, jsonrpc.METHOD_NOT_FOUND, f"{request.method} is not offered here")
 
-    def _put(self, asked: Asked) -> bool:
-        if self._floor is None:
-            return False
-        now = trio.current_time()
-        has_place = self._questions.put(asked, self.pending, self._floor.ghosts(now), now)
-        self._floor.waits(for_client=self._questions.is_call_asked)
-        return has_place
-
     def forget_member(self, member: Member) -> None:
         """A client has left the audience: what it was asked gets an error."""
-        self._questions.forget_member(member)
+        if self._asking is not None:
+            self._asking.forget_member(member)
 
     def end_subscriptions(self, error: Callable[[], CorralError]) -> None:
         """End the calls that would never end by themselves."""
@@ -524,7 +476,7 @@ class Session:
             self.pending.pop(call.wire_id)
             call.settle(error())
 
-    def _answer_refused(self, asked_id: bytes) -> None:
+    def _refuse_unanswered(self, asked_id: bytes) -> None:
         """Whoever was asked has left."""
         self._refuse(asked_id, UNANSWERED, "the client that was asked has left")
 

@@ -16,6 +16,7 @@ from attrs import define, field
 from controlplane.core.jsonrpc import METHOD_NOT_FOUND
 from controlplane.errors import CorralError, ShuttingDown
 from controlplane.protocol import modern_to_legacy as bridge
+from controlplane.protocol.asking import FloorTaken
 from controlplane.protocol.capabilities import needed_by
 from controlplane.protocol.handshake import Era
 from controlplane.protocol.headers import modern_request
@@ -26,7 +27,6 @@ from controlplane.protocol.param_headers import check_params
 from controlplane.protocol.pending import CALLER_GONE, Asked, Told
 from controlplane.protocol.questions import ASKING
 from controlplane.protocol.routing import CANCELLED, LOG
-from controlplane.protocol.session import FloorTaken
 from controlplane.protocol.topology import Place, place_modern
 from controlplane.supervise import calls
 from controlplane.web.mcp import known_lists
@@ -106,6 +106,8 @@ class ModernSide:
         try:
             if self.services.stopping:
                 raise ShuttingDown("The control plane is stopping; it takes no new calls.", retry_after_s=5)
+            if "requestState" in request.members and (retried := self._claimed(exchange)) is not None:
+                return await self._resume(exchange, *retried)  # wherever that call runs, and whatever the primary does
             return await self._answer(exchange, head)
         except CorralError as problem:
             return await exchange.finish(fault(problem))
@@ -178,12 +180,10 @@ class ModernSide:
     async def _bridged(self, exchange: Exchange, lane: Lane) -> Reply | None:
         request = exchange.request
         try:
-            retry = bridge.retry_of(request.params)
-            parked = None if retry.state is None else self._claim(exchange, retry.state)
+            if bridge.retry_of(request.params).state is not None:
+                raise StateRefused
         except (ValueError, StateRefused) as wrong:
             return exchange.reply(error(INVALID_PARAMS, str(wrong)))
-        if parked is not None:
-            return await self._resume(exchange, parked, retry.responses)
         return await self._converse(exchange, await self._send(exchange, lane))
 
     async def _send(self, exchange: Exchange, lane: Lane) -> ParkedCall:
@@ -209,14 +209,16 @@ class ModernSide:
             return ParkedCall(call, lane, {})
         raise AssertionError("who cannot leave stays")
 
-    def _claim(self, exchange: Exchange, state: str) -> ParkedCall:
+    def _claimed(self, exchange: Exchange) -> tuple[ParkedCall, Mapping[str, bytes]] | None:
+        """The parked call that this is the retry of, and the answers; None if there is none: a server may have states too."""
         request = exchange.request
-        return self.parked.claim(
-            state,
-            exchange.principal.owner,
-            exchange.runner.instance.id,
-            bridge.digest(request.method, request.params),
-        )
+        try:
+            retry = bridge.retry_of(request.params)
+            digest = bridge.digest(request.method, request.params)
+            owner, instance_id = exchange.principal.owner, exchange.runner.instance.id
+            return self.parked.claim(retry.state or "", owner, instance_id, digest), retry.responses
+        except (ValueError, StateRefused):
+            return None
 
     async def _resume(self, exchange: Exchange, parked: ParkedCall, responses: Mapping[str, bytes]) -> Reply | None:
         """Give the server its answers, and go on; what is still unanswered is asked for again."""

@@ -15,6 +15,7 @@ from controlplane.errors import Conflict, InvalidRequest, NotFound, QuotaExceede
 from controlplane.model import Command, Instance, Limits, Role, SourceType, Spec, User
 from controlplane.secretbox import SecretBox, SecretUnreadable
 from controlplane.store.base import Batch, Idempotency, IdempotencyKeyUsed, LogFilter, observation
+from controlplane.store.pool import SLOTS
 from controlplane.store.postgres import PostgresStore, open_store
 from tests.store.rows import evidence, instance, line, now, spec
 
@@ -93,10 +94,12 @@ async def test_an_instance_of_an_unknown_owner_is_not_found(store: PostgresStore
 
 async def test_thirty_parallel_deploys_at_a_quota_of_ten_make_exactly_ten(store: PostgresStore) -> None:
     outcomes: list[str] = []
+    turns = trio.CapacityLimiter(SLOTS)  # more would wait before the store, for as long as its bound lets them
 
     async def deploy(number: int) -> None:
         try:
-            await store.add_instance(instance(f"i{number}"), quota=10)
+            async with turns:
+                await store.add_instance(instance(f"i{number}"), quota=10)
         except QuotaExceeded as error:
             outcomes.append(
                 f"refused at {error.evidence['used']} of {error.evidence['limit']} {error.evidence['quota']}"

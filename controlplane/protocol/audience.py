@@ -60,12 +60,18 @@ class Audience:
 
     _members: dict[int, Member] = field(factory=dict, init=False)
     _subscribers: dict[str, dict[int, Member]] = field(factory=dict, init=False)
+    _ended: str | None = field(default=None, init=False)
+    """Why the conversation is over."""
 
     def __len__(self) -> int:
         return len(self._members)
 
     def join(self, member: Member) -> None:
-        self._members[id(member)] = member
+        """Take a member in; one that comes too late is told so at once."""
+        if self._ended is None:
+            self._members[id(member)] = member
+        else:
+            member.on_end(self._ended)
 
     def leave(self, member: Member) -> list[str]:
         """Take a member out; returns the resources that nobody is subscribed to any more."""
@@ -105,6 +111,7 @@ class Audience:
 
     def end(self, reason: str) -> None:
         """The conversation is over: everybody leaves."""
+        self._ended = reason
         members, self._members = list(self._members.values()), {}
         self._subscribers.clear()
         for member in members:

@@ -179,8 +179,7 @@ async def subscribe(
     Raises:
         Busy: `SUBSCRIPTIONS_MAX` are open; for the rest see `Session.open`.
     """
-    if lane.subscriptions >= SUBSCRIPTIONS_MAX:
-        raise Busy(f"{SUBSCRIPTIONS_MAX} subscriptions are open already", retry_after_s=5)
+    check_subscriptions(lane)
     call = await lane.session.open(method, params, timeout_s=inf, asker=asker, is_gone=is_gone, logs=False)
     lane.subscriptions += 1
 
@@ -189,6 +188,12 @@ async def subscribe(
 
     call.on_end = ended
     return call
+
+
+def check_subscriptions(lane: Lane) -> None:
+    """Raises Busy when no more may be opened; whoever opens one counts it in `lane.subscriptions`."""
+    if lane.subscriptions >= SUBSCRIPTIONS_MAX:
+        raise Busy(f"{SUBSCRIPTIONS_MAX} subscriptions are open already", retry_after_s=5)
 
 
 async def serving_lane(runner: Runner, timeout_s: float | None = None) -> Lane:

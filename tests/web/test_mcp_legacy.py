@@ -140,6 +140,15 @@ async def test_a_session_that_ends_at_once_listens_to_nothing(bridged: Bench) ->
     assert bridged.lane.subscriptions == 0
 
 
+async def test_a_session_that_comes_when_the_server_is_gone_ends(native: Bench) -> None:
+    native.lane.session.audience.end("the process ended")
+
+    session = native.session()
+
+    with trio.fail_after(WAIT_S):
+        await session.closed.wait()
+
+
 # -- what is another client's
 
 

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from controlplane.protocol.handshake import META, Era
+from controlplane.supervise.lane import SUBSCRIPTIONS_MAX
 from tests.protocol.conftest import WAIT_S
 from tests.web.mcp_bench import open_bench
 from tests.web.mcp_outlet import Client
@@ -168,3 +169,63 @@ async def test_a_client_that_closes_its_connection_has_cancelled(native: Bench) 
     assert (await native.hear("notifications/cancelled"))["params"]["requestId"] == request["id"]
     assert (native.calls, native.runner.calls_in_flight) == ([], 0)
     assert json.dumps(posted.client.messages) == "[]"
+
+
+# -- subscriptions/listen
+
+
+async def listening(bench: Bench, **notifications: Any) -> Posted:
+    """A client listens, and knows that it does."""
+    posted = await bench.post("subscriptions/listen", notifications=notifications)
+    with trio.fail_after(WAIT_S):
+        while not (posted.client.messages or posted.over.is_set()):
+            await trio.sleep(0.001)
+    return posted
+
+
+async def test_a_listener_is_told_what_it_asked_for_and_leaves_nothing_when_it_goes(bridged: Bench) -> None:
+    posted = await listening(bridged, toolsListChanged=True, resourceSubscriptions=["test://a"])
+    assert posted.client.messages[0]["method"] == "notifications/subscriptions/acknowledged"
+    await bridged.hear("resources/subscribe")
+    await bridged.peer.say({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+    await bridged.peer.say({"jsonrpc": "2.0", "method": "notifications/prompts/list_changed"})
+    updated = {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "test://a"}}
+    await bridged.peer.say(updated)
+    await bridged.settled()
+    methods = [message["method"] for message in posted.client.messages[1:]]
+    assert methods == ["notifications/tools/list_changed", "notifications/resources/updated"]
+
+    posted.scope.cancel()
+
+    await bridged.hear("resources/unsubscribe")
+    assert (len(bridged.lane.session.audience), bridged.lane.subscriptions) == (0, 0)
+
+
+async def test_listeners_of_a_process_are_bounded_whichever_era_it_is_of(bridged: Bench) -> None:
+    bridged.lane.subscriptions = SUBSCRIPTIONS_MAX
+
+    posted = await listening(bridged, toolsListChanged=True)
+
+    assert (await posted.answer())["error"]["code"] == 503
+    assert len(bridged.lane.session.audience) == 0
+
+
+async def test_listeners_are_told_when_the_server_is_gone(bridged: Bench) -> None:
+    posted = await listening(bridged, toolsListChanged=True)
+
+    bridged.lane.session.audience.end("the process ended")
+
+    with trio.fail_after(WAIT_S):
+        await posted.over.wait()
+    assert posted.client.ended
+    assert bridged.lane.subscriptions == 0
+
+
+async def test_a_listener_that_comes_when_the_server_is_gone_does_not_listen_for_ever(bridged: Bench) -> None:
+    bridged.lane.session.audience.end("the process ended")
+
+    posted = await listening(bridged, toolsListChanged=True)
+
+    with trio.fail_after(WAIT_S):
+        await posted.over.wait()
+    assert posted.client.ended

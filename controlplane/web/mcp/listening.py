@@ -82,7 +82,9 @@ class Listening:
             wanted = listen_filter(exchange.request.params)
         except ValueError as wrong:
             return exchange.reply(error(INVALID_PARAMS, str(wrong)))
+        calls.check_subscriptions(lane)
         listener = Listener(wanted.honoured(lane.facts.capabilities))
+        lane.subscriptions += 1
         lane.join(listener)
         try:
             self._subscribe(listener)
@@ -92,6 +94,7 @@ class Listening:
         except TooManySubscriptions:
             return await exchange.finish(error(INVALID_PARAMS, "this server has too many subscriptions already"))
         finally:
+            lane.subscriptions -= 1
             lane.leave(listener)
 
     def _subscribe(self, listener: Listener) -> None:

@@ -45,6 +45,8 @@ class ClientSession:
     _clock: Callable[[], float] = field(repr=False)
     _ring: Ring = field(init=False, repr=False)
     log_level: str | None = None
+    is_beginning: bool = False
+    """With HTTP+SSE: its `initialize` has come, and is not answered yet."""
     lane: Any = field(default=None, repr=False)
     membership: Any = field(default=None, repr=False)
     calls: dict[bytes, Any] = field(factory=dict, init=False, repr=False)

@@ -78,7 +78,13 @@ class HttpSse:
         assert message.id is not None
         if message.method != "initialize":
             raise Refusal(INVALID_REQUEST, "initialize comes first", message.id)
-        introduced = await introduce(runner, message.params)
+        if session.is_beginning or session.lane is not None:
+            raise Refusal(INVALID_REQUEST, "this session is being initialized already", message.id)
+        session.is_beginning = True
+        try:
+            introduced = await introduce(runner, message.params)
+        finally:
+            session.is_beginning = False
         session.capabilities_raw, session.client_info_raw = introduced.capabilities_raw, introduced.client_info_raw
         if not session.closed.is_set():
             self.legacy.enrol(session, introduced.lane)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from controlplane.supervise.lane import Lane
     from controlplane.supervise.runner import Runner
 
+INTRODUCTION_MAX_BYTES = 64 * 1024
+"""Of the parameters of `initialize`, icons included: they are kept as long as the session, of which a user has 1,000."""
+
 
 @frozen
 class Introduced:
@@ -44,6 +47,9 @@ async def introduce(runner: Runner, params: bytes | None) -> Introduced:
         Refusal: the parameters cannot be used.
         CorralError: no process can be had now.
     """
+    if params is not None and len(params) > INTRODUCTION_MAX_BYTES:
+        detail = f"the params of initialize have {len(params)} bytes; at most {INTRODUCTION_MAX_BYTES} are taken"
+        raise Refusal(INVALID_PARAMS, detail, status=200)
     found = object_members(params)
     requested = text_of(found.get("protocolVersion"))
     if requested is None:

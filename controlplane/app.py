@@ -64,6 +64,8 @@ if TYPE_CHECKING:
 HARD_END_S = 9.5
 """From the first signal; whatever hangs then is left to the spawner, which ends every process."""
 FLUSH_S = 1.0
+GARBAGE_MAX = 10_000
+"""Objects that come to be before garbage is looked for: calls in flight hold thousands, and are none."""
 ADMIN = "admin"
 log = logging.getLogger("corral")
 
@@ -103,8 +105,7 @@ async def _live(config: Config, life: _Life, began: float, hot: bool) -> None:
         home = stack.enter_context(open_home(config))
         services, supervisor_nursery = await stack.enter_async_context(_open(config, home, began))
         entrance = await root.start(_serve, _listen(config), services, hot)
-        gc.collect()
-        gc.freeze()  # what is there now stays: looking through it again held every caller up for 50 ms, now and then
+        _spare_collections()
         life.serves = True
         url = _url(config.host, entrance.addresses[0][1])
         home.write_credentials(url)
@@ -122,6 +123,13 @@ async def _live(config: Config, life: _Life, began: float, hot: bool) -> None:
         await _close(services, entrance)
         supervisor_nursery.cancel_scope.cancel()
         root.cancel_scope.cancel()
+
+
+def _spare_collections() -> None:
+    """What a start leaves behind stays: looking through it again held every caller up for 50 ms, now and then."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_MAX)
 
 
 @asynccontextmanager

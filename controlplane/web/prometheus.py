@@ -118,7 +118,16 @@ def _control_plane(page: Exposition, services: Services) -> None:
     page.family("corral_backing_service_up", "gauge", "1 while Postgres and Redis answer.", backing)
     tokens = services.tokens.statistics()
     page.one("corral_tokens_stale", "gauge", "1 while revocations cannot be heard of.", tokens.stale)
+    _mcp(page, services)
     _http(page, services)
+
+
+def _mcp(page: Exposition, services: Services) -> None:
+    sessions, parked = services.mcp.legacy.table.statistics(), services.mcp.modern.parked.statistics()
+    page.one("corral_mcp_sessions", "gauge", "Sessions of MCP clients.", sessions.sessions)
+    page.one("corral_mcp_streams", "gauge", "Event streams of sessions that are read.", sessions.readers)
+    page.one("corral_mcp_buffered_bytes", "gauge", "Events kept for readers and resumes.", sessions.buffered_bytes)
+    page.one("corral_mcp_parked_calls", "gauge", "Calls that wait for their client's answers.", parked.parked)
 
 
 def _http(page: Exposition, services: Services) -> None:

@@ -90,6 +90,11 @@ class BridgedConversation(Conversation):
         super().cancel()
         self._changed.unpark_all()
 
+    def lane_is_over(self) -> None:
+        """Between two rounds nothing is in flight: the client is told, and not asked any more."""
+        self._failed = self._failed or Final(fault(calls.refusal(self.runner)))
+        self._changed.unpark_all()
+
     def _take(self, key: str, member: bytes) -> None:
         """One of the client's answers."""
         assert self._rounds is not None

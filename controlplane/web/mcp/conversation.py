@@ -110,6 +110,9 @@ class Conversation:
         if self.call is not None:
             self.lane.session.pending.give_up(self.call, "the client cancelled the request")
 
+    def lane_is_over(self) -> None:
+        """The server has gone; what is in flight there has failed already."""
+
     # -- what a bridge does otherwise
 
     async def send(self) -> None:

@@ -288,6 +288,8 @@ class LegacySide:
             self.background(self._end_after_calls, session, DRAIN_S)
 
     def _on_lane_over(self, session: ClientSession) -> None:
+        for conversation in list(session.calls.values()):
+            conversation.lane_is_over()
         self.background(self._end_after_calls, session, ENDING_S)
 
     async def _end_after_calls(self, session: ClientSession, limit_s: float) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["plane"]
 
 SERVERS = ("legacy", "dual", "modern")
+PRIVATE = "per-session"
+"""A legacy server that gives each session of the legacy era a process of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -22,4 +24,5 @@ def deployed(plane: Plane) -> Plane:
     """A control plane that runs the fixture server once per era, by the name of the era."""
     for server in SERVERS:
         plane.deploy(server, mcp_config=servers.conformance(server))
+    plane.deploy(PRIVATE, mcp_config=servers.conformance("legacy"), sessions="per-session")
     return plane

@@ -1,6 +1,6 @@
 // Runs every feature of the bridge matrix with one of the official TypeScript clients: `node driver.cjs PLAN`.
 //
-// PLAN is JSON: {packages, era, url, cut_url, token, key, features}. For each feature one line of JSON is printed,
+// PLAN is JSON: {packages, era, url, cut_url, token, key, features, tool, arguments}. For each feature one line of JSON is printed,
 // {feature, outcome} or {feature, error}; what the outcomes must be is said in outcomes.py.
 "use strict";
 
@@ -113,6 +113,13 @@ class Peer {
 }
 
 const features = {
+  async introduction({ client, transport }) {
+    return {
+      version: MODERN ? client.getNegotiatedProtocolVersion() : transport.protocolVersion,
+      server: client.getServerVersion().name,
+    };
+  },
+
   async plain(peer) {
     const { client } = peer;
     const read = await client.readResource({ uri: "test://static-text" });
@@ -120,8 +127,6 @@ const features = {
     const ref = { type: "ref/prompt", name: "test_prompt_with_arguments" };
     const { completion } = await client.complete({ ref, argument: { name: "arg1", value: "par" } });
     return {
-      version: MODERN ? client.getNegotiatedProtocolVersion() : peer.transport.protocolVersion,
-      server: client.getServerVersion().name,
       first_tool: (await peer.tools())[0],
       text: await peer.call("test_simple_text"),
       failure: await peer.call("test_error_handling"),
@@ -195,6 +200,11 @@ const features = {
     await peer.call("test_trigger_resource_update", { uri: WATCHED });
     await peer.call("test_simple_text");
     return { added, removed, updated: before, updated_after: peer.updated, list_changes: peer.listChanges };
+  },
+
+  /** With a server of which nothing else is known. */
+  async one_call(peer) {
+    return { tools: await peer.tools(), text: await peer.call(plan.tool, plan.arguments) };
   },
 
   /** On connections that are cut. */

@@ -22,9 +22,8 @@ LOGGED = [
 def expected(era: str, key: str) -> dict[str, Any]:
     """The outcomes by feature, of a client of this era whose calls carry the key."""
     outcomes: dict[str, Any] = {
+        "introduction": {"version": VERSIONS[era], "server": "corral-conformance"},
         "plain": {
-            "version": VERSIONS[era],
-            "server": "corral-conformance",
             "first_tool": "test_simple_text",
             "text": "This is a simple text response for testing.",
             "failure": "This tool intentionally returns an error for testing",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import mcp_types as types
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
@@ -22,22 +22,12 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from tests.matrix.plan import Plan
+
 FEATURE_LIMIT_S = 60
 WATCHED = "test://watched-resource"
 FIELDS = {"name": "Ada", "color": "green", "username": "ada", "email": "ada@localhost"}
 """What this user writes into a form."""
-
-
-@frozen
-class Plan:
-    """What is to be run, and where. `key` is what its calls are recognised by."""
-
-    kind: str
-    url: str
-    cut_url: str
-    token: str
-    key: str
-    features: tuple[str, ...]
 
 
 async def run(plan: Plan) -> dict[str, Any]:
@@ -148,6 +138,9 @@ class Peer:
     async def tools(self) -> list[str]:
         return [tool.name for tool in (await self.client.list_tools()).tools]
 
+    async def introduction(self) -> dict[str, Any]:
+        return {"version": self.client.protocol_version, "server": self.client.server_info.name}
+
     async def plain(self) -> dict[str, Any]:
         client = self.client
         read = await client.read_resource("test://static-text")
@@ -155,8 +148,6 @@ class Peer:
         reference = types.PromptReference(name="test_prompt_with_arguments")
         completed = await client.complete(reference, {"name": "arg1", "value": "par"})
         return {
-            "version": client.protocol_version,
-            "server": client.server_info.name,
             "first_tool": (await self.tools())[0],
             "text": await self.call("test_simple_text"),
             "failure": await self.call("test_error_handling"),
@@ -267,6 +258,10 @@ class Peer:
             "updated_after": self.updated,
             "list_changes": self.list_changes,
         }
+
+    async def one_call(self) -> dict[str, Any]:
+        """With a server of which nothing else is known."""
+        return {"tools": await self.tools(), "text": await self.call(self.plan.tool, **self.plan.arguments)}
 
     async def resume(self) -> dict[str, Any]:
         """On connections that are cut."""

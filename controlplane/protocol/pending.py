@@ -35,6 +35,8 @@ CANCELLED = b'"error":{"code":-32800,"message":"the request was cancelled"}'
 """The answer to a call that its own caller cancelled; the code is the one that language servers use."""
 INBOX_MAX = 256
 """Notifications of one call that wait for its caller; what does not fit is dropped, questions and the answer never are."""
+INBOX_MAX_BYTES = 2 * 2**20
+"""And their size, for a caller that reads slowly; a larger one passes alone."""
 
 
 @frozen(slots=True)
@@ -87,6 +89,7 @@ class Call:
     task: trio.lowlevel.Task | None = None
     outcome: bytes | CorralError | None = None
     inbox: deque[Told | Asked] | None = None
+    inbox_bytes: int = 0
     nudge_at: float = inf
     on_end: Callable[[], None] | None = None
     """Called once, when the call is over: answered, given up or failed."""
@@ -110,11 +113,25 @@ class Call:
         """Hand something over that comes before the answer."""
         if self.inbox is None:
             self.inbox = deque()
-        if len(self.inbox) >= INBOX_MAX and isinstance(message, Told):
+        size = len(message.params or b"")
+        if isinstance(message, Told) and self._is_full(size):
             self.dropped += 1
             return
         self.inbox.append(message)
+        self.inbox_bytes += size
         self.wake()
+
+    def _is_full(self, size: int) -> bool:
+        assert self.inbox is not None
+        return len(self.inbox) >= INBOX_MAX or (bool(self.inbox) and self.inbox_bytes + size > INBOX_MAX_BYTES)
+
+    def heard(self) -> Told | Asked | None:
+        """Take what was handed over first."""
+        if not self.inbox:
+            return None
+        message = self.inbox.popleft()
+        self.inbox_bytes -= len(message.params or b"")
+        return message
 
     def wake(self) -> None:
         """Let the caller look."""
@@ -205,8 +222,8 @@ class Pending:
             call.nudge_at = nudge_at
             await self._park(call)
             call.nudge_at = inf
-        if call.inbox:
-            return call.inbox.popleft()
+        if (heard := call.heard()) is not None:
+            return heard
         if isinstance(call.outcome, CorralError):
             raise call.outcome
         return call.outcome

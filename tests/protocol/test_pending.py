@@ -9,7 +9,16 @@ import trio
 from attrs import define, field
 
 from controlplane.errors import CallTimeout, CorralError, InstanceCrashed
-from controlplane.protocol.pending import CALLER_GONE, PATIENCE_S, TIMED_OUT, Call, Pending
+from controlplane.protocol.pending import (
+    CALLER_GONE,
+    INBOX_MAX_BYTES,
+    PATIENCE_S,
+    TIMED_OUT,
+    Asked,
+    Call,
+    Pending,
+    Told,
+)
 
 
 @define
@@ -68,6 +77,18 @@ async def test_an_answer_may_come_before_anybody_waits(table: Table) -> None:
 async def test_an_answer_to_nobody_is_counted(table: Table) -> None:
     assert table.pending.pop(99) is None
     assert table.pending.late == 1
+
+
+async def test_what_a_slow_caller_is_told_is_bounded_in_bytes_and_what_it_is_asked_is_not_dropped(table: Table) -> None:
+    call = table.add(17)
+    for told in (Told("large", b"x" * INBOX_MAX_BYTES), Told("small", b"x"), Told("empty", None)):
+        call.hear(told)
+    call.hear(Asked(b"1", "roots/list", b"{}"))
+    said = [(await table.pending.next(call)).method for _ in range(3)]  # type: ignore[union-attr]
+    assert (said, call.dropped) == (["large", "empty", "roots/list"], 1)
+
+    call.hear(Told("small", b"x"))
+    assert await table.pending.next(call) == Told("small", b"x")
 
 
 async def test_the_oldest_call_is_first(table: Table) -> None:

@@ -36,9 +36,9 @@ async def test_an_introduction_that_would_be_kept_for_long_must_be_short(bench: 
     wordy = json.dumps(introduction("a" * INTRODUCTION_MAX_BYTES)).encode()
 
     with pytest.raises(Refusal) as refused:
-        await introduce(bench.runner, wordy)
+        await introduce(bench.runner, wordy, b"7")
 
-    assert (refused.value.code, refused.value.status) == (INVALID_PARAMS, 200)
+    assert (refused.value.code, refused.value.id, refused.value.status) == (INVALID_PARAMS, b"7", 200)
 
 
 async def test_a_session_of_http_sse_begins_once_whatever_is_posted_at_once(bench: Bench) -> None:

@@ -82,7 +82,7 @@ class HttpSse:
             raise Refusal(INVALID_REQUEST, "this session is being initialized already", message.id)
         session.is_beginning = True
         try:
-            introduced = await introduce(runner, message.params)
+            introduced = await introduce(runner, message.params, message.id)
         finally:
             session.is_beginning = False
         session.capabilities_raw, session.client_info_raw = introduced.capabilities_raw, introduced.client_info_raw

@@ -37,11 +37,12 @@ class Introduced:
     client_info_raw: bytes
 
 
-async def introduce(runner: Runner, params: bytes | None) -> Introduced:
+async def introduce(runner: Runner, params: bytes | None, raw_id: bytes) -> Introduced:
     """Find a lane for a client, and start it if need be.
 
     Args:
         params: Of its `initialize`, raw.
+        raw_id: Of it too.
 
     Raises:
         Refusal: the parameters cannot be used.
@@ -49,11 +50,11 @@ async def introduce(runner: Runner, params: bytes | None) -> Introduced:
     """
     if params is not None and len(params) > INTRODUCTION_MAX_BYTES:
         detail = f"the params of initialize have {len(params)} bytes; at most {INTRODUCTION_MAX_BYTES} are taken"
-        raise Refusal(INVALID_PARAMS, detail, status=200)
+        raise Refusal(INVALID_PARAMS, detail, raw_id, status=200)
     found = object_members(params)
     requested = text_of(found.get("protocolVersion"))
     if requested is None:
-        raise Refusal(INVALID_PARAMS, "initialize needs a protocolVersion, a string", status=200)
+        raise Refusal(INVALID_PARAMS, "initialize needs a protocolVersion, a string", raw_id, status=200)
     capabilities_raw = _object(found.get("capabilities"))
     lane = await _lane_for(runner, capability_set(capabilities_raw), params or b"{}")
     version = _version(lane, requested)

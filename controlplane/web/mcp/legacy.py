@@ -147,7 +147,7 @@ class LegacySide:
         try:
             if self.services.stopping:
                 raise ShuttingDown("The control plane is stopping; it takes no new calls.", retry_after_s=5)
-            introduced = await introduce(runner, message.params)
+            introduced = await introduce(runner, message.params, message.id)
             session = self.table.create(
                 principal,
                 runner.instance.id,

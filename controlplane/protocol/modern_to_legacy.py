@@ -29,12 +29,12 @@ from controlplane.protocol.members import (
     is_object,
     object_members,
     value,
-    without_meta,
 )
 from controlplane.protocol.versions import SUPPORTED
 
 __all__ = [
     "CACHEABLE",
+    "RETRY_KEYS",
     "Asks",
     "ListenFilter",
     "RequestMeta",
@@ -131,10 +131,14 @@ def legacy_params(params: bytes | None) -> bytes | None:
     found = None if params is None else members(params)
     if found is None:
         return params
-    had_envelope = without_meta(found, lambda name: name.startswith(META))
-    if not had_envelope and found.keys().isdisjoint(RETRY_KEYS):
+    meta = object_members(found.get("_meta"))
+    theirs = {name: raw for name, raw in meta.items() if not name.startswith(META)}
+    had_envelope = len(theirs) < len(meta)
+    if not had_envelope and RETRY_KEYS.isdisjoint(found):
         return params
-    return encode({name: raw for name, raw in found.items() if name not in RETRY_KEYS})
+    dropped = RETRY_KEYS | {"_meta"} if had_envelope and not theirs else RETRY_KEYS
+    kept: dict[str, Any] = {name: raw for name, raw in found.items() if name not in dropped}
+    return encode(kept | {"_meta": theirs} if had_envelope and theirs else kept)
 
 
 @frozen(kw_only=True)

@@ -37,7 +37,7 @@ from controlplane.web.mcp.outlet import ClientLeft, Outlet, Reply
 from controlplane.web.mcp.parked import TTL_S, Parked, StateRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from controlplane.model import Principal
     from controlplane.protocol.headers import ModernRequest
@@ -178,12 +178,12 @@ class ModernSide:
     # -- a server of a legacy version
 
     async def _bridged(self, exchange: Exchange, lane: Lane) -> Reply | None:
-        request = exchange.request
-        try:
-            if bridge.retry_of(request.params).state is not None:
-                raise StateRefused
-        except (ValueError, StateRefused) as wrong:
-            return exchange.reply(error(INVALID_PARAMS, str(wrong)))
+        if not bridge.RETRY_KEYS.isdisjoint(exchange.request.members):
+            try:
+                if bridge.retry_of(exchange.request.params).state is not None:
+                    raise StateRefused
+            except (ValueError, StateRefused) as wrong:
+                return exchange.reply(error(INVALID_PARAMS, str(wrong)))
         return await self._converse(exchange, await self._send(exchange, lane))
 
     async def _send(self, exchange: Exchange, lane: Lane) -> ParkedCall:
@@ -264,10 +264,10 @@ class ModernSide:
         if told.method != LOG or passes(level_in(told.params), exchange.log_level):
             await exchange.tell(frame(notification(told.method, told.params)))
 
-    async def _next(self, parked: ParkedCall) -> bytes | Told | Asked | None:
+    def _next(self, parked: ParkedCall) -> Awaitable[bytes | Told | Asked | None]:
         """What comes next; once there is a question only what comes with it, for one round shall hold them all."""
         until = parked.ask_at if parked.asked else trio.current_time() + KEEPALIVE_S
-        return await parked.lane.session.pending.next(parked.call, until)
+        return parked.lane.session.pending.next(parked.call, until)
 
     def _note(self, exchange: Exchange, parked: ParkedCall, asked: Asked) -> None:
         """A question for the client, if it is one that it declared to answer."""

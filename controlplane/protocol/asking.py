@@ -36,13 +36,15 @@ class Asking:
     audience: Audience
     refuse: Callable[[bytes], None]
     ping: Callable[[], int]
+    is_private: bool = False
+    """It is one client's, who joins after the handshake."""
     _floor: Floor = field(factory=Floor, init=False)
     _questions: Questions = field(init=False)
     _soundings: dict[int, int] = field(factory=dict, init=False)
     """Pings sent after the end of a call that was given up: their id, and the call's."""
 
     def __attrs_post_init__(self) -> None:
-        self._questions = Questions(self.audience, self.refuse)
+        self._questions = Questions(self.audience, self.refuse, awaits_member=self.is_private)
 
     # -- calls
 
@@ -135,7 +137,7 @@ class Asking:
     @property
     def needs_clock(self) -> bool:
         """Whether somebody waits for a moment to come: `review` must be called now and then."""
-        return self._floor.needs_clock
+        return self._floor.needs_clock or self._questions.are_held
 
     def review(self, now: float) -> None:
         """Calls have come and gone, or questions: whose are those that wait, and who has to."""

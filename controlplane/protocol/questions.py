@@ -44,6 +44,8 @@ class Questions:
 
     audience: Audience
     on_forgotten: Callable[[bytes], None]
+    awaits_member: bool = False
+    """The one client that the conversation is for has not joined yet: what is asked until then waits for it."""
     has_asked: bool = field(default=False, init=False)
     """Whether the child has ever asked anything."""
     _open: dict[bytes, Call | Member] = field(factory=dict, init=False)
@@ -54,6 +56,11 @@ class Questions:
     def is_call_asked(self) -> bool:
         """Whether a call waits for what its client answers."""
         return any(isinstance(owner, Call) for owner in self._open.values())
+
+    @property
+    def are_held(self) -> bool:
+        """Whether a question waits to be somebody's: `review` must be called now and then."""
+        return bool(self._held)
 
     def is_open(self, asked_id: bytes) -> bool:
         """Whether the child still wants an answer."""
@@ -125,7 +132,10 @@ class Questions:
         if calls:
             return calls[0]
         only = self.audience.only()
-        return only if only is not None and askers <= {only.asker} else Nobody.SURELY
+        if only is None:
+            return Nobody.NOT_YET if self.awaits_member else Nobody.SURELY
+        self.awaits_member = False
+        return only if askers <= {only.asker} else Nobody.SURELY
 
     def _hand(self, asked: Asked, owner: Call | Member | Nobody) -> bool:
         if isinstance(owner, Nobody):

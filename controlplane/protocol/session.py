@@ -114,16 +114,19 @@ class Session:
             await self._read()
             nursery.cancel_scope.cancel()
 
-    def introduce(self, params: bytes, *, may_ask: bool) -> None:
+    def introduce(self, params: bytes, *, may_ask: bool, is_private: bool = False) -> None:
         """Have the handshake speak the legacy era at once, without a probe, on behalf of clients.
 
         Args:
             params: Raw, of `initialize`: with the capabilities of the clients that the conversation is for.
             may_ask: Whether these let the child ask.
+            is_private: Whether it is for one client, which what the child asks first may wait for.
         """
         self._introduction = params
         if may_ask:
-            self._asking = Asking(self.pending, self.audience, self._refuse_unanswered, self._ping)
+            self._asking = Asking(
+                self.pending, self.audience, self._refuse_unanswered, self._ping, is_private=is_private
+            )
         self._greeting = Greeting(Handshake(is_direct=True))
 
     async def shake_hands(self) -> ProtocolFacts:
@@ -464,6 +467,8 @@ class Session:
         elif self._asking is None or not self._asking.put(Asked(request.id, request.method, request.params)):
             self.listener.on_child_request(request.method)
             self._refuse(request.id, jsonrpc.METHOD_NOT_FOUND, f"{request.method} is not offered here")
+        elif self._asking.needs_clock:
+            self._clock.unpark_all()
 
     def forget_member(self, member: Member) -> None:
         """A client has left the audience: what it was asked gets an error."""

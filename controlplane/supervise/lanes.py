@@ -340,7 +340,7 @@ class Lanes:
         start.succeed(lane)
 
     async def _greet(self, start: _Start, child: Child) -> Lane:
-        child.session.introduce(start.introduction, may_ask=bool(start.capabilities))
+        child.session.introduce(start.introduction, may_ask=bool(start.capabilities), is_private=start.is_private)
         try:
             await child.shake_hands(self.runner.around.config.start_timeout_s)
         except HandshakeRefused as refused:

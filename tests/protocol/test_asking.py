@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import trio
 
 from controlplane.protocol.pending import Asked
 from tests.protocol.conftest import WAIT_S, open_talk
+from tests.protocol.test_questions import Member
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,8 +26,14 @@ ANSWER = b'"result":{"action":"cancel"}'
 @pytest.fixture
 async def shared() -> AsyncIterator[Talk]:
     """A legacy conversation whose server may ask."""
+    async with introduced() as talk:
+        yield talk
+
+
+@asynccontextmanager
+async def introduced(*, is_private: bool = False) -> AsyncIterator[Talk]:
     async with open_talk() as talk:
-        talk.session.introduce(INTRODUCTION, may_ask=True)
+        talk.session.introduce(INTRODUCTION, may_ask=True, is_private=is_private)
         with trio.fail_after(WAIT_S):
             async with trio.open_nursery() as nursery:
 
@@ -138,3 +146,21 @@ async def test_a_withdrawn_question_holds_nobody_up(shared: Talk) -> None:
     assert not shared.session.waits_for(b'"q1"')
     assert not shared.session.is_crowded()
     assert json.loads(b"[%b]" % b",".join(questions(first))) == ["q1"]
+
+
+async def test_what_a_server_asks_right_after_the_handshake_waits_for_its_one_client() -> None:
+    async with introduced(is_private=True) as talk:
+        await talk.peer.say({"jsonrpc": "2.0", "id": "roots", "method": "roots/list"})
+        await heard(talk)
+        client = Member()
+        talk.session.audience.join(client)
+
+        with trio.fail_after(WAIT_S):
+            while not client.asked:
+                await trio.sleep(0.001)
+        assert [asked.id for asked in client.asked] == [b'"roots"']
+
+
+async def test_on_a_shared_conversation_nobody_is_waited_for(shared: Talk) -> None:
+    await shared.peer.say({"jsonrpc": "2.0", "id": "roots", "method": "roots/list"})
+    assert (await shared.peer.hear())["error"]["code"] == -32601

@@ -34,6 +34,8 @@ KEEPALIVE_S = 15.0
 KEEPALIVE = b":\n\n"
 QUEUE_MAX = 256
 """Notifications that wait for one listener; one that falls further behind loses its stream, and listens anew."""
+QUEUE_MAX_BYTES = 2 * 2**20
+"""And their size; a larger one passes alone."""
 
 
 @define(eq=False)
@@ -127,6 +129,7 @@ class Listener:
     """The server has come to its end: the subscription ends in order."""
     is_over: bool = field(default=False, init=False)
     _queue: deque[Told] = field(factory=deque, init=False)
+    _queued_bytes: int = field(default=0, init=False)
     _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
 
     async def next(self, timeout_s: float) -> Told | None:
@@ -134,7 +137,11 @@ class Listener:
         if not self._queue and not self.is_over:
             with trio.move_on_after(timeout_s):
                 await self._changed.park()
-        return self._queue.popleft() if self._queue else None
+        if not self._queue:
+            return None
+        told = self._queue.popleft()
+        self._queued_bytes -= len(told.params or b"")
+        return told
 
     @property
     def asker(self) -> object:
@@ -143,10 +150,11 @@ class Listener:
     def on_told(self, method: str, params: bytes | None) -> None:
         if not self.filter.wants(method, params):
             return
-        if len(self._queue) >= QUEUE_MAX:
+        self._queued_bytes += len(params or b"")
+        if len(self._queue) >= QUEUE_MAX or (self._queue and self._queued_bytes > QUEUE_MAX_BYTES):
             self._queue.clear()
             self.is_over = True
-        else:
+        elif not self.is_over:
             self._queue.append(Told(method, params))
         self._changed.unpark_all()
 

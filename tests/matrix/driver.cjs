@@ -226,10 +226,12 @@ const features = {
     }
     await through.call("count_up", { steps: 20 }, { onprogress });
     const text = await through.call("count_up", { steps: 3 }, { onprogress });
-    // A modern server thinks once more with the answer: how often is no matter here.
-    const answer = await through.call("think_and_ask", { message: `Are you ${plan.key}?` }, { onprogress: () => {} });
+    const answer = await through.call("think_and_ask", { message: `Are you ${plan.key}?` }, { onprogress });
+    await through.client.subscribeResource({ uri: WATCHED });
+    await through.call("test_trigger_resource_update", { uri: WATCHED });
+    await through.until(() => through.updated.length >= 1);
     await through.close();
-    return { text, progress, answer, asked: through.asked };
+    return { text, progress, answer, asked: through.asked, updated: through.updated };
   },
 };
 

@@ -62,9 +62,10 @@ def expected(era: str, key: str) -> dict[str, Any]:
             if era == "modern"
             else {
                 "text": "Counted to 3.",
-                "progress": [*range(1, 21), 1, 2, 3],
+                "progress": [*range(1, 21), 1, 2, 3, 1],
                 "asked": [f"Are you {key}?"],
                 "answer": "The user says Ada.",
+                "updated": ["test://watched-resource"],
             }
         ),
     }

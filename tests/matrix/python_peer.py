@@ -272,16 +272,21 @@ class Peer:
 
         async with connected(self.plan, self.plan.cut_url) as through:
             if not self.is_modern:
-
-                async def on_thought(*_: Any) -> None:
-                    """A modern server thinks once more with the answer: how often is no matter here."""
-
                 await through.call("count_up", steps=20, on_progress=on_progress)
                 text = await through.call("count_up", steps=3, on_progress=on_progress)
                 answer = await through.call(
-                    "think_and_ask", message=f"Are you {self.plan.key}?", on_progress=on_thought
+                    "think_and_ask", message=f"Are you {self.plan.key}?", on_progress=on_progress
                 )
-                return {"text": text, "progress": progress, "answer": answer, "asked": through.asked}
+                await through.client.subscribe_resource(WATCHED)
+                await through.call("test_trigger_resource_update", uri=WATCHED)
+                await through.until(lambda: len(through.updated) >= 1)
+                return {
+                    "text": text,
+                    "progress": progress,
+                    "answer": answer,
+                    "asked": through.asked,
+                    "updated": through.updated,
+                }
             key = f"{self.plan.key}-cut"
             with suppress(MCPError):
                 await through.call("wait_to_be_cancelled", key=key, on_progress=on_progress)

@@ -8,15 +8,19 @@ connection sees one call.
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 
 import trio
 from attrs import define, field
 
+from controlplane.core.rawjson import decode_or_none
 from controlplane.errors import CallTimeout, CorralError
 from controlplane.protocol import legacy_to_modern as bridge
 from controlplane.protocol.capabilities import capability_set
 from controlplane.protocol.legacy_to_modern import Ask, Final
-from controlplane.protocol.pending import CANCELLED
+from controlplane.protocol.members import object_members
+from controlplane.protocol.pending import CANCELLED, Asked, Told
+from controlplane.protocol.routing import PROGRESS
 from controlplane.supervise import calls
 from controlplane.web.mcp import known_lists
 from controlplane.web.mcp.answers import answer, fault
@@ -32,6 +36,9 @@ class BridgedConversation(Conversation):
     _failed: Final | None = field(default=None, init=False)
     _open: list[str] = field(factory=list, init=False)
     _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
+    _progress: float = field(default=-inf, init=False)
+    """The furthest that the client was told of."""
+    _is_repeated: bool = field(default=False, init=False)
 
     async def send(self) -> None:
         """Make the call, or make it again with the client's answers."""
@@ -46,6 +53,7 @@ class BridgedConversation(Conversation):
             self._rounds = bridge.InputRounds(params, capability_set(session.capabilities_raw))
         else:
             params = self._rounds.retry_params()
+            self._is_repeated = True
         self.call = await calls.begin(
             self.runner, self.lane, self.method, params, asker=session, logs=session.log_level is not None
         )
@@ -84,6 +92,27 @@ class BridgedConversation(Conversation):
             raise CallTimeout(f"the client did not answer the server within {ANSWER_S:g} s")
         await self.send()
         return None
+
+    def _relay(self, said: Told | Asked) -> None:
+        if isinstance(said, Told) and said.method == PROGRESS and not self._goes_on(said.params):
+            assert self.call is not None
+            calls.extend(self.runner, self.call)
+        else:
+            super()._relay(said)
+
+    def _goes_on(self, params: bytes | None) -> bool:
+        """Whether progress is more than the client knows.
+
+        A server that is called again begins anew, but for the client it is one call, whose progress must increase
+        (MCP 2025-11-25, progress).
+        """
+        value = decode_or_none(bytes(object_members(params).get("progress", b"null")))
+        if not isinstance(value, int | float):
+            return True
+        if self._is_repeated and value <= self._progress:
+            return False
+        self._progress = max(self._progress, value)
+        return True
 
     def cancel(self) -> None:
         """The client does not want it any more, nor answer anything for it."""

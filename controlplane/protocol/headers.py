@@ -43,6 +43,7 @@ _SPELT = {VERSION_FIELD: "MCP-Protocol-Version", METHOD_FIELD: "Mcp-Method"}
 _VERSION = META + "protocolVersion"
 _CAPABILITIES = META + "clientCapabilities"
 _MODERN = MODERN_VERSION.encode()
+_RAW_MODERN = msgspec.Raw(b'"%b"' % _MODERN)
 _LEGACY = frozenset(version.encode() for version in LEGACY_VERSIONS)
 _META_MARK = META.rstrip("/").encode()
 _OWS = b" \t"
@@ -58,7 +59,7 @@ _ECHO_MAX_CHARS = 100
 _MISSING_META = f"params._meta must hold {_VERSION} (a string) and {_CAPABILITIES} (an object) in every request."
 
 
-class ModernRequest(msgspec.Struct, frozen=True):
+class ModernRequest(msgspec.Struct, frozen=True, gc=False):
     """A request whose envelope and fields are in order.
 
     Args:
@@ -190,7 +191,7 @@ def _check_unanswered(fields: Fields, message: Inbound) -> None:
 
 def _checked_version(fields: Fields, meta: Mapping[str, msgspec.Raw], raw_id: bytes) -> str:
     raw_version, capabilities = meta.get(_VERSION), meta.get(_CAPABILITIES)
-    version = text_of(raw_version)
+    version = MODERN_VERSION if raw_version == _RAW_MODERN else text_of(raw_version)
     if version is not None and capabilities is not None and bytes(capabilities).startswith(b"{"):
         return version
     told = fields.get(VERSION_FIELD, b"").strip(_OWS)

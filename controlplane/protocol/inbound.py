@@ -84,7 +84,7 @@ class Refusal(Exception):
         return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (_NULL if self.id is None else self.id, encode(error))
 
 
-class Inbound(msgspec.Struct, frozen=True):
+class Inbound(msgspec.Struct, frozen=True, gc=False):
     """One message of a client; `id`, `params` (an object) and `member` are raw JSON.
 
     A request has id and method, a notification a method, a response an id and
@@ -98,7 +98,7 @@ class Inbound(msgspec.Struct, frozen=True):
     member: bytes | None = None
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, gc=False):
     """What an object says as a message, each value raw; empty where it has no such member."""
 
     jsonrpc: msgspec.Raw = _UNSET

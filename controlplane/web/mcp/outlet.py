@@ -19,7 +19,7 @@ class ClientLeft(Exception):
     """The client closed the connection: there is nobody to write to."""
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """A whole answer. A body is JSON; the door adds its type, length, request id and the steady fields."""
 
     status: int

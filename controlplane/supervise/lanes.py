@@ -73,6 +73,13 @@ class _Start:
             return False
         return self.lane is None or self.lane.is_open
 
+    @property
+    def whom(self) -> str:
+        """Whom its process is for, as the instance's log says it."""
+        if self.is_private:
+            return "one client"
+        return f"clients that can be asked: {', '.join(sorted(self.capabilities)) or 'nothing'}"
+
     def want(self, introduction: bytes, capabilities: CapabilitySet) -> None:
         """Somebody needs it."""
         self.introduction, self.capabilities = introduction, capabilities
@@ -320,11 +327,16 @@ class Lanes:
             start.fail(_ended(self.runner, child))
             return
         await _first(partial(self._welcome, start, child), closed.wait)
-        lane = start.lane
+        lane, process = start.lane, f"process {child.job.pid}, for {start.whom}"
         if lane is None:
             start.fail(_ended(self.runner, child))
             return
+        child.logbook.system("info", f"started {process}")
         await _first(lane.retired.wait, child.over.wait, closed.wait)
+        if lane.retired.is_set():
+            child.logbook.system("info", f"not needed any more: {process}")
+        elif child.over.is_set():
+            child.logbook.system("error", f"{_reason(child)}: {process}; its clients begin anew")
         self._lanes.discard(lane)
         lane.retire()
         await child.drain(lambda: _ended(self.runner, child))
@@ -334,6 +346,7 @@ class Lanes:
         try:
             lane = await self._greet(start, child)
         except (CorralError, LegacyRefused) as error:
+            child.logbook.system("warning", f"could not be used: process {child.job.pid}, for {start.whom}: {error}")
             start.fail(error)
             return
         self._lanes.add(lane)

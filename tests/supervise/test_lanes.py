@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
@@ -71,6 +73,22 @@ async def test_clients_that_come_at_once_start_no_more_processes_than_the_cap(
     assert (len(came), refused) == (LANES_MAX, len(MANY_SETS) - LANES_MAX)
     assert len({lane.child.job.pid for lane in came}) == LANES_MAX
     assert len(runner.lanes.children) == LANES_MAX
+
+
+async def test_the_log_says_which_processes_came_and_went_and_why(yard: Yard, echo: bytes) -> None:
+    runner = await yard.running(echo)
+    roots = await runner.lanes.legacy(frozenset({"roots"}))
+    unused = await runner.lanes.legacy(frozenset({"sampling"}))
+    unused.retire()
+    os.kill(roots.child.job.pid, signal.SIGKILL)
+    with trio.fail_after(20):
+        while runner.lanes.children:
+            await trio.sleep(0.01)
+
+    said = yard.journal.messages("system")
+    assert f"started process {roots.child.job.pid}, for clients that can be asked: roots" in said
+    assert f"not needed any more: process {unused.child.job.pid}, for clients that can be asked: sampling" in said
+    assert any(f"process {roots.child.job.pid}, for clients that can be asked: roots; its" in line for line in said)
 
 
 async def test_a_process_of_its_own_is_nobody_elses_and_ends_with_its_client(yard: Yard, echo: bytes) -> None:

@@ -133,6 +133,11 @@ class Call:
         self.inbox_bytes -= len(message.params or b"")
         return message
 
+    def forget(self, method: str) -> None:
+        """Drop the notifications of this kind that its caller has not taken."""
+        if self.inbox:
+            self.inbox = deque(m for m in self.inbox if isinstance(m, Asked) or m.method != method)
+
     def wake(self) -> None:
         """Let the caller look."""
         if self.task is not None:

@@ -160,6 +160,33 @@ async def test_a_question_that_is_withdrawn_while_the_call_is_parked_is_not_aske
     assert (await again.result())["content"] == []
 
 
+@pytest.mark.parametrize("tokens", [["new"], []])
+async def test_progress_is_told_with_the_token_of_the_retry_if_it_has_one(bridged: Bench, tokens: list[str]) -> None:
+    posted, request = await asked(bridged, "q", token="old")
+    state = (await posted.result())["requestState"]
+    token = request["params"]["_meta"]["progressToken"]
+    progress = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token}}
+    await bridged.peer.say(progress)
+    await bridged.settled()
+
+    answers = {"elicitation-1": {"action": "cancel"}}
+    again = await bridged.post(
+        "tools/call",
+        name="ask",
+        arguments={},
+        requestState=state,
+        inputResponses=answers,
+        meta={"progressToken": token for token in tokens},
+    )
+    assert (await bridged.peer.hear())["id"] == "q"
+    await bridged.peer.say(progress)
+    await bridged.peer.answer(request, {"content": []})
+
+    assert (await again.result())["content"] == []
+    told = [message["params"]["progressToken"] for message in again.client.messages if "method" in message]
+    assert told == tokens
+
+
 async def test_a_client_that_closes_its_connection_has_cancelled(native: Bench) -> None:
     posted = await native.post("tools/call", name="long", arguments={})
     request = await native.hear("tools/call")

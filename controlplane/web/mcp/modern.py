@@ -26,7 +26,7 @@ from controlplane.protocol.members import error
 from controlplane.protocol.param_headers import check_params
 from controlplane.protocol.pending import CALLER_GONE, Asked, Told
 from controlplane.protocol.questions import ASKING
-from controlplane.protocol.routing import CANCELLED, LOG
+from controlplane.protocol.routing import CANCELLED, LOG, PROGRESS
 from controlplane.protocol.topology import Place, place_modern
 from controlplane.supervise import calls
 from controlplane.web.mcp import known_lists
@@ -232,6 +232,7 @@ class ModernSide:
         limit_s = exchange.runner.instance.spec.limits.call_timeout_s
         call.deadline, call.is_gone = trio.current_time() + limit_s, exchange.outlet.is_gone
         call.token = bridge.request_meta(exchange.request.params).progress_token
+        call.forget(PROGRESS)  # it has the token of a request that is over
         parked.asked.clear()
         return await self._converse(exchange, parked)
 
@@ -261,6 +262,8 @@ class ModernSide:
             parked.forget_withdrawn()
             return
         calls.extend(exchange.runner, parked.call)
+        if told.method == PROGRESS and parked.call.token is None:
+            return  # this retry of the request did not ask for it
         if told.method != LOG or passes(level_in(told.params), exchange.log_level):
             await exchange.tell(frame(notification(told.method, told.params)))
 

@@ -476,8 +476,8 @@ class Session:
             self._asking.forget_member(member)
 
     def end_subscriptions(self, error: Callable[[], CorralError]) -> None:
-        """End the calls that would never end by themselves."""
-        for call in [call for call in self.pending if call.deadline == inf]:
+        """End the calls that would never end by themselves, or not before a person has answered."""
+        for call in [call for call in self.pending if call.deadline == inf or not call.counts]:
             self.pending.pop(call.wire_id)
             call.settle(error())
 

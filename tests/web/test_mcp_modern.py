@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from controlplane.errors import InstanceUnavailable
 from controlplane.protocol.handshake import META, Era
 from controlplane.supervise.lane import SUBSCRIPTIONS_MAX
 from tests.protocol.conftest import WAIT_S
@@ -99,6 +100,17 @@ async def test_a_parked_call_that_the_server_ends_leaves_nothing(bridged: Bench)
 
     assert (await again.result())["content"] == []
     assert (len(bridged.modern.parked), bridged.runner.calls_in_flight) == (0, 0)
+
+
+async def test_a_server_that_is_to_stop_is_not_kept_by_a_parked_call(bridged: Bench) -> None:
+    posted, _ = await asked(bridged, "q")
+    state = (await posted.result())["requestState"]
+
+    bridged.lane.session.end_subscriptions(lambda: InstanceUnavailable("the instance was stopped", retry_after_s=1))
+
+    assert bridged.calls == []
+    again = await bridged.post("tools/call", name="ask", arguments={}, requestState=state)
+    assert (await again.answer())["error"]["code"] == 503
 
 
 async def test_a_client_that_leaves_before_it_has_the_state_has_nothing_parked(bridged: Bench) -> None:

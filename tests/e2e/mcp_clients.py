@@ -222,7 +222,7 @@ class LegacyClient(Client):
             self.session_id = answer.fields.get("mcp-session-id", "")
         if "result" in self.initialized:
             status, _ = await self.post({"method": "notifications/initialized"})
-            assert status == 202
+            assert status in (202, 404)  # its server may have gone already
         return self.initialized
 
     async def run_stream(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests import servers
 from tests.e2e.http1 import Broken, connected
 from tests.e2e.load import until
 from tests.e2e.mcp_clients import CAME_S, LegacyClient, ModernClient, said, tool_call
-from tests.e2e.plane import below, wait_until
+from tests.e2e.plane import below, is_alive, wait_until
 from tests.e2e.test_fleet import MAX_GROWTH, size
 
 if TYPE_CHECKING:
@@ -98,10 +99,10 @@ class Business:
 
     async def pids(self) -> dict[str, int]:
         """Of the processes that serve the sessions."""
-        found = {}
-        for name, client in (("plain", self.plain), ("asks", self.asks)):
-            found[name] = int(said(await client.request("tools/call", tool_call("pid"))))
-        return found
+        return {"plain": await self.pid_of(self.plain), "asks": await self.pid_of(self.asks)}
+
+    async def pid_of(self, client: LegacyClient) -> int:
+        return int(said(await client.request("tools/call", tool_call("pid"))))
 
     async def until_all_ended(self, names: set[str] | None = None) -> None:
         await until(lambda: self.ended.keys() >= (names or self.all_names), CAME_S, f"the end of {names or 'all'}")
@@ -182,9 +183,17 @@ def gauges(plane: Plane) -> dict[str, float]:
     return {name: plane.metric(f"corral_mcp_{name}") for name in names}
 
 
-def wait_idle(plane: Plane, figure: Callable[..., None] | None = None) -> None:
-    """Wait until the endpoint holds nothing any more."""
-    wait_until(lambda: not any(gauges(plane).values()), CAME_S, f"nothing held, but {gauges(plane)}")
+def wait_idle(plane: Plane, *, parked: bool = True) -> None:
+    """Wait until the endpoint holds nothing any more; `parked` calls that nobody comes back for are held for a while."""
+
+    def is_idle() -> bool:
+        held = gauges(plane)
+        return not any(held[name] for name in held if parked or name != "parked_calls")
+
+    try:
+        wait_until(is_idle, CAME_S, "nothing held")
+    except AssertionError:
+        raise AssertionError(f"held for nobody: {gauges(plane)}") from None
 
 
 @pytest.mark.parametrize("era", ["legacy", "dual", "modern"])
@@ -230,3 +239,130 @@ def server_pids(plane: Plane, name: str) -> list[int]:
     mine = [process for process in below(plane.pid) if process.pid == primary]
     assert mine
     return [process.pid for process in below(mine[0].ppid) if process.command == mine[0].command]
+
+
+async def test_a_process_beside_the_primary_that_is_killed_costs_its_own_clients_only(
+    plane: Plane, figure: Callable[..., None]
+) -> None:
+    await in_thread(deploy, plane, "beside", "legacy")
+    async with business(plane, "beside") as opened:
+        pids = await opened.pids()
+        began = trio.current_time()
+        os.kill(pids["asks"], signal.SIGKILL)
+        theirs = {"asks: working", "asks: asked", "asks: stream"}
+        await opened.until_all_ended(theirs)
+        figure("the last one told after", opened.last_after(began), "s")
+
+        assert opened.ended.keys() == theirs
+        assert_told(opened.ended)
+        retried = await opened.retry()  # its call may have run on a third process, as a question was open on this one
+        assert "result" in retried or retried["error"]["data"]["code"] == "instance_crashed"
+        assert "result" in await opened.plain.request("ping")
+        await opened.asks.request("ping")
+        assert opened.asks.status == 404
+        await serves_again(opened.http, "beside")
+        assert (await opened.pid_of(opened.plain)) == pids["plain"]
+    assert plane.instance("beside")["restarts"] == 0
+    await in_thread(remove, plane, "beside")
+
+
+async def test_a_process_beside_the_primary_that_is_stopped_holds_nobody_else_up(
+    plane: Plane, figure: Callable[..., None]
+) -> None:
+    await in_thread(partial(deploy, limits={"call_timeout_s": 2.0}), plane, "frozen", "legacy")
+    async with connected(plane) as http:
+        plain, asks = LegacyClient(http, "/mcp/frozen"), LegacyClient(http, "/mcp/frozen", ASKS)
+        with trio.fail_after(LIMIT_S):
+            for client in (plain, asks):
+                await client.initialize()
+            pid = int(said(await asks.request("tools/call", tool_call("pid"))))
+            os.kill(pid, signal.SIGSTOP)
+
+            assert (await asks.request("tools/call", tool_call("pid")))["error"]["data"]["code"] == "call_timeout"
+            assert "result" in await plain.request("tools/call", tool_call("pid"))
+            began = trio.current_time()
+            await in_thread(remove, plane, "frozen")
+            await until(lambda: not is_alive(pid), CAME_S, "the end of the stopped process")
+        figure("removed after", trio.current_time() - began, "s")
+    await in_thread(plane.assert_no_orphans)
+
+
+@pytest.mark.parametrize("fault", ["exits", "refuses", "dies"])
+async def test_a_process_beside_the_primary_that_cannot_be_had_is_an_error_and_can_be_had_later(
+    plane: Plane, fault: str
+) -> None:
+    name = f"lane-{fault}"
+    await in_thread(deploy, plane, name, "legacy")
+    async with connected(plane) as http:
+        modern, asks = ModernClient(http, f"/mcp/{name}"), LegacyClient(http, f"/mcp/{name}", ASKS)
+        with trio.fail_after(LIMIT_S):
+            await modern.request("tools/call", tool_call("fault", fault=f"lanes {fault}"))
+            for _ in range(3):
+                if "result" in await asks.initialize():  # it introduced itself, and went
+                    await until_gone(asks)
+                else:
+                    assert asks.initialized["error"]["data"]["code"] in ("instance_unavailable", "instance_crashed")
+            assert "result" in await modern.request("tools/call", tool_call("pid"))
+            await modern.request("tools/call", tool_call("fault", fault=""))
+            await serves_again(http, name)
+    assert plane.instance(name)["restarts"] == 0
+    await in_thread(remove, plane, name)
+    await in_thread(plane.assert_no_orphans)
+
+
+async def until_gone(client: LegacyClient) -> None:
+    """Until a session is over."""
+    while client.status != 404:
+        await client.request("tools/call", tool_call("pid"))
+        await trio.sleep(0.02)
+
+
+async def test_an_instance_with_everything_open_stops_restarts_and_goes_in_time(
+    plane: Plane, figure: Callable[..., None]
+) -> None:
+    took: dict[str, float] = {}
+
+    async def end(name: str, era: str, method: str, path: str) -> None:
+        await in_thread(deploy, plane, name, era)
+        async with business(plane, name) as opened:
+            began = trio.current_time()
+            answer = await in_thread(plane.request, method, path)
+            assert answer.status_code == 200, answer.text
+            took[name] = trio.current_time() - began
+            await opened.until_all_ended()
+            assert_told(opened.ended)
+            if name == "restarts":
+                await serves_again(opened.http, name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end, "restarts", "legacy", "POST", "/instances/restarts/restart?wait=60")
+        nursery.start_soon(end, "goes", "legacy", "DELETE", "/instances/goes")
+        nursery.start_soon(end, "stops", "modern", "POST", "/instances/stops/stop?wait=60")
+    await in_thread(partial(wait_idle, parked=False), plane)
+    for name, seconds in took.items():
+        assert seconds < CAME_S
+        figure(f"{name} after", seconds, "s")
+    for name in ("restarts", "stops"):
+        await in_thread(remove, plane, name)
+    await in_thread(plane.assert_no_orphans)
+
+
+async def test_sigterm_with_everything_open_ends_it_in_time_and_tells_everybody(
+    planes: Callable[..., Plane], figure: Callable[..., None]
+) -> None:
+    plane = await in_thread(planes)
+    for era in ("legacy", "modern"):
+        await in_thread(deploy, plane, era, era)
+    async with business(plane, "legacy") as legacy, business(plane, "modern") as modern:
+        descendants = await in_thread(below, plane.pid)
+        began = trio.current_time()
+        plane.send(signal.SIGTERM)
+        status = await in_thread(plane.wait)
+        took = trio.current_time() - began
+        for opened in (legacy, modern):
+            await opened.until_all_ended()
+            assert_told(opened.ended)
+    assert status == 0
+    assert took < END_S
+    await in_thread(plane.wait_gone, descendants)
+    figure("ended after", took, "s")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("corral.web")
 
 ENDING_S = 2.0
-"""For the calls of a session whose server has gone to tell their clients."""
+"""For the calls of a session to tell their clients, when they have failed at last."""
 ENDING_POLL_S = 0.02
 SESSIONS_SHARE = 4
 """Of BUFFER_MAX_MB one part in so many is for what is kept and queued for sessions; the hub has the rest."""
@@ -285,16 +285,16 @@ class LegacySide:
     def close(self) -> None:
         """The control plane stops: streams that nobody waits for an answer on end, calls finish first."""
         for session in self.table.all():
-            self.background(self._end_after_calls, session, DRAIN_S)
+            self.background(self._end_after_calls, session)
 
     def _on_lane_over(self, session: ClientSession) -> None:
         for conversation in list(session.calls.values()):
             conversation.lane_is_over()
-        self.background(self._end_after_calls, session, ENDING_S)
+        self.background(self._end_after_calls, session)
 
-    async def _end_after_calls(self, session: ClientSession, limit_s: float) -> None:
-        """Its calls have failed, or may finish, and tell their clients so before their streams go."""
-        with trio.move_on_after(limit_s):
+    async def _end_after_calls(self, session: ClientSession) -> None:
+        """Its calls have failed, or may finish while the server drains, and tell their clients before their streams go."""
+        with trio.move_on_after(DRAIN_S + ENDING_S):
             while session.calls:  # noqa: ASYNC110  (they end within a few turns, a poll is simplest)
                 await trio.sleep(ENDING_POLL_S)
         self.table.end(session)

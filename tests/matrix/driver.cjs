@@ -1,6 +1,6 @@
 // Runs every feature of the bridge matrix with one of the official TypeScript clients: `node driver.cjs PLAN`.
 //
-// PLAN is JSON: {packages, era, url, cut_url, token, key, features, tool, arguments}. For each feature one line of JSON is printed,
+// PLAN is JSON: {packages, kind, era, url, cut_url, token, key, features, tool, arguments}. For each feature one line of JSON is printed,
 // {feature, outcome} or {feature, error}; what the outcomes must be is said in outcomes.py.
 "use strict";
 
@@ -9,6 +9,8 @@ const { createRequire } = require("node:module");
 const plan = JSON.parse(process.argv[2]);
 const packaged = createRequire(`${plan.packages}/package.json`);
 const MODERN = plan.era === "modern";
+/** The SDK's second generation, which knows both eras and is of the legacy one unless told otherwise. */
+const SECOND = plan.kind !== "typescript-legacy";
 const FEATURE_LIMIT_MS = 60_000;
 const RECONNECT_MS = 200;
 const CAPABILITIES = { elicitation: { form: {}, url: {} }, roots: { listChanged: true }, sampling: {} };
@@ -16,7 +18,7 @@ const WATCHED = "test://watched-resource";
 
 /** Both generations of the SDK, under the same names. */
 function sdk() {
-  if (MODERN) {
+  if (SECOND) {
     return { ...packaged("@modelcontextprotocol/client"), named: (method) => method };
   }
   const types = packaged("@modelcontextprotocol/sdk/types.js");
@@ -102,7 +104,7 @@ class Peer {
 
   async call(name, args = {}, { meta, ...options } = {}) {
     const params = { name, arguments: args, ...(meta && { _meta: meta }) };
-    const result = await (MODERN ? this.client.callTool(params, options) : this.client.callTool(params, undefined, options));
+    const result = await (SECOND ? this.client.callTool(params, options) : this.client.callTool(params, undefined, options));
     return result.content[0].text;
   }
 
@@ -115,7 +117,7 @@ class Peer {
 const features = {
   async introduction({ client, transport }) {
     return {
-      version: MODERN ? client.getNegotiatedProtocolVersion() : transport.protocolVersion,
+      version: SECOND ? client.getNegotiatedProtocolVersion() : transport.protocolVersion,
       server: client.getServerVersion().name,
     };
   },

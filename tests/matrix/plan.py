@@ -30,7 +30,7 @@ RUN_LIMIT_S = 180
 class Plan:
     """What is to be run, and where; `tool` and its arguments are what `one_call` calls.
 
-    `kind` is the client: `python-` or `typescript-`, and the era that it prefers. `key` is what its calls are
+    `kind` is the client: its language (and the generation of its SDK, from the second on), and the era that it prefers. `key` is what its calls are
     recognised by.
     """
 

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from controlplane.protocol.handshake import Era
+from controlplane.protocol.inbound import read
 from controlplane.web.mcp.ring import OPEN_MAX
 from tests.protocol.conftest import WAIT_S
 from tests.web.mcp_bench import open_bench
@@ -147,6 +148,19 @@ async def test_a_session_that_comes_when_the_server_is_gone_ends(native: Bench) 
 
     with trio.fail_after(WAIT_S):
         await session.closed.wait()
+
+
+@pytest.mark.parametrize("method", ["resources/subscribe", "tools/list"])
+async def test_what_is_left_of_a_batch_when_its_session_has_ended_is_not_done(native: Bench, method: str) -> None:
+    session = native.session()
+    message = read(b'{"jsonrpc":"2.0","id":1,"method":"%b","params":{"uri":"test://watched"}}' % method.encode())
+    native.legacy.table.end(session)
+
+    with trio.fail_after(WAIT_S):
+        await native.legacy.answer_on(session, native.runner, message, session.standalone)
+
+    await native.heard_nothing_more()
+    assert is_first(native)
 
 
 # -- what is another client's

@@ -239,8 +239,10 @@ class LegacySide:
             stream.finish()
 
     async def answer_on(self, session: ClientSession, runner: Runner, message: Inbound, stream: Stream) -> None:
-        """Answer one request on a stream that others share; never fails."""
+        """Answer one request on a stream that others share; never fails. Nothing is done for a session that is over."""
         assert message.id is not None
+        if session.closed.is_set():
+            return
         try:
             if is_special(message.method or "", session.lane.era):
                 stream.post(answer(message.id, await self._special(session, runner, message)))

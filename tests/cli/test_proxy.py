@@ -9,6 +9,7 @@ import subprocess
 import threading
 
 import pytest
+from attrs import evolve
 
 from tests.cli.fake_api import Reply, document, problem
 from tests.cli.stdio_proxy import ENVELOPE, HANDSHAKE, Proxy
@@ -374,6 +375,18 @@ def test_messages_leave_in_the_order_in_which_they_came(api, proxy):
         proxy.send("notifications/roots/list_changed" if at % 2 else "ping", {"at": at}, None if at % 2 else at)
     api.wait_for(POST, 20)
     assert [asked.json["params"].get("at") for asked in api.asked_for(POST)][1:] == list(range(1, 20))
+
+
+def test_what_is_written_right_after_an_initialize_belongs_to_its_session(api, proxy):
+    gate = threading.Event()
+    api.on(POST, evolve(server(), gate=gate), ACCEPTED, document(result(1)))
+    proxy.send("initialize", HANDSHAKE, 0)
+    proxy.send("notifications/initialized")
+    proxy.send("tools/list", None, 1)
+    api.wait_for(POST)
+    gate.set()
+    assert [proxy.message()["id"] for _ in range(2)] == [0, 1]
+    assert [asked.headers.get("mcp-session-id") for asked in api.asked_for(POST)] == [None, "s-1", "s-1"]
 
 
 # --- the end

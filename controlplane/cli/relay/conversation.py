@@ -28,6 +28,8 @@ MAX_FLIGHTS = 256
 """Requests in flight; an instance takes 64."""
 SEND_LIMIT_S = 10.0
 """For a message to leave before the next one is read, which keeps their order."""
+INITIALIZE_LIMIT_S = 60.0
+"""For an initialize to be answered before the next message is read: it belongs to the session that this makes."""
 TELL_LIMIT_S = 10.0
 """For the endpoint to take a notification, which it answers at once; the next message waits for that."""
 DRAIN_S = 1.0
@@ -122,6 +124,10 @@ class Conversation:
         self._nursery.start_soon(self._fly, flight)
         with trio.move_on_after(SEND_LIMIT_S):
             await flight.sent.wait()
+        if frame.method == "initialize":
+            with trio.move_on_after(INITIALIZE_LIMIT_S):
+                while flight in self._flights.values():
+                    await self._landed.wait()
 
     async def _tell(self, frame: Frame) -> None:
         """Send a notification, or an answer to the server."""

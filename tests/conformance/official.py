@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 LATEST, NEXT = "conformance-2025", "conformance-2026"
 MANIFEST = Path(__file__).parent / "suite"
-RUN_LIMIT_S = 120
-"""For a whole suite; measured 2 s, and every scenario ends after 30 s by itself."""
+RUN_LIMIT_S = 300
+"""For a whole suite; measured 2 to 10 s, 50 s on a machine with six times the work, and a scenario ends after 30 s by itself."""
 
 _FOLDER = re.compile(r"server-(.+)-\d{4}-\d\d-\d\dT[\d-]+Z")
 _NOT_SCORED = re.compile(r"^Not scored for \S+: (\d+) scenario", re.MULTILINE)

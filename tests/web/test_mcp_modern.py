@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import trio
 from controlplane.errors import InstanceUnavailable
 from controlplane.protocol.handshake import META, Era
 from controlplane.supervise.lane import SUBSCRIPTIONS_MAX
+from controlplane.web.mcp.exchange import Exchange
 from tests.protocol.conftest import WAIT_S
 from tests.web.mcp_bench import open_bench
 from tests.web.mcp_outlet import Client
@@ -208,6 +210,15 @@ async def test_a_client_that_closes_its_connection_has_cancelled(native: Bench) 
     assert (await native.hear("notifications/cancelled"))["params"]["requestId"] == request["id"]
     assert (native.calls, native.runner.calls_in_flight) == ([], 0)
     assert json.dumps(posted.client.messages) == "[]"
+
+
+async def test_a_parked_call_does_not_hold_its_request(bridged: Bench) -> None:
+    posted, _ = await asked(bridged, "q1")
+    await posted.result()
+
+    assert len(bridged.modern.parked) == 1
+    gc.collect()
+    assert [found for found in gc.get_objects() if isinstance(found, Exchange)] == []
 
 
 # -- subscriptions/listen

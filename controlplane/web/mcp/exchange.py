@@ -29,6 +29,8 @@ class Exchange:
     runner: Runner
     request: ModernRequest
     outlet: Outlet
+    asker: object = field(factory=object, init=False)
+    """Stands for it where a question is to be told from others', and holds nothing: a parked call keeps it."""
     begun: bool = field(default=False, init=False)
 
     @property

@@ -52,7 +52,7 @@ class Listening:
         exchange, request = self.exchange, self.exchange.request
         pending = self.lane.session.pending
         call = await calls.subscribe(
-            self.lane, request.method, request.params, asker=exchange, is_gone=exchange.outlet.is_gone
+            self.lane, request.method, request.params, asker=exchange.asker, is_gone=exchange.outlet.is_gone
         )
         try:
             return await self._relay(call)

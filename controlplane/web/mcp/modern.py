@@ -146,7 +146,7 @@ class ModernSide:
             lane,
             request.method,
             request.params,
-            asker=exchange,
+            asker=exchange.asker,
             is_gone=exchange.outlet.is_gone,
             logs=LOG_LEVEL in request.meta,
         )
@@ -200,7 +200,7 @@ class ModernSide:
                     lane,
                     request.method,
                     bridge.legacy_params(request.params),
-                    asker=exchange,
+                    asker=exchange.asker,
                     is_gone=exchange.outlet.is_gone,
                     can_leave=can_leave,
                 )

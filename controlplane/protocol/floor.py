@@ -27,6 +27,8 @@ GHOST_S = 60.0
 """How long a call that was given up may still ask: as long as calls may take, unless an instance says otherwise."""
 REST_S = 2.0
 """After a call was given up nobody else's begins, until the server has surely read that, or for this long."""
+BESIDE_MAX = 2
+"""Askers at once, with the one that waits for its client: with more, two calls' questions would wait for each other."""
 FADE_S = 0.25
 """And for this long after it has read it: what a handler asks last, it asks at once."""
 GHOSTS_MAX = 256
@@ -99,9 +101,12 @@ class Floor:
         """Whether `take` would grant it at once."""
         if self._closed:
             return True
-        if self._rests_for(asker):
+        if self._queue or self._rests_for(asker):
             return False
-        return self.gives_way(trio.current_time()) or (not self._queue and self._running.keys() <= {asker})
+        return self._running.keys() <= {asker} or (self.gives_way(trio.current_time()) and self._has_room(asker))
+
+    def _has_room(self, asker: object) -> bool:
+        return asker in self._running or len(self._running) < BESIDE_MAX
 
     @property
     def needs_clock(self) -> bool:
@@ -188,13 +193,17 @@ class Floor:
     def _admit_all(self) -> None:
         waits, self._queue = self._queue, deque()
         for waiting in waits:
-            if self._rests_for(waiting.asker) and not self._closed:
+            if self._closed:
+                self._admit(waiting)
+            elif self._rests_for(waiting.asker):
                 self._queue.append(waiting)
-            elif waiting.can_leave and not self._closed:
+            elif waiting.can_leave:
                 waiting.turn = Turn.ELSEWHERE
                 trio.lowlevel.reschedule(waiting.task)
-            else:
+            elif self._has_room(waiting.asker):
                 self._admit(waiting)
+            else:
+                self._queue.append(waiting)
 
     def _admit(self, waiting: _Waiting) -> None:
         waiting.turn = Turn.GRANTED

@@ -105,6 +105,21 @@ async def test_one_that_waits_for_its_client_gives_way_to_all_after_a_while(
     assert await hall.told() == [(SECOND, Turn.GRANTED), (THIRD, Turn.ELSEWHERE)]
 
 
+async def test_beside_one_that_waits_for_its_client_there_is_one_other_at_a_time(
+    hall: Hall, autojump_clock: MockClock
+) -> None:
+    for asker in (FIRST, SECOND, THIRD):
+        await hall.ask(asker)
+    hall.floor.waits(for_client=True)
+    await trio.sleep(YIELD_AFTER_S)
+    hall.floor.tick(trio.current_time())
+    assert await hall.told() == [(FIRST, Turn.GRANTED), (SECOND, Turn.GRANTED)]
+
+    hall.floor.release(SECOND)
+    hall.floor.tick(trio.current_time())
+    assert await hall.told() == [(THIRD, Turn.GRANTED)]
+
+
 async def test_with_its_clients_answer_the_floor_is_one_askers_again_as_soon_as_the_others_are_done(
     hall: Hall, autojump_clock: MockClock
 ) -> None:

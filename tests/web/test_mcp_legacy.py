@@ -9,6 +9,7 @@ import trio
 
 from controlplane.protocol.handshake import Era
 from controlplane.protocol.inbound import read
+from controlplane.web.mcp.legacy import DESERTED_S
 from controlplane.web.mcp.ring import OPEN_MAX
 from tests.protocol.conftest import WAIT_S
 from tests.web.mcp_bench import open_bench
@@ -209,3 +210,27 @@ async def test_a_session_that_ends_while_a_request_waits_for_its_turn_makes_none
 
     await native.heard_nothing_more()
     assert (native.calls, native.runner.calls_in_flight) == ([], 0)
+
+
+# -- clients that leave
+
+
+async def test_a_question_to_a_client_that_left_is_given_up_after_a_while(native: Bench) -> None:
+    session = native.session()
+    posted = await native.send(session, "tools/call", 1, name="asks", arguments={})
+    await native.hear("tools/call")
+    await native.peer.say({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": {"message": "?"}})
+    await native.settled()
+    native.legacy.give_up_deserted(0.0)
+    native.legacy.give_up_deserted(DESERTED_S)
+    await native.heard_nothing_more()  # the client is still connected
+
+    posted.scope.cancel()
+    await posted.over.wait()
+    native.legacy.give_up_deserted(100.0)
+    native.legacy.give_up_deserted(100.0 + DESERTED_S - 1)
+    await native.heard_nothing_more()
+    native.legacy.give_up_deserted(100.0 + DESERTED_S)
+
+    told = await native.peer.hear()
+    assert (told["id"], told["error"]["message"]) == ("q", "the client that was asked has left")

@@ -65,7 +65,12 @@ class ClientSession:
     @property
     def busy(self) -> bool:
         """Whether a stream of it is read or a call is in flight: then it is not idle."""
-        return bool(self.calls) or self._ring.readers > 0
+        return bool(self.calls) or self.is_read
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the client is connected to any of its streams."""
+        return self._ring.readers > 0
 
     def touch(self) -> None:
         """Something happened on it: it is not idle for a good while from now."""

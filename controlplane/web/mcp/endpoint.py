@@ -137,6 +137,7 @@ class McpEndpoint:
                 await trio.sleep(SWEEP_S)
                 self.legacy.table.expire(self.legacy.table.clock())
                 self.modern.parked.expire(self.modern.parked.clock())
+                self.legacy.give_up_deserted(trio.current_time())
 
     def close(self) -> None:
         """End the streams that nobody waits for an answer on; idempotent."""

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("corral.web")
 
+DESERTED_S = 60.0
+"""A client that was asked something and is connected to no stream of its session may come back within this time."""
 ENDING_S = 2.0
 """For the calls of a session to tell their clients, when they have failed at last."""
 ENDING_POLL_S = 0.02
@@ -62,6 +64,8 @@ class LegacySide:
     services: Services
     table: SessionTable = field(init=False)
     _nursery: trio.Nursery | None = field(default=None, init=False)
+    _deserted: dict[ClientSession, float] = field(factory=dict, init=False)
+    """Sessions whose client was asked something and reads nothing, and since when that is known."""
 
     def __attrs_post_init__(self) -> None:
         buffers = self.services.config.buffer_max_mb * 2**20
@@ -283,6 +287,19 @@ class LegacySide:
         self._nursery.start_soon(_contained, task, args)
 
     # -- the end of sessions
+
+    def give_up_deserted(self, now: float) -> None:
+        """Answer the server's questions for clients that left long ago: its call, and others, wait for them.
+
+        Args:
+            now: Trio time.
+        """
+        deserted = [session for session in self.table.all() if len(session.questions) and not session.is_read]
+        self._deserted = {session: self._deserted.get(session, now) for session in deserted}
+        for session, since in self._deserted.items():
+            if now - since >= DESERTED_S:
+                for give in session.questions.close():
+                    give(error(INTERNAL_ERROR, "the client that was asked has left"))
 
     def close(self) -> None:
         """The control plane stops: streams that nobody waits for an answer on end, calls finish first."""

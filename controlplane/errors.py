@@ -148,7 +148,7 @@ class InstanceUnavailable(CorralError):
 
 
 class Busy(CorralError):
-    code, status, title = "busy", 503, "The instance has too many calls in flight"
+    code, status, title = "busy", 503, "The instance is busy"
 
 
 class StorageUnavailable(CorralError):

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from controlplane.protocol.pending import Asked, Call, Pending
 
 
+QUESTION_MAX_BYTES = 2 * 2**20
+"""Of one question: a form, or a prompt with an image. It is held until a person has answered."""
+
+
 class FloorTaken(Exception):
     """Another client's call holds the floor, and waits for that client."""
 
@@ -64,7 +68,7 @@ class Asking:
         if turn is Turn.LATE:
             raise CallTimeout(
                 f"another client's call held the server for {call.deadline - call.started:g} s",
-                hint="servers that may ask their clients back serve one client at a time; deploy with sessions: per-session",
+                hint="a server that may ask its clients serves one at a time; with sessions: per-session each legacy session has its own",
             )
         call.on_end = partial(self._leave, call)
 
@@ -108,7 +112,9 @@ class Asking:
     # -- questions
 
     def put(self, asked: Asked) -> bool:
-        """Hand a question to whom it is surely for, or hold it; False when that is nobody."""
+        """Hand a question to whom it is surely for, or hold it; False when that is nobody, or it is too large."""
+        if len(asked.params or b"") > QUESTION_MAX_BYTES:
+            return False
         now = trio.current_time()
         has_place = self._questions.put(asked, self.pending, self._floor.ghosts(now), now)
         self._floor.waits(for_client=self._questions.is_call_asked)

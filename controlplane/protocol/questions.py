@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ASKING = frozenset({"tools/call", "prompts/get", "resources/read"})
 """During these a server may ask its client back."""
-OPEN_MAX = 256
+OPEN_MAX = 64
 """Questions of one child that wait for an answer; more are refused."""
 HOLD_S = 10.0
 """For one of two who may have asked to end its call; then the question is refused, and the server's call goes on."""

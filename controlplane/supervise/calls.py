@@ -136,6 +136,7 @@ async def begin(
     except BaseException:
         runner.calls_in_flight -= 1
         raise
+    lane.used_at = call.started
     then = call.on_end
 
     def ended() -> None:

@@ -35,7 +35,8 @@ class Lane:
     is_private: bool = False
     retired: trio.Event = field(factory=trio.Event, init=False)
     """Set when it must go: no new calls, and the process ends after those in flight."""
-    idle_since: float = field(factory=trio.current_time, init=False)
+    used_at: float = field(factory=trio.current_time, init=False)
+    """When a call began, or a client left: Trio time."""
     subscriptions: int = field(default=0, init=False)
     session: Session = field(init=False)
     era: Era = field(init=False)
@@ -76,6 +77,6 @@ class Lane:
         for uri in self.session.audience.leave(member):
             self.session.request_nowait("resources/unsubscribe", encode({"uri": uri}))
         self.session.forget_member(member)
-        self.idle_since = trio.current_time()
+        self.used_at = trio.current_time()
         if self.is_private:
             self.retire()

@@ -24,7 +24,9 @@ from controlplane.protocol.session import HandshakeRefused
 from controlplane.spawn.client import SpawnFailed
 from controlplane.supervise import calls
 from controlplane.supervise.child import Child, StartTooSlow, job_spec
+from controlplane.supervise.evidence import signal_name
 from controlplane.supervise.lane import Lane
+from controlplane.supervise.lane_start import LaneStart, LegacyRefused
 from controlplane.supervise.logbook import Logbook
 
 if TYPE_CHECKING:
@@ -40,66 +42,13 @@ IDLE_S = 300.0
 """A shared process without clients is kept this long: the next one finds it warm."""
 UNCLAIMED_S = 60.0
 """A process of its own whose client never came to have it: it left while the process was starting."""
+SPARED_S = 60.0
+"""A client's own process that was used this recently is not ended to make room."""
 REAP_EVERY_S = 15.0
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
 """After a start that failed, the next one waits, twice as long each time."""
 log = logging.getLogger("corral.supervise")
-
-
-class LegacyRefused(Exception):
-    """The server does not speak the legacy era."""
-
-
-@define(eq=False)
-class _Start:
-    """A lane on its way. Its task sets `done`; a spare one's process waits for `wanted` before it is greeted."""
-
-    introduction: bytes = b""
-    capabilities: CapabilitySet = frozenset()
-    is_private: bool = False
-    wanted: trio.Event = field(factory=trio.Event)
-    dropped: trio.Event = field(factory=trio.Event)
-    """Set when a spare one is not needed any more."""
-    since: float = field(factory=trio.current_time)
-    done: trio.Event = field(factory=trio.Event)
-    lane: Lane | None = None
-    error: CorralError | LegacyRefused | None = None
-
-    @property
-    def is_of_use(self) -> bool:
-        """Whether it is under way, or has led to a lane that takes calls."""
-        if self.error is not None or self.dropped.is_set():
-            return False
-        return self.lane is None or self.lane.is_open
-
-    @property
-    def whom(self) -> str:
-        """Whom its process is for, as the instance's log says it."""
-        if self.is_private:
-            return "one client"
-        return f"clients that can be asked: {', '.join(sorted(self.capabilities)) or 'nothing'}"
-
-    def want(self, introduction: bytes, capabilities: CapabilitySet) -> None:
-        """Somebody needs it."""
-        self.introduction, self.capabilities = introduction, capabilities
-        self.wanted.set()
-
-    def succeed(self, lane: Lane) -> None:
-        self.lane = lane
-        self.done.set()
-
-    def fail(self, error: CorralError | LegacyRefused) -> None:
-        if not self.done.is_set():
-            self.error = error
-            self.done.set()
-
-    async def lane_or_error(self) -> Lane:
-        await self.done.wait()
-        if self.error is not None:
-            raise self.error
-        assert self.lane is not None
-        return self.lane
 
 
 @define(eq=False)
@@ -114,14 +63,14 @@ class Lanes:
     _nursery: trio.Nursery | None = field(default=None, init=False)
     _launch: Launch | None = field(default=None, init=False)
     _lanes: set[Lane] = field(factory=set, init=False)
-    _starts: set[_Start] = field(factory=set, init=False)
+    _starts: set[LaneStart] = field(factory=set, init=False)
     """All that have been begun and are not buried."""
     _places: trio.Semaphore = field(factory=partial(trio.Semaphore, LANES_MAX), init=False)
     """One that takes the place of an idle one waits until that is gone."""
-    _shared: dict[CapabilitySet, _Start] = field(factory=dict, init=False)
-    _more: dict[CapabilitySet, list[_Start]] = field(factory=dict, init=False)
+    _shared: dict[CapabilitySet, LaneStart] = field(factory=dict, init=False)
+    _more: dict[CapabilitySet, list[LaneStart]] = field(factory=dict, init=False)
     """Shared ones beside the first, for calls that would wait for somebody else's client there."""
-    _spare: _Start | None = field(default=None, init=False)
+    _spare: LaneStart | None = field(default=None, init=False)
     _closed: trio.Event = field(factory=trio.Event, init=False)
     _failures: int = field(default=0, init=False)
     _not_before: float = field(default=0.0, init=False)
@@ -140,7 +89,7 @@ class Lanes:
         """
         start = self._shared.get(capabilities)
         if start is None or not start.is_of_use:
-            start = _Start()
+            start = LaneStart()
             start.want(_introduction(self.runner, capabilities), capabilities)
             self._begin(start)
             self._shared[capabilities] = start
@@ -167,11 +116,11 @@ class Lanes:
         except (CorralError, LegacyRefused):
             return lane
 
-    def _another(self, lane: Lane) -> _Start:
+    def _another(self, lane: Lane) -> LaneStart:
         starts = self._more[lane.capabilities]
         if len(starts) >= MORE_MAX:
             raise Busy(f"{MORE_MAX} more processes like this one run already", retry_after_s=5)
-        start = _Start()
+        start = LaneStart()
         start.want(_introduction(self.runner, lane.capabilities), lane.capabilities)
         self._begin(start)
         starts.append(start)
@@ -186,7 +135,7 @@ class Lanes:
         """
         start, self._spare = self._spare, None
         if start is None or start.done.is_set():
-            start = _Start(is_private=True)
+            start = LaneStart(is_private=True)
             self._begin(start)
         start.want(introduction, capabilities)
         lane = await start.lane_or_error()
@@ -196,10 +145,10 @@ class Lanes:
     def _keep_spare(self) -> None:
         """Start a process in advance, if there is none and room for it; a client then waits for its greeting alone."""
         if self._spare is None and not self._closed.is_set() and self._taken() < LANES_MAX:
-            self._spare = _Start(is_private=True)
+            self._spare = LaneStart(is_private=True)
             self._begin(self._spare)
 
-    def _begin(self, start: _Start) -> None:
+    def _begin(self, start: LaneStart) -> None:
         if self._nursery is None:
             raise InstanceUnavailable("the instance is not running", retry_after_s=1)
         wait_s = self._not_before - trio.current_time()
@@ -220,14 +169,18 @@ class Lanes:
         if self._spare is not None:
             self._drop_spare(self._spare)
             return
-        idle = [lane for lane in self._lanes if lane.is_idle and lane.is_open]
+        idle = [lane for lane in self._lanes if lane.is_open and (lane.is_idle or self._may_go(lane))]
         if not idle:
             raise Busy(
                 f"the instance runs {LANES_MAX} processes for its clients already",
                 retry_after_s=5,
                 hint="end sessions that are no longer used, or deploy with sessions: shared",
             )
-        min(idle, key=lambda lane: lane.idle_since).retire()
+        min(idle, key=lambda lane: lane.used_at).retire()
+
+    def _may_go(self, lane: Lane) -> bool:
+        """A client's own process that it has not used for a while: its client initializes anew, and the other is served."""
+        return lane.is_private and not lane.session.pending and trio.current_time() - lane.used_at > SPARED_S
 
     # -- for the Runner
 
@@ -252,19 +205,19 @@ class Lanes:
                 await self._closed.wait()
             now = trio.current_time()
             for lane in self._lanes:
-                if lane.is_idle and now - lane.idle_since > (UNCLAIMED_S if lane.is_private else IDLE_S):
+                if lane.is_idle and now - lane.used_at > (UNCLAIMED_S if lane.is_private else IDLE_S):
                     lane.retire()
             spare = self._spare
             if spare is not None and now - spare.since > IDLE_S and not any(lane.is_private for lane in self._lanes):
                 self._drop_spare(spare)
 
-    def _drop_spare(self, spare: _Start) -> None:
+    def _drop_spare(self, spare: LaneStart) -> None:
         self._spare = None
         spare.dropped.set()
 
     # -- one lane
 
-    async def _live(self, start: _Start) -> None:
+    async def _live(self, start: LaneStart) -> None:
         """From waiting for a place to burial. What goes wrong is told to those who wait, and goes no further."""
         try:
             async with self._places:
@@ -274,7 +227,7 @@ class Lanes:
             self._starts.discard(start)
             start.fail(calls.crash(None, leaving=self.runner.orders.leaving))
 
-    async def _live_in_place(self, start: _Start) -> None:
+    async def _live_in_place(self, start: LaneStart) -> None:
         try:
             child = await self._spawn()
         except CorralError as error:
@@ -319,7 +272,7 @@ class Lanes:
         )
         return Child.of(job, runner.herald, logbook, around.version)
 
-    async def _serve(self, start: _Start, child: Child) -> None:
+    async def _serve(self, start: LaneStart, child: Child) -> None:
         """Wait to be wanted, greet, and stay until the process is over or has to go, or the instance stops."""
         closed = self._closed
         await _first(start.wanted.wait, start.dropped.wait, child.over.wait, closed.wait)
@@ -341,7 +294,7 @@ class Lanes:
         lane.retire()
         await child.drain(lambda: _ended(self.runner, child))
 
-    async def _welcome(self, start: _Start, child: Child) -> None:
+    async def _welcome(self, start: LaneStart, child: Child) -> None:
         """Greet, and tell those who wait what came of it."""
         try:
             lane = await self._greet(start, child)
@@ -352,7 +305,7 @@ class Lanes:
         self._lanes.add(lane)
         start.succeed(lane)
 
-    async def _greet(self, start: _Start, child: Child) -> Lane:
+    async def _greet(self, start: LaneStart, child: Child) -> Lane:
         child.session.introduce(start.introduction, may_ask=bool(start.capabilities), is_private=start.is_private)
         try:
             await child.shake_hands(self.runner.around.config.start_timeout_s)
@@ -403,7 +356,10 @@ async def _first(*waits: Callable[[], Awaitable[object]]) -> None:
 def _reason(child: Child) -> str:
     if child.condemned is not None:
         return child.condemned
-    return "the process ended" if child.exit is None else f"the process ended with status {child.exit.code}"
+    if child.exit is None:
+        return "the process ended"
+    code = child.exit.code
+    return f"the process was ended by {signal_name(-code)}" if code < 0 else f"the process ended with status {code}"
 
 
 def _ended(runner: Runner, child: Child) -> CorralError:

@@ -99,7 +99,8 @@ class AsgiRoutes:
             return
         if exchange.head.method not in allowed:
             self.services.guards.authenticate(exchange.head)
-            raise MethodNotAllowed(f"Use {allowed[0]}.", evidence={"allow": allowed})
+            methods = " or ".join(method for method in allowed if method not in {"HEAD", "OPTIONS"})
+            raise MethodNotAllowed(f"Use {methods}.", evidence={"allow": allowed})
         match kind:
             case "execute":
                 await self._execute(ref, exchange)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from controlplane.protocol.asking import QUESTION_MAX_BYTES
 from controlplane.protocol.pending import Asked
 from tests.protocol.conftest import WAIT_S, open_talk
 from tests.protocol.test_questions import Member
@@ -87,6 +88,15 @@ async def test_a_call_that_waits_for_its_client_does_not_hold_up_others(shared: 
     with trio.fail_after(WAIT_S):
         assert await shared.session.pending.wait(second) == b'"result":{}'
     assert first.outcome is None
+
+
+async def test_a_question_too_large_to_be_held_is_refused(shared: Talk) -> None:
+    call = await begin(shared, "first")
+    params = {"message": "x" * QUESTION_MAX_BYTES}
+    await shared.peer.say({"jsonrpc": "2.0", "id": "large", "method": "elicitation/create", "params": params})
+
+    assert (await shared.peer.hear())["error"]["code"] == -32601
+    assert questions(call) == []
 
 
 async def test_a_question_that_may_be_one_of_twos_goes_to_the_one_who_is_left(shared: Talk) -> None:

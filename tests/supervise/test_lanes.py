@@ -13,7 +13,8 @@ import trio
 from controlplane.core.jsonrpc import encode
 from controlplane.core.lifecycle import State
 from controlplane.errors import Busy, InstanceUnavailable
-from controlplane.supervise.lanes import LANES_MAX
+from controlplane.supervise import lanes as lanes_module
+from controlplane.supervise.lanes import LANES_MAX, SPARED_S
 
 if TYPE_CHECKING:
     from controlplane.protocol.capabilities import CapabilitySet
@@ -40,6 +41,13 @@ for line in sys.stdin:
 INTRODUCTION = encode(
     {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "ada", "version": "1"}}
 )
+
+
+class Silent:
+    """A client that is told of the end of its process, and says nothing."""
+
+    def on_end(self, reason: str) -> None:
+        """Nobody to tell."""
 
 
 async def all_at_once(lanes: Lanes, *, private: bool) -> tuple[list[Lane], int]:
@@ -101,6 +109,23 @@ async def test_a_process_of_its_own_is_nobody_elses_and_ends_with_its_client(yar
     with trio.fail_after(20):
         await first.child.over.wait()
     assert second.is_open
+
+
+async def test_at_the_cap_a_client_takes_the_place_of_one_that_has_not_used_its_process_for_a_while(
+    yard: Yard, echo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes_module, "LANES_MAX", 1)
+    runner = await yard.running(echo, sessions="per-session")
+    lane = await runner.lanes.private(INTRODUCTION, frozenset())
+    lane.join(Silent())
+    with pytest.raises(Busy):
+        await runner.lanes.private(INTRODUCTION, frozenset())
+
+    lane.used_at -= SPARED_S + 1
+    other = await runner.lanes.private(INTRODUCTION, frozenset())
+
+    assert not lane.is_open
+    assert other.is_open
 
 
 async def test_an_instance_that_stops_does_not_wait_for_a_process_that_is_being_greeted(yard: Yard) -> None:

@@ -128,18 +128,6 @@ def test_a_full_user_drops_its_oldest_and_nobody_elses(parked: Field) -> None:
     assert parked.claim(other, user="bob", instance_id=UUID(int=999)) == "bob's"
 
 
-def test_the_calls_of_one_instance_are_dropped_together(parked: Field) -> None:
-    parked.park("a")
-    parked.park("b", user="bob")
-    stays = parked.park("c", instance_id=GOAT)
-
-    parked.table.drop_of(COW)
-    parked.table.drop_of(COW)
-
-    assert parked.dropped == ["a", "b"]
-    assert parked.claim(stays, instance_id=GOAT) == "c"
-
-
 def test_closing_drops_everything_once(parked: Field) -> None:
     parked.park("a")
     parked.park("b", user="bob", instance_id=GOAT)

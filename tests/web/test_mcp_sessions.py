@@ -259,19 +259,6 @@ async def test_an_ended_session_is_over_for_its_readers_and_ends_once(
     assert sessions.table.statistics().buffered_bytes == 0
 
 
-async def test_all_sessions_of_one_instance_end_together(sessions: Field) -> None:
-    cows = [sessions.create(), sessions.create(BOB)]
-    goat = sessions.create(instance_id=GOAT)
-    assert sessions.table.of_instance(COW) == cows
-
-    sessions.table.end_of(COW)
-    sessions.table.end_of(COW)
-
-    assert sessions.ended == [cow.id for cow in cows]
-    assert sessions.is_known(goat)
-    assert sessions.table.of_instance(COW) == []
-
-
 async def test_closing_ends_everything(sessions: Field) -> None:
     created = [sessions.create(), sessions.create(BOB, GOAT)]
 
@@ -292,7 +279,6 @@ async def test_nothing_is_left_of_sessions_that_are_over(sessions: Field) -> Non
     sessions.table.close()
 
     assert not sessions.table._by_user
-    assert not sessions.table._by_instance
     assert not sessions.table.pool.rings
     assert not sessions.table.pool.settled
     assert sessions.table.statistics().buffered_bytes == 0

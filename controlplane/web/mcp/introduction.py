@@ -15,7 +15,7 @@ from controlplane.protocol.members import is_object, object_members
 from controlplane.protocol.topology import Place, place_legacy
 from controlplane.protocol.versions import is_legacy, negotiate
 from controlplane.supervise import calls
-from controlplane.supervise.lanes import LegacyRefused
+from controlplane.supervise.lane_start import LegacyRefused
 
 if TYPE_CHECKING:
     from controlplane.protocol.capabilities import CapabilitySet

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import define, field
 
-from controlplane.errors import CorralError, NotAcceptable, ShuttingDown
+from controlplane.errors import CorralError, NotAcceptable, Overloaded, ShuttingDown
 from controlplane.protocol.handshake import Era
 from controlplane.protocol.headers import SESSION_FIELD
 from controlplane.protocol.inbound import INVALID_REQUEST, Inbound, Refusal, read, read_batch
@@ -187,9 +187,19 @@ class LegacySide:
         except CorralError as problem:
             conversation.abandon()
             return Reply(200, answer(message.id, fault(problem)))
-        self.background(conversation.carry_on, stream)
+        self.background(self._carry_on, conversation, stream)
         await relay(stream, 0, outlet)
         return None
+
+    async def _carry_on(self, conversation: Conversation, stream: Stream) -> None:
+        """A large request is held for as long as it may be made again, and counts among the bodies meanwhile."""
+        try:
+            with self.services.guards.bodies.reserved(len(conversation.params or b"")):
+                await conversation.carry_on(stream)
+        except Overloaded as problem:
+            conversation.cancel()
+            stream.post(answer(conversation.raw_id, fault(problem)))
+            stream.finish()
 
     def conversation(self, session: ClientSession, runner: Runner, message: Inbound) -> Conversation:
         """A request of the session's, not begun.
@@ -340,5 +350,5 @@ def _is_passed_on(method: str, session: ClientSession) -> bool:
     if method == INITIALIZED:  # Corral said so itself
         return False
     if method in {ROOTS_CHANGED, PROGRESS}:
-        return session.lane.session.audience.only() is session.membership or bool(len(session.questions))
-    return True
+        return session.lane.session.audience.only() is session.membership
+    return method.startswith("notifications/")

@@ -130,11 +130,6 @@ class Parked(Generic[T]):
         while (oldest := next(iter(self._entries.values()), None)) is not None and now >= oldest.expires:
             self._drop(oldest)
 
-    def drop_of(self, instance_id: UUID) -> None:
-        """Drop all of an instance that has ended."""
-        for entry in list(self._by_instance.get(instance_id, {}).values()):
-            self._drop(entry)
-
     def close(self) -> None:
         """Drop everything."""
         for entry in list(self._entries.values()):

@@ -86,7 +86,6 @@ class SessionTable:
     _sessions: dict[str, ClientSession] = field(factory=dict, init=False, repr=False)
     """By id."""
     _by_user: dict[str, dict[str, ClientSession]] = field(factory=dict, init=False, repr=False)
-    _by_instance: dict[UUID, dict[str, ClientSession]] = field(factory=dict, init=False, repr=False)
     _expired: int = field(default=0, init=False)
     _evicted: int = field(default=0, init=False)
 
@@ -138,7 +137,6 @@ class SessionTable:
         )
         self._sessions[session.id] = session
         self._by_user.setdefault(session.user, {})[session.id] = session
-        self._by_instance.setdefault(instance_id, {})[session.id] = session
         return session
 
     def find(self, session_id: str, principal: Principal, instance_id: UUID) -> ClientSession:
@@ -158,10 +156,6 @@ class SessionTable:
         session.touched = now
         return session
 
-    def of_instance(self, instance_id: UUID) -> list[ClientSession]:
-        """An instance's sessions, for what concerns them all."""
-        return list(self._by_instance.get(instance_id, {}).values())
-
     def all(self) -> list[ClientSession]:
         """Every session there is."""
         return list(self._sessions.values())
@@ -175,14 +169,8 @@ class SessionTable:
         if self._sessions.pop(session.id, None) is None:
             return
         _discard(self._by_user, session.user, session.id)
-        _discard(self._by_instance, session.instance_id, session.id)
         session.close()
         self.on_end(session, session.questions.close())
-
-    def end_of(self, instance_id: UUID) -> None:
-        """End all sessions with one instance."""
-        for session in self.of_instance(instance_id):
-            self.end(session)
 
     def close(self) -> None:
         """End all sessions."""

@@ -166,12 +166,18 @@ def test_the_scan_finds_this_process_as_it_is() -> None:
 
 
 def test_a_variable_is_read_as_it_was_at_exec() -> None:
-    process = subprocess.Popen(["/bin/sleep", "30"], env={"A": "x=y", "AB": "no", "EMPTY": ""})
+    environment = {"A": "x=y", "AB": "no", "EMPTY": ""}
+    process = subprocess.Popen(["/bin/cat"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
+        process.stdin.write(b"x")  # Popen returns in the midst of exec, when there may be no environment to read yet
+        process.stdin.flush()
+        assert process.stdout.read(1) == b"x"
         assert variable(process.pid, "A") == "x=y"
         assert variable(process.pid, "EMPTY") == ""
         assert variable(process.pid, "B") is None
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert variable(process.pid, "A") is None

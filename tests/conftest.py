@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.needs import NEEDS, may_be_skipped, skip_unless
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
 
 REFUSED_SKIPS = pytest.StashKey[dict[str, str]]()
 """Skips that `--require-all` does not let pass: test -> reason."""
+
+# A busy machine is no failure, and neither is a test that fails one time in many: the examples are the same in each
+# run. `--hypothesis-profile=default` looks further.
+settings.register_profile("corral", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("corral")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,7 +16,7 @@ import trio
 from attrs import define, field
 
 from controlplane.errors import CallTimeout
-from controlplane.protocol.floor import GHOSTS_MAX, Floor, Turn
+from controlplane.protocol.floor import FADE_S, GHOSTS_MAX, Floor, Turn
 from controlplane.protocol.questions import ASKING, Questions
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Asking:
         ghost = self._soundings.pop(wire_id, None)
         if ghost is not None:
             self._floor.fade(ghost)
+            self.pending.fade(ghost, trio.current_time() + FADE_S)
             return True
         self._floor.lay(wire_id)
         return False

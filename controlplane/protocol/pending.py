@@ -192,7 +192,13 @@ class Pending:
         now = trio.current_time()
         while self._given_up and now >= next(iter(self._given_up.values()))[1]:
             del self._given_up[next(iter(self._given_up))]
-        return [call for call, _ in self._given_up.values()]
+        return [call for call, until in self._given_up.values() if now < until]
+
+    def fade(self, wire_id: int, until: float) -> None:
+        """The server has read that this call was given up: after `until`, Trio time, no log line is its any more."""
+        known = self._given_up.get(wire_id)
+        if known is not None:
+            self._given_up[wire_id] = known[0], min(known[1], until)
 
     def first(self) -> Call | None:
         """The oldest call."""

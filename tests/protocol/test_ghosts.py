@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from controlplane.protocol.floor import REST_S
+from controlplane.protocol.floor import FADE_S, REST_S
 from tests.protocol.conftest import WAIT_S
 from tests.protocol.test_asking import ask, begin, heard, questions, shared
 
@@ -71,3 +71,19 @@ async def test_an_error_answers_the_ping_as_well(shared: Talk) -> None:
     await heard(shared)
 
     assert await until_asked(shared) < REST_S
+
+
+async def test_a_log_line_after_the_server_has_read_of_it_is_the_next_calls(shared: Talk) -> None:
+    ping = await give_up(shared)
+    await shared.peer.say({"jsonrpc": "2.0", "id": ping, "result": {}})
+    await heard(shared)
+    second = await begin(shared, "second")
+    faded_at = trio.current_time() + FADE_S
+    with trio.fail_after(WAIT_S):
+        while trio.current_time() < faded_at:
+            await trio.sleep(0.01)
+
+    await shared.peer.say({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "mine"}})
+    await heard(shared)
+
+    assert [told.method for told in second.inbox or ()] == ["notifications/message"]

@@ -150,6 +150,7 @@ def _facts(instance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("server", " ".join(str(server[key]) for key in ("name", "version") if server.get(key))),
         ("protocol", _pairs({key: (instance.get("protocol") or {}).get(key) for key in ("era", "version", "dialect")})),
         ("process", _process(instance)),
+        *(("", _lane(lane)) for lane in instance.get("lanes") or () if lane.get("kind") != "primary"),
         ("use", _use(instance)),
         ("calls", _calls(instance)),
         ("limits", _in_units(instance.get("limits"))),
@@ -169,6 +170,14 @@ def _pairs(value: Mapping[str, Any] | None) -> str:
 
 def _in_units(settings: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{plain_name(key)} {in_unit(key, value)}" for key, value in (settings or {}).items())
+
+
+def _lane(lane: Mapping[str, Any]) -> str:
+    """A process beside the primary: whom it serves."""
+    whose = "one session's own" if lane.get("kind") == "private" else "shared"
+    asked = ", ".join(map(str, lane.get("capabilities") or ())) or "nothing"
+    counts = f"{lane.get('clients')} clients, {lane.get('calls_in_flight')} calls in flight"
+    return f"pid {lane.get('pid')}, {whose}, {lane.get('era')}, clients can be asked: {asked}; {counts}"
 
 
 def _process(instance: Mapping[str, Any]) -> str:

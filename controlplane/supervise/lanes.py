@@ -78,6 +78,10 @@ class Lanes:
     def __len__(self) -> int:
         return len(self._lanes)
 
+    def serving(self) -> list[Lane]:
+        """Those that take calls, by the age of their process."""
+        return sorted((lane for lane in self._lanes if lane.is_open), key=lambda lane: lane.child.started)
+
     # -- for clients
 
     async def legacy(self, capabilities: CapabilitySet) -> Lane:

@@ -8,7 +8,7 @@ in their place.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 
@@ -19,6 +19,7 @@ from controlplane.wire.answers import (
     EvidenceOut,
     InstanceDetailOut,
     InstanceOut,
+    LaneOut,
     LogOut,
     MetricOut,
     Status,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from controlplane.model import Evidence, LogLine, Sample, Spec, Token, User
     from controlplane.protocol.handshake import ProtocolFacts
     from controlplane.store.base import StoredEvent
+    from controlplane.supervise.lane import Lane
     from controlplane.supervise.runner import Runner
 
 
@@ -61,8 +63,29 @@ def instance_detail(runner: Runner, *, post_mortem: Evidence | None, tools: list
         network=dict(spec.network),
         sessions=spec.sessions,
         protocol=protocol_out(runner.protocol),
+        lanes=lanes_out(runner),
         tools=tools,
         post_mortem=evidence_out(post_mortem),
+    )
+
+
+def lanes_out(runner: Runner) -> list[LaneOut]:
+    """The processes that serve clients, the primary first."""
+    primary = [] if runner.lane is None else [runner.lane]
+    return [_lane(lane, "primary") for lane in primary] + [
+        _lane(lane, "private" if lane.is_private else "shared") for lane in runner.lanes.serving()
+    ]
+
+
+def _lane(lane: Lane, kind: Literal["primary", "shared", "private"]) -> LaneOut:
+    return LaneOut(
+        pid=lane.child.job.pid,
+        kind=kind,
+        era=lane.era.value,
+        version=lane.facts.version,
+        capabilities=sorted(lane.capabilities),
+        clients=len(lane.session.audience),
+        calls_in_flight=len(lane.session.pending),
     )
 
 

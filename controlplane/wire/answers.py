@@ -76,6 +76,21 @@ class InstanceOut:
 
 
 @frozen(kw_only=True)
+class LaneOut:
+    """A process of an instance, and the MCP clients that it serves now."""
+
+    pid: int
+    kind: Literal["primary", "shared", "private"] = bounded(
+        description="`primary` is what `execute` uses; `private` belongs to one session."
+    )
+    era: Literal["modern", "legacy", "bare"] = bounded(description="How the server is spoken to in it.")
+    version: str | None = bounded(None, description="Protocol version, where the server names one.")
+    capabilities: list[str] = bounded([], description="What its clients can be asked, as its server was told.")
+    clients: int = bounded(description="Sessions and subscriptions that it serves.")
+    calls_in_flight: int = bounded(description="Calls and subscriptions that it has not answered.")
+
+
+@frozen(kw_only=True)
 class InstanceDetailOut(InstanceOut):
     """All of one instance."""
 
@@ -94,6 +109,7 @@ class InstanceDetailOut(InstanceOut):
         {},
         description="`{era, version, server_info, capabilities, instructions}` as found at the last handshake.",
     )
+    lanes: list[LaneOut] = bounded([], description="Its processes that serve clients now, the primary first.")
     tools: list[dict[str, Any]] = bounded([], description="Its tools as it last listed them.")
     post_mortem: EvidenceOut | None = bounded(None, description="The last process's end, where it failed.")
 

@@ -71,6 +71,11 @@ async def test_each_session_has_a_process_of_its_own_which_ends_with_it(
         assert await pid_of(ModernClient(http, "/mcp/apart")) not in pids
         await in_thread(wait_until, lambda: processes(plane, "apart") == 5, CAME_S, "primary, three, a spare")
 
+        lanes = (await in_thread(plane.instance, "apart"))["lanes"]
+        assert [lane["kind"] for lane in lanes] == ["primary", "private", "private", "private"]
+        assert {lane["pid"] for lane in lanes[1:]} == pids
+        assert [(lane["era"], lane["clients"]) for lane in lanes[1:]] == [("legacy", 1)] * 3
+
         client, pid, _ = sessions[0]
         assert await client.delete() == 200
         await until(lambda: not is_alive(pid), CAME_S, "the end of its process")

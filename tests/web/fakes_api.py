@@ -38,6 +38,7 @@ from controlplane.model import (
 )
 from controlplane.store.base import JournalStatistics, Page, StoredEvent, StoreStatistics
 from controlplane.supervise.catalogue import Catalogue
+from controlplane.supervise.lanes import Lanes
 from controlplane.supervise.listpages import MEMBERS, read_page
 from controlplane.supervise.meter import Meter
 from controlplane.web.app import make_app, make_quart
@@ -96,6 +97,8 @@ class ApiRunner:
     gone: bool = True
     """What `wait_gone` answers."""
     calls_in_flight: int = 0
+    lane: None = None
+    lanes: Lanes = field(default=Factory(Lanes, takes_self=True))
 
     @property
     def state(self) -> State:

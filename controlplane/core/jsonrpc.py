@@ -17,7 +17,11 @@ from controlplane.core import rawjson
 from controlplane.core.rawjson import UNDECODABLE, decode_or_none, encode, encode_text, one_line
 
 __all__ = [
+    "INTERNAL_ERROR",
+    "INVALID_PARAMS",
+    "INVALID_REQUEST",
     "METHOD_NOT_FOUND",
+    "PARSE_ERROR",
     "UNSUPPORTED_PROTOCOL_VERSION",
     "Garbled",
     "Message",
@@ -38,7 +42,11 @@ __all__ = [
     "result_line",
 ]
 
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
 UNSUPPORTED_PROTOCOL_VERSION = -32022
 """2026-07-28: the server does not speak the version asked for."""
 _BOM = b"\xef\xbb\xbf"

@@ -60,7 +60,7 @@ class Asking:
             FloorTaken: only where the caller can go elsewhere, and should.
         """
         if call.method not in ASKING:
-            call.on_end = partial(self._questions.forget_call, call, self.pending)
+            call.when_over(partial(self._questions.forget_call, call, self.pending))
             return
         turn = await self._floor.take(call.asker, call.deadline, can_leave=can_leave)
         if turn is Turn.ELSEWHERE:
@@ -70,7 +70,7 @@ class Asking:
                 f"another client's call held the server for {call.deadline - call.started:g} s",
                 hint="a server that may ask its clients serves one at a time; with sessions: per-session each legacy session has its own",
             )
-        call.on_end = partial(self._leave, call)
+        call.when_over(partial(self._leave, call))
 
     def cancel_entry(self, call: Call) -> None:
         """The call could not be sent after all."""

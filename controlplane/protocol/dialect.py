@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
+from controlplane.core.jsonrpc import INTERNAL_ERROR
 from controlplane.core.rawjson import decode_or_none, encode, items, members
 from controlplane.protocol.handshake import Era, ProtocolFacts, modern_meta
 
-INTERNAL_ERROR = -32603
 MESSAGE_MAX_CHARS = 2_000
 """Of an error that a bare server gives as something else than a message."""
 

@@ -15,18 +15,10 @@ from functools import lru_cache
 
 import msgspec
 
-from controlplane.core.jsonrpc import UNSUPPORTED_PROTOCOL_VERSION
+from controlplane.core.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, UNSUPPORTED_PROTOCOL_VERSION
 from controlplane.core.rawjson import members
 from controlplane.protocol.handshake import META
-from controlplane.protocol.inbound import (
-    HEADER_MISMATCH,
-    INVALID_PARAMS,
-    INVALID_REQUEST,
-    Inbound,
-    Refusal,
-    read,
-    text_of,
-)
+from controlplane.protocol.inbound import HEADER_MISMATCH, Inbound, Refusal, read, text_of
 from controlplane.protocol.versions import LEGACY_VERSIONS, MODERN_VERSION, SUPPORTED, is_legacy
 
 Fields = Mapping[bytes, bytes]

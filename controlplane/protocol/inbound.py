@@ -16,12 +16,16 @@ import msgspec
 from attrs import define, field
 
 from controlplane.core import rawjson
-from controlplane.core.jsonrpc import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION, error_code
+from controlplane.core.jsonrpc import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    error_code,
+)
 from controlplane.core.rawjson import UNDECODABLE, encode, is_utf8, items, members
 
-PARSE_ERROR = -32700
-INVALID_REQUEST = -32600
-INVALID_PARAMS = -32602
 HEADER_MISMATCH = -32020
 """2026-07-28: headers and body do not say the same."""
 MISSING_CLIENT_CAPABILITY = -32021

@@ -19,17 +19,10 @@ from typing import Any
 import msgspec
 from attrs import define, field, frozen
 
+from controlplane.core.jsonrpc import INTERNAL_ERROR
 from controlplane.core.rawjson import decode_or_none, encode, members
 from controlplane.protocol.capabilities import CapabilitySet, needed_by
-from controlplane.protocol.members import (
-    INTERNAL_ERROR,
-    error,
-    in_front,
-    is_error,
-    is_object,
-    object_members,
-    value,
-)
+from controlplane.protocol.members import error, in_front, is_error, is_object, object_members, value
 
 MAX_ROUNDS = 10
 """A server that asks more often than this goes round in circles."""

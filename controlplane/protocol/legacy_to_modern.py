@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from controlplane.core.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from controlplane.core.rawjson import decode_or_none, encode, items, members
 from controlplane.protocol.capabilities import (
     CACHED_ENTRIES,
@@ -23,11 +24,9 @@ from controlplane.protocol.capabilities import (
 )
 from controlplane.protocol.handshake import META, MODERN_VERSION, Era, ProtocolFacts
 from controlplane.protocol.input_rounds import Ask, Final, InputRequest, InputRounds
-from controlplane.protocol.listening import list_listen, subscribe_listen, subscription_of, untagged
+from controlplane.protocol.listening import list_listen, subscribe_listen, untagged
 from controlplane.protocol.members import (
     EMPTY_RESULT,
-    INTERNAL_ERROR,
-    INVALID_REQUEST,
     SERVER_INFO,
     each_item,
     error,
@@ -51,7 +50,6 @@ __all__ = [
     "list_listen",
     "modern_params",
     "subscribe_listen",
-    "subscription_of",
     "synthesized",
     "untagged",
 ]

@@ -19,6 +19,8 @@ from controlplane.protocol.members import SUBSCRIPTION_ID, object_members, with_
 
 MAX_URIS = 256
 """Of one listen request: each is a `resources/subscribe` to a legacy server, and is compared with every update."""
+LISTEN = "subscriptions/listen"
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 UPDATED = "notifications/resources/updated"
 _SECTIONS = ("tools", "prompts", "resources")
 _PART_MARKS = ("/", "?", "#")
@@ -45,7 +47,7 @@ class ListenFilter:
             raw_id: The listen request's id, raw JSON.
         """
         params = encode({"notifications": self._as_object()})
-        return tagged("notifications/subscriptions/acknowledged", params, raw_id)
+        return tagged(ACKNOWLEDGED, params, raw_id)
 
     def wants(self, method: str, params: bytes | None) -> bool:
         """Whether a server's notification goes to this listener.

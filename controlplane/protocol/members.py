@@ -16,10 +16,6 @@ import msgspec
 from controlplane.core.rawjson import encode, items, members
 from controlplane.protocol.handshake import META
 
-INVALID_REQUEST = -32600
-METHOD_NOT_FOUND = -32601
-INVALID_PARAMS = -32602
-INTERNAL_ERROR = -32603
 SERVER_INFO = META + "serverInfo"
 SUBSCRIPTION_ID = META + "subscriptionId"
 EMPTY_RESULT = b'"result":{}'

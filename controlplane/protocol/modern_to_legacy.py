@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from attrs import frozen
 
+from controlplane.core.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
 from controlplane.core.rawjson import UNDECODABLE, decode_or_none, encode, members
 from controlplane.protocol.capabilities import NONE, CapabilitySet, capability_set, offered, without_task_support
 from controlplane.protocol.handshake import META, ProtocolFacts
@@ -20,8 +21,6 @@ from controlplane.protocol.input_required import RETRY_KEYS, Asks, Retry, digest
 from controlplane.protocol.listening import ListenFilter, listen_ended, listen_filter, tagged
 from controlplane.protocol.members import (
     EMPTY_RESULT,
-    INTERNAL_ERROR,
-    INVALID_PARAMS,
     SERVER_INFO,
     each_item,
     in_front,

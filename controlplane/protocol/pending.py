@@ -92,7 +92,7 @@ class Call:
     inbox_bytes: int = 0
     nudge_at: float = inf
     on_end: Callable[[], None] | None = None
-    """Called once, when the call is over: answered, given up or failed."""
+    """Called once, when the call is over: answered, given up or failed. Set by `when_over`."""
     dropped: int = 0
     """Notifications that its caller did not take in time."""
 
@@ -102,6 +102,19 @@ class Call:
             self.outcome = outcome
         self.end()
         self.wake()
+
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Have this called too when the call is over, before what was asked for earlier."""
+        earlier = self.on_end
+        if earlier is None:
+            self.on_end = callback
+            return
+
+        def both() -> None:
+            callback()
+            earlier()
+
+        self.on_end = both
 
     def end(self) -> None:
         """Nothing more comes of it."""

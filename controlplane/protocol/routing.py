@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from controlplane.core import jsonrpc
-from controlplane.core.rawjson import members
 from controlplane.protocol import dialect
-from controlplane.protocol.handshake import META, Era
+from controlplane.protocol.handshake import Era
+from controlplane.protocol.listening import subscription_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,6 @@ PROGRESS = "notifications/progress"
 LOG = "notifications/message"
 CANCELLED = "notifications/cancelled"
 PREFIX = "corral-"
-SUBSCRIPTION_ID = META + "subscriptionId"
 
 
 def under_own_token(call: Call, params: bytes | None) -> bytes | None:
@@ -59,9 +58,8 @@ def _by_token(params: bytes | None, pending: Pending) -> Call | None:
 
 
 def _by_subscription(params: bytes, pending: Pending) -> Call | None:
-    meta = members(bytes((members(params) or {}).get("_meta", b"null"))) or {}
-    own = meta.get(SUBSCRIPTION_ID)
-    return None if own is None else pending.get(jsonrpc.own_id(bytes(own)))
+    own = subscription_of(params)
+    return None if own is None else pending.get(jsonrpc.own_id(own))
 
 
 def _only_logger(pending: Pending, era: Era) -> Call | None:

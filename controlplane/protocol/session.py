@@ -55,7 +55,7 @@ EVENTS_PER_TURN = 32
 A burst that arrives in one read must not cut readers who never had a chance to read."""
 
 
-UNANSWERED = -32603
+UNANSWERED = jsonrpc.INTERNAL_ERROR
 """Internal error: what a server gets whose question lost its client."""
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from controlplane.supervise.lane import Lane
     from controlplane.supervise.runner import Runner
 
-MAX_TOOL_PAGES = 50
 RETRY_AFTER_SHUTDOWN_S = 5.0
 """A control plane that is started again serves its instances by then."""
 
@@ -137,7 +136,6 @@ async def begin(
         runner.calls_in_flight -= 1
         raise
     lane.used_at = call.started
-    then = call.on_end
 
     def ended() -> None:
         runner.calls_in_flight -= call.counts
@@ -145,10 +143,8 @@ async def begin(
         failed = not isinstance(call.outcome, bytes) or call.outcome.startswith(b'"error"')
         if runner.meter.count(took, failed=failed):
             _announce(runner, method, took, failed=failed)
-        if then is not None:
-            then()
 
-    call.on_end = ended
+    call.when_over(ended)
     return call
 
 
@@ -187,7 +183,7 @@ async def subscribe(
     def ended() -> None:
         lane.subscriptions -= 1
 
-    call.on_end = ended
+    call.when_over(ended)
     return call
 
 

@@ -20,7 +20,7 @@ from controlplane.core.jsonrpc import METHOD_NOT_FOUND, encode, error_code
 from controlplane.errors import BadChildMessage, CorralError
 from controlplane.protocol import dialect
 from controlplane.protocol.handshake import Era
-from controlplane.protocol.listening import list_listen
+from controlplane.protocol.listening import ACKNOWLEDGED, LISTEN, list_listen
 from controlplane.protocol.pending import Told
 from controlplane.supervise.catalogue import MAX_BYTES
 from controlplane.supervise.listpages import METHODS, Page, offered, read_page
@@ -45,8 +45,6 @@ KEPT_S = 24 * 3600.0
 SHOWN_CHARS = 200
 """Of a server's refusal."""
 
-LISTEN = "subscriptions/listen"
-ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 
 Ask = Callable[[str, bytes | None], Awaitable[bytes]]
 """Makes one call: method and raw parameters in, the raw member of the answer out."""

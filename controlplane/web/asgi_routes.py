@@ -20,7 +20,9 @@ from controlplane.web import guards, sse
 from controlplane.web.asgi import send_answer, send_body, send_start
 from controlplane.web.asgi_exchange import Caller, Exchange, read_body
 from controlplane.web.asgi_mcp import AsgiMcp
-from controlplane.web.execute import Executor, notification
+from controlplane.web.execute import Executor
+from controlplane.web.mcp.answers import frame as frame_of
+from controlplane.web.mcp.answers import notification
 from controlplane.web.problems import STEADY_HEADERS, Answer, problem
 from controlplane.web.request import accepts_events, prefers_events
 
@@ -215,7 +217,7 @@ class _EventAnswer:
             frame = b": still waiting\n\n"
             with trio.move_on_after(KEEPALIVE_S):
                 try:
-                    frame = _frame(await outlet.receive())
+                    frame = frame_of(await outlet.receive())
                 except trio.EndOfChannel:
                     break
             await self._write(frame)
@@ -231,13 +233,8 @@ class _EventAnswer:
         if isinstance(last, CorralError):
             if not self._started:
                 raise last
-            last_frame = b"event: problem\n" + _frame(problem(last, request_id=self.exchange.request_id).body)
+            last_frame = b"event: problem\n" + frame_of(problem(last, request_id=self.exchange.request_id).body)
         else:
-            last_frame = _frame(last)
+            last_frame = frame_of(last)
         await self._write(last_frame)
         await send_body(self.exchange.send, b"")
-
-
-def _frame(message: bytes) -> bytes:
-    """One SSE event; raw JSON of a child may have line breaks between its tokens."""
-    return b"data: %b\n\n" % message.replace(b"\r", b" ").replace(b"\n", b" ")

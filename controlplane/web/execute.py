@@ -136,26 +136,15 @@ class Executor:
 
     def admit(self, head: Head) -> Grant:
         """Let a request in, or raise the error that is its answer; nothing of the body is needed for it."""
-        checks = self.services.guards
-        checks.check_host(head)
-        checks.check_origin(head)
-        grant = checks.grant(head)
-        guards.require(grant.principal, CALL_ROLE)
-        checks.admit_call(grant.principal)
+        grant = self.services.guards.admit(head, CALL_ROLE)
         guards.check_no_query(head)
-        guards.check_content_type(head)
-        guards.check_encoding(head)
-        guards.check_length(head, guards.CALL_BODY_MAX_BYTES)
+        guards.check_small_json(head)
         prefers_events(head.fields.get(b"accept"))
         return grant
 
     def readmit(self, grant: Grant, generation: int) -> bool:
-        """Let in another request with the same head on the same connection; False when it must be admitted anew."""
-        services = self.services
-        if not services.tokens.holds(grant, generation):
-            return False
-        services.guards.admit_call(grant.principal)
-        return True
+        """See `Guards.readmit`."""
+        return self.services.guards.readmit(grant, generation)
 
     async def answer(
         self,
@@ -186,9 +175,3 @@ class Executor:
             call.method, call.params, timeout_s=call.timeout_s, is_gone=is_gone, on_notification=on_notification
         )
         return b'{"jsonrpc":"2.0","id":%d,%b}' % (next(_serial), member)
-
-
-def notification(method: str, params: bytes | None) -> bytes:
-    """A notification of the server as the JSON-RPC message it was."""
-    tail = b"" if params is None else b',"params":' + params
-    return b'{"jsonrpc":"2.0","method":%b%b}' % (msgspec.json.encode(method), tail)

@@ -193,6 +193,22 @@ class Guards:
             log.warning("too many wrong tokens from %s: answering 429", key)
         raise RateLimited("Too many wrong tokens came from this address.", retry_after_s=wait)
 
+    def admit(self, head: Head, role: Role) -> Grant:
+        """Let a caller in: host, origin, token, role and rate, in this order; raises the error that is the answer."""
+        self.check_host(head)
+        self.check_origin(head)
+        grant = self.grant(head)
+        require(grant.principal, role)
+        self.admit_call(grant.principal)
+        return grant
+
+    def readmit(self, grant: Grant, generation: int) -> bool:
+        """Let in another request with the same head on the same connection; False when it must be admitted anew."""
+        if not self.tokens.holds(grant, generation):
+            return False
+        self.admit_call(grant.principal)
+        return True
+
     def admit_call(self, principal: Principal) -> None:
         """Raises RateLimited when this token calls faster than RATE_LIMIT_RPS."""
         wait = self.calls.take(principal.token_id)
@@ -236,6 +252,13 @@ def check_encoding(head: Head) -> None:
         raise UnsupportedMediaType(
             "Compressed bodies are not accepted.", hint="Send the body without Content-Encoding."
         )
+
+
+def check_small_json(head: Head) -> None:
+    """Check what is said of a call's body before it is read; raises UnsupportedMediaType, PayloadTooLarge."""
+    check_content_type(head)
+    check_encoding(head)
+    check_length(head, CALL_BODY_MAX_BYTES)
 
 
 def content_length(head: Head) -> int | None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.core.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
 from controlplane.protocol.headers import (
     ModernRequest,
     check_accept,
@@ -19,7 +20,7 @@ from controlplane.protocol.headers import (
     is_modern,
     modern_request,
 )
-from controlplane.protocol.inbound import HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, Refusal, read
+from controlplane.protocol.inbound import HEADER_MISMATCH, Refusal, read
 
 VERSION = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"

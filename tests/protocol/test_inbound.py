@@ -10,17 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controlplane.core import rawjson
-from controlplane.protocol.inbound import (
-    INVALID_PARAMS,
-    INVALID_REQUEST,
-    MAX_BATCH,
-    PARSE_ERROR,
-    Inbound,
-    Refusal,
-    read,
-    read_batch,
-    status_of,
-)
+from controlplane.core.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR
+from controlplane.protocol.inbound import MAX_BATCH, Inbound, Refusal, read, read_batch, status_of
 
 DEEP = b"[" * 50_000 + b"]" * 50_000
 HUGE = b"1" * 400

@@ -9,8 +9,9 @@ import pytest
 import trio
 import trio.testing
 
+from controlplane.core.jsonrpc import INVALID_PARAMS
 from controlplane.protocol.handshake import Era
-from controlplane.protocol.inbound import INVALID_PARAMS, Refusal
+from controlplane.protocol.inbound import Refusal
 from controlplane.web.mcp.http_sse import VERSION, HttpSse
 from controlplane.web.mcp.introduction import INTRODUCTION_MAX_BYTES, introduce
 from controlplane.web.request import Head

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field
 
-from controlplane.core.jsonrpc import METHOD_NOT_FOUND
+from controlplane.core.jsonrpc import INTERNAL_ERROR, METHOD_NOT_FOUND
 from controlplane.core.rawjson import encode
 from controlplane.errors import CorralError
 from controlplane.protocol.logging_levels import level_in, passes
-from controlplane.protocol.members import INTERNAL_ERROR, error, object_members
+from controlplane.protocol.members import error, object_members
 from controlplane.protocol.pending import CANCELLED as GIVEN_UP
 from controlplane.protocol.pending import Asked, Told
 from controlplane.protocol.routing import CANCELLED, LOG
@@ -211,8 +211,8 @@ class Conversation:
     def _withdraw(self, params: bytes | None) -> None:
         """The server does not want an answer any more: the client is told, with the id that it knows."""
         own_id = self.session.asked.pop(requested_id(params), None)
-        if own_id is not None and self.session.questions.withdraw(own_id) is not None:
-            self.session.deliver(notification(CANCELLED, renamed(params, own_id)), self._stream)
+        if own_id is not None:
+            retract(self.session, own_id, params, self._stream)
 
     def _end(self) -> None:
         if self.session.calls.get(self.raw_id) is self:
@@ -230,6 +230,13 @@ def requested_id(params: bytes | None) -> bytes:
     return bytes(object_members(params).get("requestId", b""))
 
 
-def renamed(params: bytes | None, own_id: str) -> bytes:
-    """Its parameters, for another id."""
-    return encode(object_members(params) | {"requestId": own_id})
+def retract(session: ClientSession, own_id: str, params: bytes | None, related: Stream | None = None) -> None:
+    """Tell a client that the server wants no answer any more, by the id that the client knows.
+
+    Args:
+        params: Of the server's `notifications/cancelled`, raw.
+        related: The stream of the call that it belongs to.
+    """
+    if session.questions.withdraw(own_id) is not None:
+        renamed = encode(object_members(params) | {"requestId": own_id})
+        session.deliver(notification(CANCELLED, renamed), related)

@@ -62,26 +62,16 @@ class McpEndpoint:
 
     def admit(self, head: Head) -> Grant:
         """Let a request in, or raise the error that is its answer; nothing of the body is needed for it."""
-        checks = self.services.guards
-        checks.check_host(head)
-        checks.check_origin(head)
-        grant = checks.grant(head)
-        guards.require(grant.principal, ENDPOINT_ROLE)
-        checks.admit_call(grant.principal)
+        grant = self.services.guards.admit(head, ENDPOINT_ROLE)
         if not head.path.endswith(MESSAGES):
             guards.check_no_query(head)
         if head.method == "POST":
-            guards.check_content_type(head)
-            guards.check_encoding(head)
-            guards.check_length(head, guards.CALL_BODY_MAX_BYTES)
+            guards.check_small_json(head)
         return grant
 
     def readmit(self, grant: Grant, generation: int) -> bool:
-        """Let in another request with the same head on the same connection; False when it must be admitted anew."""
-        if not self.services.tokens.holds(grant, generation):
-            return False
-        self.services.guards.admit_call(grant.principal)
-        return True
+        """See `Guards.readmit`."""
+        return self.services.guards.readmit(grant, generation)
 
     async def post(self, grant: Grant, ref: str, head: Head, body: bytes, outlet: Outlet) -> Reply | None:
         """Answer one POST; None when it was answered through the outlet."""

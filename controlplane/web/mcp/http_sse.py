@@ -11,9 +11,10 @@ from urllib.parse import parse_qs, quote
 
 from attrs import define
 
+from controlplane.core.jsonrpc import INVALID_REQUEST
 from controlplane.errors import CorralError, NotAcceptable
 from controlplane.protocol.handshake import LEGACY_VERSIONS
-from controlplane.protocol.inbound import INVALID_REQUEST, Inbound, Refusal, read
+from controlplane.protocol.inbound import Inbound, Refusal, read
 from controlplane.web.mcp.answers import answer, fault
 from controlplane.web.mcp.introduction import introduce
 from controlplane.web.mcp.outlet import Outlet, Reply

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from controlplane.core.jsonrpc import INVALID_PARAMS
 from controlplane.core.rawjson import encode, members
 from controlplane.protocol.capabilities import capability_set
 from controlplane.protocol.handshake import Era
-from controlplane.protocol.inbound import INVALID_PARAMS, Refusal, text_of
+from controlplane.protocol.inbound import Refusal, text_of
 from controlplane.protocol.legacy_to_modern import initialize_result
 from controlplane.protocol.members import is_object, object_members
 from controlplane.protocol.topology import Place, place_legacy

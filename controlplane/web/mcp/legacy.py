@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import define, field
 
+from controlplane.core.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from controlplane.errors import CorralError, NotAcceptable, Overloaded, ShuttingDown
 from controlplane.protocol.handshake import Era
 from controlplane.protocol.headers import SESSION_FIELD
-from controlplane.protocol.inbound import INVALID_REQUEST, Inbound, Refusal, read, read_batch
+from controlplane.protocol.inbound import Inbound, Refusal, read, read_batch
 from controlplane.protocol.legacy_to_modern import ends_here
-from controlplane.protocol.members import INTERNAL_ERROR, error
+from controlplane.protocol.members import error
 from controlplane.protocol.routing import CANCELLED, PROGRESS
 from controlplane.protocol.versions import may_batch
 from controlplane.supervise import calls
@@ -109,9 +110,7 @@ class LegacySide:
                 "This is an MCP endpoint: GET opens the event stream of a session.",
                 hint="Use an MCP client, or POST to /mcp/{id}/execute.",
             )
-        session = self._session_of(principal, runner, head)
-        if session is None:
-            raise Refusal(INVALID_REQUEST, "Bad Request: Mcp-Session-Id header is required")
+        session = self._required_session(principal, runner, head)
         last = head.get(b"last-event-id")
         if last is not None:
             try:
@@ -129,11 +128,14 @@ class LegacySide:
 
     def delete(self, principal: Principal, runner: Runner, head: Head) -> Reply:
         """End a session; raises Refusal, NoSession."""
+        self.table.end(self._required_session(principal, runner, head))
+        return Reply(200)
+
+    def _required_session(self, principal: Principal, runner: Runner, head: Head) -> ClientSession:
         session = self._session_of(principal, runner, head)
         if session is None:
             raise Refusal(INVALID_REQUEST, "Bad Request: Mcp-Session-Id header is required")
-        self.table.end(session)
-        return Reply(200)
+        return session
 
     def _session_of(self, principal: Principal, runner: Runner, head: Head) -> ClientSession | None:
         raw_id = head.fields.get(SESSION_FIELD)

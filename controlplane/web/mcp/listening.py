@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field
 
+from controlplane.core.jsonrpc import INVALID_PARAMS
 from controlplane.core.rawjson import encode
 from controlplane.errors import CorralError
 from controlplane.protocol.audience import TooManySubscriptions
-from controlplane.protocol.inbound import INVALID_PARAMS
 from controlplane.protocol.listening import listen_ended, listen_filter, tagged
 from controlplane.protocol.members import error, is_error
 from controlplane.protocol.pending import CALLER_GONE, Told
 from controlplane.supervise import calls
 from controlplane.web.mcp.answers import answer, frame
+from controlplane.web.mcp.streams import KEEPALIVE, KEEPALIVE_S
 
 if TYPE_CHECKING:
     from controlplane.protocol.listening import ListenFilter
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from controlplane.web.mcp.exchange import Exchange
     from controlplane.web.mcp.outlet import Reply
 
-KEEPALIVE_S = 15.0
-KEEPALIVE = b":\n\n"
 QUEUE_MAX = 256
 """Notifications that wait for one listener; one that falls further behind loses its stream, and listens anew."""
 QUEUE_MAX_BYTES = 2 * 2**20

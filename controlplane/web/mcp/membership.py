@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field
 
+from controlplane.core.jsonrpc import INTERNAL_ERROR
 from controlplane.errors import CorralError
 from controlplane.protocol import legacy_to_modern as bridge
 from controlplane.protocol.handshake import Era
+from controlplane.protocol.listening import ACKNOWLEDGED, LISTEN
 from controlplane.protocol.logging_levels import level_in, passes
-from controlplane.protocol.members import EMPTY_RESULT, INTERNAL_ERROR, error
+from controlplane.protocol.members import EMPTY_RESULT, error
 from controlplane.protocol.pending import Told
-from controlplane.protocol.routing import CANCELLED, LOG
+from controlplane.protocol.routing import LOG
 from controlplane.supervise import calls
 from controlplane.web.mcp.answers import notification
-from controlplane.web.mcp.conversation import renamed
+from controlplane.web.mcp.conversation import retract
 from controlplane.web.mcp.questions import TooManyQuestions
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from controlplane.supervise.lane import Lane
     from controlplane.web.mcp.client_session import ClientSession
 
-LISTEN = "subscriptions/listen"
-ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 ACKNOWLEDGE_S = 10.0
 """For a modern server to acknowledge a subscription."""
 LISTENS_MAX = 64
@@ -160,8 +160,8 @@ class Membership:
     def on_withdrawn(self, asked_id: bytes, params: bytes | None) -> None:
         """The server wants no answer any more."""
         own_id = self._asked.pop(asked_id, None)
-        if own_id is not None and self.session.questions.withdraw(own_id) is not None:
-            self.session.deliver(notification(CANCELLED, renamed(params, own_id)))
+        if own_id is not None:
+            retract(self.session, own_id, params)
 
     def on_end(self, reason: str) -> None:  # noqa: ARG002  (its calls tell why; the session answers 404)
         """The lane is over, and the session with it."""

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field
 
-from controlplane.core.jsonrpc import METHOD_NOT_FOUND
+from controlplane.core.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
 from controlplane.errors import CorralError, ShuttingDown
 from controlplane.protocol import modern_to_legacy as bridge
 from controlplane.protocol.asking import FloorTaken
 from controlplane.protocol.capabilities import needed_by
 from controlplane.protocol.handshake import Era
 from controlplane.protocol.headers import modern_request
-from controlplane.protocol.inbound import INVALID_PARAMS
+from controlplane.protocol.listening import LISTEN
 from controlplane.protocol.logging_levels import level_in, passes
 from controlplane.protocol.members import error
 from controlplane.protocol.param_headers import check_params
@@ -35,6 +35,7 @@ from controlplane.web.mcp.exchange import LOG_LEVEL, Exchange
 from controlplane.web.mcp.listening import Listening
 from controlplane.web.mcp.outlet import ClientLeft, Outlet, Reply
 from controlplane.web.mcp.parked import TTL_S, Parked, StateRefused
+from controlplane.web.mcp.streams import KEEPALIVE, KEEPALIVE_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -47,14 +48,11 @@ if TYPE_CHECKING:
     from controlplane.web.request import Head
     from controlplane.web.services import Services
 
-KEEPALIVE_S = 15.0
-"""A call that is quiet for this long becomes an event stream, and then says something this often."""
 GATHER_S = 0.02
 """After a question of the server's: others that it asks together with it are put into the same round."""
 MOVES_MAX = 3
 """From one process to another, when each gets a call that waits for its client just then."""
 CALL_TOOL = "tools/call"
-LISTEN = "subscriptions/listen"
 DISCOVER = "server/discover"
 
 
@@ -157,7 +155,7 @@ class ModernSide:
                     calls.extend(exchange.runner, call)
                     await exchange.tell(frame(notification(said.method, said.params)))
                 elif said is None:
-                    await exchange.tell(b":\n\n")
+                    await exchange.tell(KEEPALIVE)
                 quiet_until = trio.current_time() + KEEPALIVE_S
             known_lists.note(exchange.runner, lane, request.method, request.params, said)
             return await exchange.finish(bridge.discovered(said) if request.method == DISCOVER else said)
@@ -247,7 +245,7 @@ class ModernSide:
                 elif isinstance(said, Told):
                     await self._pass_on(exchange, parked, said)
                 elif not parked.asked:
-                    await exchange.tell(b":\n\n")
+                    await exchange.tell(KEEPALIVE)
                 if parked.is_due:
                     has_parked = True
                     return await self._ask(exchange, parked)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from controlplane.core.jsonrpc import INVALID_PARAMS, INVALID_REQUEST
 from controlplane.core.rawjson import decode_or_none
 from controlplane.protocol import legacy_to_modern as bridge
 from controlplane.protocol.audience import TooManySubscriptions
 from controlplane.protocol.handshake import Era
-from controlplane.protocol.inbound import INVALID_PARAMS, INVALID_REQUEST
 from controlplane.protocol.logging_levels import minimum_in
 from controlplane.protocol.members import EMPTY_RESULT, error, is_error, object_members
 

@@ -103,19 +103,58 @@ class Command:
 
 
 @frozen(kw_only=True)
+class Origin:
+    """Where a source that is not written in its Spec comes from: a repository, an archive's address, or an upload.
+
+    Args:
+        url: https (or ssh) address of a repository or an archive; None for an upload.
+        ref: Branch, tag or commit of a repository; None: its default branch.
+        subdir: The folder of the source that counts; None: all of it.
+        sha256: Of an uploaded archive, in hex; it is kept by that name.
+        size_bytes: Of an uploaded archive.
+    """
+
+    url: str | None = None
+    ref: str | None = None
+    subdir: str | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
+
+
+@frozen(kw_only=True)
+class Resolved:
+    """What the first build of a revision found, so that later ones come to the same: never asked for again.
+
+    `facts` are short words for people and for the next build: `commit`, `sha256`, `package` (`name@1.2.3`), `install`
+    (the store's key), `lock` (SHA-256 of the lock file).
+    """
+
+    language: str
+    entry_point: str | None = None
+    facts: Mapping[str, str] = field(factory=dict)
+
+
+@frozen(kw_only=True)
 class Spec:
-    """What to run: one immutable revision.
+    """What to run: one immutable revision, but for `resolved`, which its first build fills in.
 
     `env` is `mcp_config.env` overlaid with `environment_vars`; its values are secret.
-    Exactly one of `command` (for `mcp_config`) and `source` (for `direct`) is set.
+    Exactly one of `command` (for `mcp_config`), `source` (for `direct`) and `origin` (for all else) is set.
+    `language` is what was asked for; empty until the source has been seen, if nothing was.
     """
 
     revision: int = 1
+    cause: str = "deploy"
+    """How the revision came to be: `deploy`, `redeploy`, `patch`, `rollback to 3`."""
     source_type: SourceType
     language: str
     command: Command | None = None
     entry_point: str | None = None
     source: bytes | None = field(default=None, repr=False)
+    origin: Origin | None = None
+    dependencies: tuple[str, ...] = ()
+    build_command: str | None = None
+    resolved: Resolved | None = None
     env: Mapping[str, str] = field(factory=dict, repr=False)
     limits: Limits = Limits()
     restart: RestartPolicy = RestartPolicy()
@@ -167,6 +206,19 @@ class Instance:
     restarts: int = 0
     incarnation: int = 0
     last_error: Evidence | None = None
+
+
+@frozen(kw_only=True)
+class Revision:
+    """One of an instance's Specs, with what became of it.
+
+    `ran_at` is when it first completed a handshake, None if it never did; `failure` why it was not switched over to.
+    """
+
+    spec: Spec
+    created_at: datetime
+    ran_at: datetime | None = None
+    failure: Evidence | None = None
 
 
 class Section(Enum):

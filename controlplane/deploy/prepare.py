@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from controlplane.deploy.toolchain import Toolchain
     from controlplane.model import Instance, Limits, Spec
     from controlplane.spawn.uids import UidPool
-    from controlplane.supervise.launch import Report
+    from controlplane.supervise.launch import Progress
 
 TMP = Path("/tmp")  # noqa: S108
 TAKES_FOLDERS = re.compile(r"(?:@modelcontextprotocol/|mcp-)server-filesystem(?:@[\w.^~-]+)?")
@@ -58,9 +58,9 @@ class HostPrepare:
     _users: dict[UUID, int | None] = field(factory=dict, init=False)
     _claiming: trio.Lock = field(factory=trio.Lock, init=False)
 
-    async def prepare(self, instance: Instance, report: Report) -> Launch:
+    async def prepare(self, instance: Instance, progress: Progress) -> Launch:
         """See `supervise.launch.Prepare`."""
-        report("prepare", "folder and user")
+        progress.phase("prepare", "folder and user")
         spec = instance.spec
         self._check_tools(spec)
         uid = await self._user_of(instance)

@@ -21,7 +21,19 @@ from controlplane.errors import Conflict, Internal
 if TYPE_CHECKING:
     from controlplane.config import Config
     from controlplane.core.lifecycle import Desired, State
-    from controlplane.model import Evidence, Incarnation, Instance, Listing, LogLine, Role, Sample, Token, User
+    from controlplane.model import (
+        Evidence,
+        Incarnation,
+        Instance,
+        Listing,
+        LogLine,
+        Resolved,
+        Revision,
+        Role,
+        Sample,
+        Token,
+        User,
+    )
 
 PAGE_DEFAULT = 100
 """Rows of a page when the caller names no limit."""
@@ -317,6 +329,26 @@ class Store(Protocol):
     async def idempotent(self, owner: str, key: str) -> Idempotency | None: ...
     async def update_instance(self, instance: Instance) -> None:
         """Raises NotFound: it was deleted."""
+
+    async def add_revision(self, instance: Instance) -> int:
+        """Write `instance.spec` as its next revision, without switching to it; returns the number it got.
+
+        Raises NotFound: it was deleted.
+        """
+        ...
+
+    async def switch_revision(self, instance: Instance) -> None:
+        """Make `instance.spec.revision`, which was added before, the one in force. Raises NotFound."""
+
+    async def fail_revision(self, instance_id: UUID, revision: int, failure: Evidence) -> None:
+        """Remember why a revision was not switched over to."""
+
+    async def set_resolved(self, instance_id: UUID, revision: int, resolved: Resolved) -> None:
+        """Remember what the revision's first build found."""
+
+    async def revisions(self, instance_id: UUID) -> list[Revision]:
+        """Those that are kept, newest first."""
+        ...
 
     async def set_desired(self, instance_id: UUID, desired: Desired) -> None:
         """Raises NotFound: it was deleted."""

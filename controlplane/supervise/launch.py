@@ -7,16 +7,23 @@ source, install, build, choose uid and paths). `deploy/` implements it and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from controlplane.model import Instance
+    from controlplane.model import Instance, Spec
 
-Report = Callable[[str, str], None]
-"""`report(phase, detail)`: progress for the event stream and the log."""
+
+class Progress(Protocol):
+    """Who is told how preparing goes on."""
+
+    def phase(self, phase: str, detail: str) -> None:
+        """A step begins."""
+
+    def output(self, line: bytes) -> None:
+        """A line that a tool printed while fetching, installing or building, without its line break."""
 
 
 @frozen(kw_only=True)
@@ -31,13 +38,18 @@ class Launch:
     private_tmp: str | None
     isolation: str
     notes: tuple[str, ...] = ()
+    spec: Spec | None = None
+    """The instance's Spec with `resolved` filled in, if this is when it was found out."""
 
 
 class Prepare(Protocol):
     """Make an instance ready to launch, again and again: after a restart everything is found in place."""
 
-    async def prepare(self, instance: Instance, report: Report) -> Launch:
-        """Raises a `CorralError` (`SourceRejected`, `BuildFailed` …) that says what to mend."""
+    async def prepare(self, instance: Instance, progress: Progress) -> Launch:
+        """Raises a `CorralError` (`SourceRejected`, `BuildFailed` …) that says what to mend.
+
+        Its `evidence` may hold `exit_code`, `signal` and `stderr_tail` of the tool that failed.
+        """
         ...
 
     async def discard(self, instance: Instance) -> None:

@@ -274,7 +274,7 @@ class Runner:
     async def _prepare(self) -> Launch:
         limit = self.around.config.build_timeout_s
         with trio.move_on_after(limit):
-            return await self.around.prepare.prepare(self.instance, self._report)
+            return await self.around.prepare.prepare(self.instance, _Told(self))
         raise BuildFailed(f"preparing took longer than {limit:g} s")
 
     async def _goes_on(self, ending: Ending, slot: StartSlot, order: int) -> bool:
@@ -438,12 +438,22 @@ class Runner:
         self.instance = evolve(self.instance, desired=desired, updated_at=_now())
         self.orders.give()
 
-    def _report(self, phase: str, detail: str) -> None:
-        self._move_phase(f"{phase}: {detail}" if detail else phase)
-
     def _plain(self, code: str, reason: str, *, hint: str | None = None) -> Evidence:
         seen = post_mortem.Seen(phase=self.phase, at=_now(), incarnation=self.instance.incarnation)
         return post_mortem.plain(seen, code, reason, hint=hint)
+
+
+@frozen
+class _Told:
+    """Tells of preparing, in the instance's phase and log."""
+
+    runner: Runner
+
+    def phase(self, phase: str, detail: str) -> None:
+        self.runner._move_phase(f"{phase}: {detail}" if detail else phase)
+
+    def output(self, line: bytes) -> None:
+        self.runner.logbook.printed("build", line)
 
 
 def _now() -> datetime:

@@ -22,6 +22,16 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 TOOLS = Toolchain(path="/opt/corral/bin:/usr/bin:/bin", tools={"python": "/usr/bin/python3", "node": None, "npx": None})
 
 
+class Quiet:
+    """Nobody is told."""
+
+    def phase(self, phase: str, detail: str) -> None:
+        pass
+
+    def output(self, line: bytes) -> None:
+        pass
+
+
 def instance_of(spec: Spec, **members: Any) -> Instance:
     return Instance(id=uuid4(), owner="ada", name="cow", spec=spec, created_at=NOW, updated_at=NOW, **members)
 

@@ -13,7 +13,7 @@ from attrs import define, field
 
 from controlplane.deploy import leftovers
 from controlplane.errors import StorageUnavailable
-from tests.deploy.conftest import command
+from tests.deploy.conftest import Quiet, command
 
 if TYPE_CHECKING:
     from controlplane.deploy.prepare import HostPrepare
@@ -35,7 +35,7 @@ class Graves:
 async def folder_of(prepare: HostPrepare, *, files: int = 3) -> UUID:
     """The folder of an instance as a crash leaves it: its parts, and what its server wrote, as its own user."""
     instance = command("true")
-    launch = await prepare.prepare(instance, lambda *_: None)
+    launch = await prepare.prepare(instance, Quiet())
     deep = prepare.instances / str(instance.id) / "work" / "deep"
     deep.mkdir()
     for number in range(files):

@@ -20,7 +20,7 @@ from controlplane.deploy.toolchain import Toolchain
 from controlplane.errors import BuildFailed, SourceRejected
 from controlplane.model import Instance, Limits
 from controlplane.spawn.uids import UidPool
-from tests.deploy.conftest import command, direct, host, instance_of
+from tests.deploy.conftest import Quiet, command, direct, host, instance_of
 from tests.forked import in_a_child
 
 if TYPE_CHECKING:
@@ -33,13 +33,9 @@ DEEP = 1_500
 WAIT_S = 60.0
 
 
-def quiet(phase: str, detail: str) -> None:
-    pass
-
-
 async def prepared(prepare: HostPrepare, instance: Instance) -> Launch:
     with trio.fail_after(WAIT_S):
-        return await prepare.prepare(instance, quiet)
+        return await prepare.prepare(instance, Quiet())
 
 
 def folder_of(prepare: HostPrepare, instance: Instance) -> Path:

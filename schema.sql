@@ -25,7 +25,7 @@ CREATE TABLE mcp_schema (
     applied_at  timestamptz NOT NULL DEFAULT now()      -- when this database reached the version
 );
 COMMENT ON TABLE mcp_schema IS 'Which versions of the schema this database has been through';
-INSERT INTO mcp_schema (version, name) VALUES (2, 'schema');
+INSERT INTO mcp_schema (version, name) VALUES (3, 'schema');
 
 
 -- Words ------------------------------------------------------------------------
@@ -104,7 +104,7 @@ CREATE TABLE mcp_instances (
     id           uuid        PRIMARY KEY,                   -- the API's instance_id
     owner        text        NOT NULL REFERENCES mcp_users (name), -- who may see and use it
     name         text        NOT NULL,                      -- unique among its owner's that are not deleted
-    language     text        NOT NULL,                      -- of the current revision: python, node, go …
+    language     text        NOT NULL,                      -- of the current revision: python, node, go …; empty until that is known
     status       text        NOT NULL GENERATED ALWAYS AS ( -- the API's word for `state`, or deleted
         CASE WHEN deleted_at IS NOT NULL THEN 'deleted'
              WHEN state = 'pending'   THEN 'pending'
@@ -142,27 +142,37 @@ CREATE INDEX mcp_instances_deleted ON mcp_instances (deleted_at) WHERE deleted_a
 
 CREATE TABLE mcp_specs (
     instance_id  uuid            NOT NULL REFERENCES mcp_instances (id) ON DELETE CASCADE, -- what it belongs to
-    revision     integer         NOT NULL,                  -- 1, 2, 3 …; never rewritten
+    revision     integer         NOT NULL,                  -- 1, 2, 3 …; only `language`, `resolved`, `ran_at` and `failure` come later
     created_at   timestamptz     NOT NULL DEFAULT now(),    -- when this revision was asked for
     source_type  mcp_source_type NOT NULL,                  -- where the server comes from
-    language     text            NOT NULL,                  -- python, node, go …
+    language     text            NOT NULL,                  -- python, node, go …; empty until the source was seen, if none was named
     command      jsonb,                                     -- {"command": "npx", "args": [], "cwd": null}; NULL: runs a source
-    entry_point  text,                                      -- the file to run; NULL: `command` says it
-    source       bytea,                                     -- the file or archive itself; NULL: nothing was uploaded
+    entry_point  text,                                      -- the file to run; NULL: `command` says it, or the first build finds it
+    source       bytea,                                     -- the file itself; NULL: `command` or `origin` says where it comes from
     env          bytea           NOT NULL,                  -- AES-256-GCM of {"NAME": "value"}, bound to owner, instance and revision
     limits       jsonb           NOT NULL,                  -- {"memory_mb", "cpu_percent" (100 = one core), "disk_mb", "processes", "open_files", "call_timeout_s"}
     restart      jsonb           NOT NULL,                  -- {"mode", "burst", "window_s", "base_delay_s", "max_delay_s"}
     isolation    text            NOT NULL,                  -- what was asked for, not what is in force
     network      jsonb           NOT NULL DEFAULT '{}',     -- {"mode": "open", "hosts": []}; empty: open
     sessions     text            NOT NULL,                  -- whether legacy clients share one process
+    cause        text            NOT NULL DEFAULT 'deploy', -- how it came to be: deploy, redeploy, patch, rollback to 3
+    origin       jsonb,                                     -- {"url", "ref", "subdir", "sha256", "size_bytes"}; NULL: the source is in this row, or there is none
+    dependencies jsonb           NOT NULL DEFAULT '[]',     -- packages to install beside what the source asks for, by name
+    build_command text,                                     -- the owner's own build step; NULL: none
+    resolved     jsonb,                                     -- what its first build found: {"language", "entry_point", "facts"}; NULL: not built yet
+    ran_at       timestamptz,                               -- when it was first seen to run; NULL: it never completed a handshake
+    failure      jsonb,                                     -- why it was not switched over to (an Evidence); NULL: nothing failed
 
     PRIMARY KEY (instance_id, revision),
     CONSTRAINT spec_revision_from_one CHECK (revision >= 1),
-    CONSTRAINT spec_runs_something CHECK (command IS NOT NULL OR entry_point IS NOT NULL OR source IS NOT NULL),
+    CONSTRAINT spec_runs_something CHECK (
+        command IS NOT NULL OR entry_point IS NOT NULL OR source IS NOT NULL OR origin IS NOT NULL
+    ),
     CONSTRAINT spec_isolation_is_known CHECK (isolation IN ('auto', 'process', 'confined', 'namespaced')),
-    CONSTRAINT spec_sessions_is_known CHECK (sessions IN ('shared', 'per-session'))
+    CONSTRAINT spec_sessions_is_known CHECK (sessions IN ('shared', 'per-session')),
+    CONSTRAINT spec_dependencies_is_array CHECK (jsonb_typeof(dependencies) = 'array')
 );
-COMMENT ON TABLE mcp_specs IS 'What to run, as immutable revisions; gone, secrets included, as soon as the instance is deleted';
+COMMENT ON TABLE mcp_specs IS 'What to run, as immutable revisions, the latest few of each instance; gone, secrets included, as soon as it is deleted';
 
 CREATE TABLE mcp_incarnations (
     instance_id  uuid        NOT NULL REFERENCES mcp_instances (id) ON DELETE CASCADE, -- whose process it was

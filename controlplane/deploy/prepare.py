@@ -21,6 +21,7 @@ import trio
 from attrs import define, field
 
 from controlplane.deploy import trees
+from controlplane.deploy.limits import rlimits_of
 from controlplane.deploy.plan import notes_on
 from controlplane.errors import BuildFailed, Overloaded, SourceRejected
 from controlplane.spawn.uids import UidsExhausted
@@ -32,15 +33,13 @@ if TYPE_CHECKING:
 
     from controlplane.config import Config
     from controlplane.deploy.toolchain import Toolchain
-    from controlplane.model import Instance, Limits, Spec
+    from controlplane.model import Instance, Spec
     from controlplane.spawn.uids import UidPool
     from controlplane.supervise.launch import Progress
 
 TMP = Path("/tmp")  # noqa: S108
 TAKES_FOLDERS = re.compile(r"(?:@modelcontextprotocol/|mcp-)server-filesystem(?:@[\w.^~-]+)?")
 """The command of the classic examples: its arguments are folders, and it ends if one is missing."""
-MIN_DATA_MB = 512
-"""Node does not start below this RLIMIT_DATA; a smaller memory limit is the watchdog's business."""
 FOLDERS = ("home", "work", "tmp")
 
 
@@ -76,7 +75,7 @@ class HostPrepare:
             env=self._environment(folder, private) | env | dict(spec.env),
             cwd=_cwd(spec, folder),
             uid=uid,
-            rlimits=_rlimits(spec.limits, own_user=uid is not None),
+            rlimits=rlimits_of(spec.limits, own_user=uid is not None),
             private_tmp=str(folder / "tmp") if private else None,
             isolation="process",
             notes=notes_on(spec),
@@ -135,17 +134,6 @@ class HostPrepare:
             "UV_NO_PROGRESS": "1",
             "UV_SYSTEM_CERTS": "1",  # the host's own trust, as pip and npm take it
         }
-
-
-def _rlimits(limits: Limits, *, own_user: bool) -> dict[str, int]:
-    """RLIMIT_NPROC counts per user, so it means something only where the instance has one of its own."""
-    mib = 2**20
-    rlimits = {
-        "NOFILE": limits.open_files,
-        "FSIZE": limits.disk_mb * mib,
-        "DATA": max(MIN_DATA_MB, limits.memory_mb) * mib,
-    }
-    return rlimits | ({"NPROC": limits.processes} if own_user else {})
 
 
 def _cwd(spec: Spec, folder: Path) -> str:

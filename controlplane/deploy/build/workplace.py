@@ -1,0 +1,250 @@
+"""Where a build happens: a user that nobody else has, a scratch home, a bare environment, and a bound on everything.
+
+A workplace is opened for one build and closed when nothing runs in it any more.
+Its tools are jobs of kind `build`: confined as instances are, with no stdin, and
+without a single variable of the instance's own, so that no secret is there to be
+taken. They may use the network.
+
+    <folder>/tree     what is built; the caller takes it away before the end
+    <folder>/home     HOME
+    <folder>/tmp      /tmp
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define, field, frozen
+
+from controlplane.deploy import trees
+from controlplane.deploy.build.disk import DiskWatch
+from controlplane.deploy.build.output import Output
+from controlplane.deploy.limits import rlimits_of
+from controlplane.errors import BuildFailed, Overloaded, SourceRejected
+from controlplane.model import Limits
+from controlplane.spawn.client import JobSpec, LeftOvers, SpawnFailed
+from controlplane.spawn.uids import UidsExhausted
+from controlplane.supervise.evidence import guess_hint, signal_name
+from runtimes.recipe import Place
+
+if TYPE_CHECKING:
+    from controlplane.config import Config
+    from controlplane.deploy.toolchain import Toolchain
+    from controlplane.spawn.client import Job, Spawner
+    from controlplane.spawn.uids import UidPool
+    from controlplane.supervise.launch import Progress
+    from runtimes.recipe import Step, Word
+
+TMP = "/tmp"  # noqa: S108
+LAST_WORDS_S = 0.5
+"""After a tool ended: what it wrote is still in the pipe, unless something that it started holds it open."""
+
+
+@frozen(kw_only=True)
+class BuildHost:
+    """What builds on this machine work with."""
+
+    config: Config
+    spawner: Spawner
+    uids: UidPool
+    toolchain: Toolchain
+    environ: Mapping[str, str] = field(repr=False)
+    """The control plane's own, for the names in CHILD_ENV_PASS."""
+
+    @property
+    def limits(self) -> Limits:
+        """A build has what the operator gives an instance at the most, whatever its own instance asked for."""
+        config = self.config
+        return Limits(
+            memory_mb=config.max_memory_mb,
+            disk_mb=config.max_disk_usage_mb,
+            processes=config.max_processes,
+            open_files=config.max_open_files,
+        )
+
+
+@define(kw_only=True, eq=False)
+class Workplace:
+    """One build's place; made by `open_workplace`."""
+
+    host: BuildHost
+    folder: Path
+    cache: Path
+    uid: int | None
+    progress: Progress
+
+    @property
+    def tree(self) -> Path:
+        return self.folder / "tree"
+
+    def take_in(self) -> None:
+        """Give the tree, and whatever Corral has put into it, to the tools' user. Blocking."""
+        if self.uid is not None:
+            trees.give(self.tree, os.geteuid(), self.uid)
+
+    async def run(self, step: Step) -> str:
+        """Run one command to its end; returns what it printed on stdout, up to `output.KEPT_CHARS`.
+
+        Raises:
+            BuildFailed: it ended with another status than 0, or outgrew a limit; the evidence has its last lines.
+            SourceRejected: this host has no such tool.
+        """
+        self.progress.phase("build", step.name)
+        job = await self._spawn(step)
+        output = Output(self.progress.output)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(output.collect, job.stdout_fd, True)
+                nursery.start_soon(output.collect, job.stderr_fd, False)
+                watch = DiskWatch(self.folder, self.host.limits.disk_mb)
+                nursery.start_soon(watch.run, job)
+                ended = await job.wait()
+                watch.stop()
+                with trio.move_on_after(LAST_WORDS_S):
+                    await output.silent.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            await _bury(job)
+        if watch.outgrown:
+            raise BuildFailed(
+                f"{step.name}: it took more than {watch.limit_mb} MiB of disk", evidence=output.evidence()
+            )
+        if ended.code:
+            raise _failure(step, ended.code, output)
+        return output.text
+
+    async def _spawn(self, step: Step) -> Job:
+        argv = tuple(self._word(word) for word in step.argv)
+        if self.host.toolchain.tools.get(argv[0], "") is None:
+            raise SourceRejected(
+                f"this host has no {argv[0]}", hint="corral doctor says what is missing and how to get it"
+            )
+        private = self.host.spawner.features.private_tmp
+        spec = JobSpec(
+            argv=argv,
+            env=self._environment(private) | {name: self._word(word) for name, word in step.env},
+            cwd=str(self.tree / step.cwd),
+            kind="build",
+            uid=self.uid,
+            rlimits=rlimits_of(self.host.limits, own_user=self.uid is not None),
+            private_tmp=str(self.folder / "tmp") if private else None,
+        )
+        try:
+            job = await self.host.spawner.spawn(spec)
+        except SpawnFailed as failed:
+            raise BuildFailed(f"{step.name}: {argv[0]!r} could not be started: {failed.message}") from None
+        job.close_stdin()
+        return job
+
+    def _word(self, word: Word) -> str:
+        if not isinstance(word, Place):
+            return word
+        root = self.tree if word.root == "tree" else self.cache
+        return word.before + str(root / word.path if word.path else root)
+
+    def _environment(self, private_tmp: bool) -> dict[str, str]:
+        host, home = self.host, str(self.folder / "home")
+        passed = {name: host.environ[name] for name in host.config.child_env_pass if name in host.environ}
+        return passed | {
+            "PATH": host.toolchain.path,
+            "HOME": home,
+            "USER": "corral",
+            "LOGNAME": "corral",
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            "NO_COLOR": "1",
+            "CI": "true",
+            "TMPDIR": TMP if private_tmp else str(self.folder / "tmp"),
+            "npm_config_cache": str(self.cache / "npm"),
+            "npm_config_update_notifier": "false",
+            "npm_config_fund": "false",
+            "npm_config_audit": "false",
+            "npm_config_progress": "false",
+            "UV_CACHE_DIR": str(self.cache / "uv"),
+            "UV_LINK_MODE": "copy",  # what is kept must not share its bytes with a folder that builds may write
+            "UV_NO_PROGRESS": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_SYSTEM_CERTS": "1",  # the host's own trust, as pip and npm take it
+        }
+
+
+@asynccontextmanager
+async def open_workplace(
+    host: BuildHost, folder: Path, progress: Progress, *, cache: Path | None = None
+) -> AsyncIterator[Workplace]:
+    """Make a place for one build in `folder`; at the end nothing of it runs.
+
+    Args:
+        host: Its tools, limits and users.
+        folder: Empty, Corral's own, and to be removed by the caller, with all that is left in it.
+        progress: Told of each step and line.
+        cache: The owner's folder of downloads, kept between builds, of which there must be one at a time; None: a new
+            one that nobody else will ever use.
+
+    Raises:
+        Overloaded: no user is left for it.
+    """
+    keeper = None if cache is None else await trio.to_thread.run_sync(_owner_of, cache)
+    uid = await _claim(host.uids, keeper)
+    place = Workplace(host=host, folder=folder, cache=cache or folder / "cache", uid=uid, progress=progress)
+    try:
+        await trio.to_thread.run_sync(_furnish, place, keeper)
+        yield place
+    finally:
+        host.uids.release(uid)
+
+
+async def _claim(uids: UidPool, keeper: int | None) -> int | None:
+    try:
+        return await trio.to_thread.run_sync(uids.claim, keeper)
+    except UidsExhausted as exhausted:
+        raise Overloaded(str(exhausted)) from None
+
+
+def _owner_of(cache: Path) -> int | None:
+    """The user that a cache was last written by; None for a new one."""
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return cache.lstat().st_uid
+
+
+def _furnish(place: Workplace, keeper: int | None) -> None:
+    for name in ("tree", "home", "tmp"):
+        (place.folder / name).mkdir(mode=0o700, exist_ok=True)
+    place.cache.mkdir(mode=0o700, exist_ok=True)
+    if place.uid is None:
+        return
+    place.folder.chmod(0o711)
+    for name in ("tree", "home", "tmp"):
+        os.chown(place.folder / name, place.uid, place.uid, follow_symlinks=False)
+    before = os.geteuid() if keeper is None else keeper
+    if before != place.uid:
+        trees.give(place.cache, before, place.uid)
+
+
+async def _bury(job: Job) -> None:
+    """Nothing that the step started outlives it."""
+    with trio.CancelScope(shield=True):  # bounded by the spawner's own limit
+        try:
+            await job.kill_all()
+        except LeftOvers as left:
+            raise BuildFailed(f"processes of the build cannot be ended: {left}") from None
+        finally:
+            job.close_fds()
+
+
+def _failure(step: Step, code: int, output: Output) -> BuildFailed:
+    tool = step.argv[0] if isinstance(step.argv[0], str) else step.argv[0].path
+    how = f"was killed by {signal_name(-code)}" if code < 0 else f"exited with status {code}"
+    status = {"signal": signal_name(-code)} if code < 0 else {"exit_code": code}
+    return BuildFailed(
+        f"{step.name}: {tool} {how}",
+        hint=guess_hint(output.tail)
+        or "its last lines are in stderr_tail; the whole output is in the log, stream build",
+        evidence={**status, **output.evidence()},
+    )

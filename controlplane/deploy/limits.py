@@ -1,0 +1,27 @@
+"""What an instance's limits are to the kernel, process by process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from controlplane.model import Limits
+
+MIN_DATA_MB = 512
+"""Node does not start below this RLIMIT_DATA; a smaller memory limit is the watchdog's business."""
+MIB = 2**20
+
+
+def rlimits_of(limits: Limits, *, own_user: bool) -> dict[str, int]:
+    """Resource limits by name, for instances and builds alike.
+
+    Args:
+        limits: The ceilings asked for.
+        own_user: RLIMIT_NPROC counts per user, so it means something only where the job has one of its own.
+    """
+    rlimits = {
+        "NOFILE": limits.open_files,
+        "FSIZE": limits.disk_mb * MIB,
+        "DATA": max(MIN_DATA_MB, limits.memory_mb) * MIB,
+    }
+    return rlimits | ({"NPROC": limits.processes} if own_user else {})

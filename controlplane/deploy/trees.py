@@ -15,19 +15,22 @@ from pathlib import Path
 
 from attrs import define
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a folder is opened: never through a link."""
 
 
 def give(folder: Path, before: int, uid: int) -> None:
     """Hand what belongs to `before` to `uid`, the folder itself last; what belongs to neither is left alone.
 
+    So is a file of Corral's own that has more than one name: others have it too.
+
     Raises:
         OSError: a part could not be given.
     """
-    fd = os.open(folder, _FOLDER)
+    fd = os.open(folder, FOLDER)
     try:
         for at, name, status in _bottom_up(fd, unlock=False):
-            if status.st_uid == before:
+            if status.st_uid == before and not _is_shared(status):
                 os.chown(name, uid, uid, dir_fd=at, follow_symlinks=False)
         os.fchown(fd, uid, uid)
     finally:
@@ -40,22 +43,39 @@ def remove(path: Path) -> None:
     Raises:
         OSError: something is left.
     """
+    _remove(path, None)
+
+
+def remove_at(at: int, name: str) -> None:
+    """The same for an entry of an open folder.
+
+    Raises:
+        OSError: something is left.
+    """
+    _remove(name, at)
+
+
+def _remove(path: Path | str, at: int | None) -> None:
     try:
-        if not stat.S_ISDIR(path.lstat().st_mode):
-            path.unlink()
+        if not stat.S_ISDIR(os.lstat(path, dir_fd=at).st_mode):
+            os.unlink(path, dir_fd=at)
             return
     except FileNotFoundError:
         return
     with suppress(OSError):  # a plain user cannot empty a folder of its own that it has closed to itself
-        path.chmod(stat.S_IRWXU)
-    fd = os.open(path, _FOLDER)
+        os.chmod(path, stat.S_IRWXU, dir_fd=at)
+    fd = os.open(path, FOLDER, dir_fd=at)
     try:
-        for at, name, status in _bottom_up(fd, unlock=True):
+        for inside, name, status in _bottom_up(fd, unlock=True):
             with suppress(OSError):  # the folder above will not go either, and says so
-                os.rmdir(name, dir_fd=at) if stat.S_ISDIR(status.st_mode) else os.unlink(name, dir_fd=at)
+                os.rmdir(name, dir_fd=inside) if stat.S_ISDIR(status.st_mode) else os.unlink(name, dir_fd=inside)
     finally:
         os.close(fd)
-    path.rmdir()
+    os.rmdir(path, dir_fd=at)
+
+
+def _is_shared(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and status.st_uid == os.geteuid()
 
 
 @define
@@ -106,7 +126,7 @@ def _bottom_up(top: int, *, unlock: bool) -> Iterator[tuple[int, str, os.stat_re
 
 
 def _reopen(fd: int, name: str) -> int:
-    opened = os.open(name, _FOLDER, dir_fd=fd)
+    opened = os.open(name, FOLDER, dir_fd=fd)
     os.close(fd)
     return opened
 

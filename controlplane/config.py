@@ -196,6 +196,9 @@ class Config:
     build_timeout_s: float = _var(
         "BUILD_TIMEOUT", _seconds, 600.0, "Seconds that fetching, installing and building may take."
     )
+    fetch_timeout_s: float = _var(
+        "FETCH_TIMEOUT", _seconds, 120.0, "Seconds that fetching a repository or an archive may take."
+    )
     max_connections: int = _var(
         "MAX_CONNECTIONS", _count(16), 2000, "Client connections at once; more are refused with 503."
     )
@@ -204,6 +207,18 @@ class Config:
     log_max_mb: int = _var("LOG_MAX_MB", _count(16), 1024, "Size of all instance logs kept, MiB.")
     metric_retention_days: int = _var("METRIC_RETENTION_DAYS", _count(1), 2, "Days that resource samples are kept.")
     event_retention_days: int = _var("EVENT_RETENTION_DAYS", _count(1), 30, "Days that events are kept.")
+    source_allow_private: bool = _var(
+        "SOURCE_ALLOW_PRIVATE",
+        _flag,
+        False,
+        "Whether sources may be fetched from private, loopback and link-local addresses.",
+    )
+    source_allow_ssh: bool = _var(
+        "SOURCE_ALLOW_SSH", _flag, False, "Whether repositories may be fetched over ssh as well."
+    )
+    store_max_mb: int = _var(
+        "STORE_MAX_MB", _count(), 10_240, "Size of all installs kept, MiB; above it those that nobody uses go."
+    )
     child_env_pass: tuple[str, ...] = _var(
         "CHILD_ENV_PASS",
         _words,

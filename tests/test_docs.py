@@ -37,7 +37,13 @@ def test_the_settings_page_states_the_defaults_in_force() -> None:
     simple = {f.metadata["name"]: f.default for f in attrs.fields(Config) if isinstance(f.default, (int, float, str))}
 
     stated = {name: documented[name][0].strip("`") for name in simple}
-    assert stated == {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in simple.items()}
+    assert stated == {name: _stated(value) for name, value in simple.items()}
+
+
+def _stated(value: float | str | bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def test_the_api_page_lists_every_problem_with_its_status() -> None:

@@ -102,13 +102,12 @@ class Deployer:
     async def _patch(self, runner: Runner, body: PatchIn) -> tuple[str, ...]:
         before = runner.instance
         spec, notes = plan_patch(body, before.spec, self.config)
-        if spec != before.spec:
-            spec = evolve(spec, revision=before.spec.revision + 1)
+        changed = None if spec == before.spec else evolve(spec, cause="patch")
         labels = before.labels if body.labels is None else dict(body.labels)
         now = datetime.now(UTC)
-        await self.store.update_instance(evolve(before, spec=spec, labels=labels, updated_at=now))
+        written = await self.store.update_instance(evolve(before, labels=labels, updated_at=now), changed)
         # It may have been stopped, or have crashed, meanwhile.
-        runner.replace(evolve(runner.instance, spec=spec, labels=labels, updated_at=now))
+        runner.replace(evolve(runner.instance, spec=written.spec, labels=labels, updated_at=now))
         return notes
 
     async def _bring_in(self, instance: Instance, idempotency: Idempotency | None) -> Runner:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Revision,
         Role,
         Sample,
+        Spec,
         Token,
         User,
     )
@@ -327,27 +328,43 @@ class Store(Protocol):
         """Raises Conflict, IdempotencyKeyUsed, QuotaExceeded, NotFound (the owner)."""
 
     async def idempotent(self, owner: str, key: str) -> Idempotency | None: ...
-    async def update_instance(self, instance: Instance) -> None:
-        """Raises NotFound: it was deleted."""
+    async def update_instance(self, instance: Instance, spec: Spec | None = None) -> Instance:
+        """Write the labels and, if given, `spec` as the next revision, in force at once (a patch).
+
+        Returns the instance with the revision in the number it got. Raises NotFound: it was deleted.
+        """
+        ...
 
     async def add_revision(self, instance: Instance) -> int:
         """Write `instance.spec` as its next revision, without switching to it; returns the number it got.
 
-        Raises NotFound: it was deleted.
+        Of those that are kept, the oldest is forgotten. Raises NotFound: it was deleted.
         """
         ...
 
-    async def switch_revision(self, instance: Instance) -> None:
-        """Make `instance.spec.revision`, which was added before, the one in force. Raises NotFound."""
+    async def switch_revision(self, instance: Instance, *, ran_at: datetime | None = None) -> None:
+        """Make `instance.spec.revision`, which was added before, the one in force, and write the labels.
+
+        With `ran_at`: its handshake is done already. Else `ever_ran` begins anew, unless it ran before.
+        Raises NotFound: the instance was deleted, or the revision is not kept.
+        """
 
     async def fail_revision(self, instance_id: UUID, revision: int, failure: Evidence) -> None:
-        """Remember why a revision was not switched over to."""
+        """Remember why a revision was not switched over to; of one that is gone, nothing."""
 
     async def set_resolved(self, instance_id: UUID, revision: int, resolved: Resolved) -> None:
-        """Remember what the revision's first build found."""
+        """Remember what the revision's first build found, and its language if none was named; as above."""
 
     async def revisions(self, instance_id: UUID) -> list[Revision]:
-        """Those that are kept, newest first."""
+        """Those that are kept, newest first; `spec.source` is left out, as it may be large. None of a deleted one."""
+        ...
+
+    async def revision(self, instance_id: UUID, number: int) -> Revision:
+        """One with all that it has. Raises NotFound: it is not kept."""
+        ...
+
+    async def sources_in_use(self) -> set[tuple[str, str]]:
+        """Owner and SHA-256 (hex) of every upload that a kept revision comes from (`Spec.origin`)."""
         ...
 
     async def set_desired(self, instance_id: UUID, desired: Desired) -> None:

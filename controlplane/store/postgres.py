@@ -26,6 +26,7 @@ from controlplane.store import (
     queries_catalogues,
     queries_history,
     queries_instances,
+    queries_revisions,
     queries_tenants,
     queries_write,
 )
@@ -54,7 +55,19 @@ from controlplane.store.migrate import SchemaRefused, bring_up
 from controlplane.store.pool import Pool, Work, open_pool
 
 if TYPE_CHECKING:
-    from controlplane.model import Evidence, Instance, Listing, LogLine, Role, Sample, Token, User
+    from controlplane.model import (
+        Evidence,
+        Instance,
+        Listing,
+        LogLine,
+        Resolved,
+        Revision,
+        Role,
+        Sample,
+        Spec,
+        Token,
+        User,
+    )
     from controlplane.secretbox import SecretBox
     from controlplane.store.partitions import Partition
 
@@ -125,9 +138,6 @@ class PostgresStore:
     async def idempotent(self, owner: str, key: str) -> Idempotency | None:
         return await self._call(queries_tenants.idempotent, owner, key)
 
-    async def update_instance(self, instance: Instance) -> None:
-        await self._call(queries_instances.update_instance, self._box, instance, writes=True)
-
     async def set_desired(self, instance_id: UUID, desired: Desired) -> None:
         if desired is Desired.DELETED:
             await self.delete_instance(instance_id)
@@ -136,6 +146,32 @@ class PostgresStore:
 
     async def delete_instance(self, instance_id: UUID) -> None:
         await self._call(queries_instances.delete_instance, instance_id, writes=True)
+
+    # Revisions of what they run
+
+    async def update_instance(self, instance: Instance, spec: Spec | None = None) -> Instance:
+        return await self._call(queries_revisions.update_instance, self._box, instance, spec, writes=True)
+
+    async def add_revision(self, instance: Instance) -> int:
+        return await self._call(queries_revisions.add_revision, self._box, instance, writes=True)
+
+    async def switch_revision(self, instance: Instance, *, ran_at: datetime | None = None) -> None:
+        await self._call(queries_revisions.switch_revision, instance, ran_at, writes=True)
+
+    async def fail_revision(self, instance_id: UUID, revision: int, failure: Evidence) -> None:
+        await self._call(queries_revisions.fail_revision, instance_id, revision, failure, writes=True)
+
+    async def set_resolved(self, instance_id: UUID, revision: int, resolved: Resolved) -> None:
+        await self._call(queries_revisions.set_resolved, instance_id, revision, resolved, writes=True)
+
+    async def revisions(self, instance_id: UUID) -> list[Revision]:
+        return await self._call(queries_revisions.revisions, self._box, instance_id)
+
+    async def revision(self, instance_id: UUID, number: int) -> Revision:
+        return await self._call(queries_revisions.revision, self._box, instance_id, number)
+
+    async def sources_in_use(self) -> set[tuple[str, str]]:
+        return await self._call(queries_revisions.sources_in_use)
 
     # What they offer
 

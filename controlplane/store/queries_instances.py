@@ -8,7 +8,7 @@ from uuid import UUID
 from controlplane.errors import Conflict, NotFound, QuotaExceeded
 from controlplane.store import queries_tenants
 from controlplane.store.base import Idempotency, IdempotencyKeyUsed
-from controlplane.store.rows import INSTANCE_COLUMNS, SPEC_COLUMNS, instance_of, instance_row, spec_row
+from controlplane.store.rows_instances import INSTANCE_COLUMNS, SPEC_COLUMNS, instance_of, instance_row, spec_row
 
 if TYPE_CHECKING:
     from controlplane.core.lifecycle import Desired
@@ -24,19 +24,16 @@ def _parameters(columns: str) -> str:
 
 
 _INSTANCE = ", ".join(f"instance.{name.strip()}" for name in INSTANCE_COLUMNS.split(","))
-_SPEC = ", ".join(f"spec.{name.strip()} AS spec_{name.strip()}" for name in SPEC_COLUMNS.split(","))
+SPEC = ", ".join(f"spec.{name.strip()} AS spec_{name.strip()}" for name in SPEC_COLUMNS.split(","))
 SELECT_INSTANCES = f"""
-    SELECT {_INSTANCE}, {_SPEC}
+    SELECT {_INSTANCE}, {SPEC}
       FROM mcp_instances AS instance
       JOIN mcp_specs AS spec ON spec.instance_id = instance.id AND spec.revision = instance.revision
      WHERE instance.deleted_at IS NULL
      ORDER BY instance.created_at, instance.id
 """  # noqa: S608 -- made of constants
 INSERT_INSTANCE = f"INSERT INTO mcp_instances ({INSTANCE_COLUMNS}) VALUES ({_parameters(INSTANCE_COLUMNS)})"  # noqa: S608
-INSERT_SPEC = f"""
-    INSERT INTO mcp_specs ({SPEC_COLUMNS}) VALUES ({_parameters(SPEC_COLUMNS)})
-    ON CONFLICT (instance_id, revision) DO NOTHING
-"""  # noqa: S608
+INSERT_SPEC = f"INSERT INTO mcp_specs ({SPEC_COLUMNS}) VALUES ({_parameters(SPEC_COLUMNS)})"  # noqa: S608
 
 
 async def instances(connection: Any, box: SecretBox) -> list[Instance]:
@@ -99,31 +96,6 @@ async def _refuse_over_quota(connection: Any, owner: str, quota: int) -> None:
         )
 
 
-async def update_instance(connection: Any, box: SecretBox, instance: Instance) -> None:
-    """Write a changed spec (as a new revision) and labels."""
-    spec_values = spec_row(instance, box)
-    labels = instance_row(instance)[INSTANCE_COLUMNS.split(", ").index("labels")]
-    async with connection.transaction():
-        updated = await connection.fetchval(
-            """
-            UPDATE mcp_instances
-               SET language = $2, revision = $3, labels = $4, ever_ran = $5, uid = $6, updated_at = $7
-             WHERE id = $1 AND deleted_at IS NULL
-            RETURNING true
-            """,
-            instance.id,
-            instance.spec.language,
-            instance.spec.revision,
-            labels,
-            instance.ever_ran,
-            instance.uid,
-            instance.updated_at,
-        )
-        if not updated:
-            raise _gone()
-        await connection.execute(INSERT_SPEC, *spec_values)
-
-
 async def set_desired(connection: Any, instance_id: UUID, desired: Desired) -> None:
     """Write the owner's wish."""
     updated = await connection.fetchval(
@@ -134,7 +106,7 @@ async def set_desired(connection: Any, instance_id: UUID, desired: Desired) -> N
         desired.value,
     )
     if not updated:
-        raise _gone()
+        raise gone()
 
 
 async def delete_instance(connection: Any, instance_id: UUID) -> None:
@@ -157,5 +129,6 @@ async def delete_instance(connection: Any, instance_id: UUID) -> None:
         await connection.execute("DELETE FROM mcp_catalogues WHERE instance_id = $1", instance_id)
 
 
-def _gone() -> NotFound:
+def gone() -> NotFound:
+    """What is said of an instance that is deleted while something is done about it."""
     return NotFound("the instance was deleted")

@@ -24,6 +24,12 @@ UPDATE_OBSERVED = """
            ever_ran = CASE WHEN revision = $10 THEN $6 ELSE ever_ran END, updated_at = greatest(updated_at, $9)
      WHERE id = $1
 """
+UPDATE_RAN = """
+    UPDATE mcp_specs SET ran_at = seen.at
+      FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[]) AS seen (instance_id, revision, at)
+     WHERE mcp_specs.instance_id = seen.instance_id AND mcp_specs.revision = seen.revision AND ran_at IS NULL
+"""
+"""For all observations of a batch at once: a look at as many keys, and a row is written once in its life."""
 UPSERT_INCARNATION = """
     INSERT INTO mcp_incarnations (instance_id, number, pid, started_at, ended_at, exit_code, signal, post_mortem)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -76,6 +82,9 @@ async def _write(connection: Any, batch: Batch) -> None:
         observations = sorted(batch.observations, key=lambda seen: seen.instance_id)
         if observations:
             await connection.executemany(UPDATE_OBSERVED, map(_observation_row, observations))
+        if ran := [seen for seen in observations if seen.ever_ran]:
+            columns = [seen.instance_id for seen in ran], [seen.revision for seen in ran], [seen.at for seen in ran]
+            await connection.execute(UPDATE_RAN, *columns)
         if batch.incarnations:
             await connection.executemany(UPSERT_INCARNATION, map(incarnation_row, batch.incarnations))
         if batch.listings:

@@ -12,7 +12,7 @@ import trio
 from controlplane.core.lifecycle import Desired, State
 from controlplane.core.restart import RestartMode, RestartPolicy
 from controlplane.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded
-from controlplane.model import Command, Instance, Limits, Role, SourceType, Spec, User
+from controlplane.model import Command, Instance, Limits, Origin, Resolved, Role, SourceType, Spec, User
 from controlplane.secretbox import SecretBox, SecretUnreadable
 from controlplane.store.base import Batch, Idempotency, IdempotencyKeyUsed, LogFilter, observation
 from controlplane.store.pool import SLOTS
@@ -29,6 +29,11 @@ FULL_SPEC = Spec(
     command=Command(command="python", args=("-m", "server", "ünï\\u0000"), cwd="/srv"),
     entry_point="server.py",
     source=bytes(range(256)),
+    cause="rollback to 3",
+    origin=Origin(url="https://example.com/ünï.git", ref="v1", subdir="server", sha256="ab" * 32, size_bytes=7),
+    dependencies=("mcp", "httpx>=0.27"),
+    build_command="make all",
+    resolved=Resolved(language="python", entry_point="server.py", facts={"commit": "c0ffee"}),
     env={"API_KEY": "p\u00e4ss", "EMPTY": "", "SURROGATE": "\udc80"},
     limits=Limits(memory_mb=64, cpu_percent=150, disk_mb=9, processes=5, open_files=77, call_timeout_s=1.5),
     restart=RestartPolicy(mode=RestartMode.ALWAYS, burst=2, window_s=30.5, base_delay_s=0.25, max_delay_s=4.0),
@@ -157,14 +162,10 @@ async def test_a_new_revision_is_kept_beside_the_earlier_one(
 ) -> None:
     first = instance()
     await store.add_instance(first, quota=10)
-    changed = attrs.evolve(
-        first,
-        spec=spec(revision=2, language="python", env={"API_KEY": "another"}),
-        labels={"team": "red"},
-        updated_at=now(),
-    )
-    await store.update_instance(changed)
+    patch = spec(language="python", env={"API_KEY": "another"}, cause="patch")
+    changed = await store.update_instance(attrs.evolve(first, labels={"team": "red"}, updated_at=now()), patch)
 
+    assert changed.spec == attrs.evolve(patch, revision=2)
     assert await store.instances() == [changed]
     database = database_url.split("/")[3].split("?")[0]
     assert postgres_server.sql(database, "SELECT revision FROM mcp_specs ORDER BY 1").split() == ["1", "2"]
@@ -174,7 +175,7 @@ async def test_a_change_of_labels_writes_no_revision(store: PostgresStore) -> No
     first = instance()
     await store.add_instance(first, quota=10)
     changed = attrs.evolve(first, labels={"team": "red"}, updated_at=now())
-    await store.update_instance(changed)
+    assert await store.update_instance(changed) == changed
     assert await store.instances() == [changed]
 
 
@@ -264,7 +265,7 @@ async def test_an_observation_of_an_earlier_revision_does_not_vouch_for_the_new_
     made = instance()
     await store.add_instance(made, quota=10)
     late = observation(attrs.evolve(made, ever_ran=True, state=State.RUNNING), phase="")
-    await store.update_instance(attrs.evolve(made, spec=spec(revision=2)))
+    await store.update_instance(made, spec())
     await store.write(Batch(observations=(late,)))
 
     (found,) = await store.instances()
@@ -290,7 +291,7 @@ async def test_no_secret_is_in_a_dump_of_the_database(
     made = instance()
     assert planted in made.spec.env.values()
     await store.add_instance(made, quota=10)
-    await store.update_instance(attrs.evolve(made, spec=spec(revision=2, env={"OTHER": planted})))
+    await store.update_instance(made, spec(env={"OTHER": planted}))
 
     dump = postgres_server.dump(database_url.split("/")[3].split("?")[0])
     assert "mcp_specs" in dump

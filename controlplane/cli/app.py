@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Start here": {"up": "up:up", "doctor": "doctor:doctor"},
-    "Deploy": {"deploy": "deploy:deploy", "import": "importing:import_", "rm": "lifecycle:rm"},
+    "Deploy": {
+        "deploy": "deploy:deploy",
+        "import": "importing:import_",
+        "redeploy": "revisions:redeploy",
+        "revisions": "revisions:revisions",
+        "rollback": "revisions:rollback",
+        "rm": "lifecycle:rm",
+    },
     "Use": {
         "tools": "offers:tools",
         "prompts": "offers:prompts",
@@ -39,6 +46,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     },
     "Operate": {"start": "lifecycle:start", "stop": "lifecycle:stop", "restart": "lifecycle:restart"},
     "Administer": {
+        "cache": "cache:cache",
         "user": "users:user",
         "token": "tokens:token",
         "completion": "completion:completion",
@@ -55,6 +63,7 @@ COMPLETE_VARIABLE = "_CORRAL_COMPLETE"
 EXAMPLES = (
     "{corral} up",
     "{corral} deploy memory -- npx -y @modelcontextprotocol/server-memory",
+    "{corral} deploy .",
     "{corral} tools memory",
     '{corral} call memory tools/call \'{{"name": "read_graph", "arguments": {{}}}}\'',
     "{corral} connect memory --client cursor --write",

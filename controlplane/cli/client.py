@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -50,6 +50,41 @@ class Answer:
     status: int
     body: bytes = field(repr=False)
     document: Any
+
+
+@frozen
+class Body:
+    """What a request carries: a JSON document, and a file beside it if there is one, read as it is sent."""
+
+    document: bytes
+    file: IO[bytes] | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.file is not None else {"Content-Type": "application/json"}
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """As httpx takes it."""
+        if self.file is None:
+            return {"content": self.document}
+        spec = (None, self.document, "application/json")
+        return {"files": [("spec", spec), ("source", ("source", self.file, "application/octet-stream"))]}
+
+
+def _heard(response: httpx.Response, told: Callable[[dict[str, Any]], None]) -> Answer:
+    parser = SseParser()
+    for chunk in response.iter_bytes():
+        for event in parser.feed(chunk):
+            document = json.loads(event.data)
+            if document["type"] == "result":
+                return Answer(document["status"], json.dumps(document["instance"]).encode(), document["instance"])
+            if document["type"] == "problem":
+                problem = problem_of(document["problem"], status=document["status"])
+                raise CommandFailed(problem, problem.exit_code, json.dumps(document["problem"]).encode())
+            told(document)
+    title = "The server ended the connection before it said what came out"
+    raise CommandFailed(Problem(title=title, hint="The work goes on there."), Exit.NO_CONNECTION)
 
 
 def _not_ours(response: httpx.Response) -> Problem:
@@ -185,6 +220,44 @@ class Api:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise lost(self.target, error) from error
         return _read(response, self.target)
+
+    def converse(
+        self,
+        path: str,
+        *,
+        body: Body,
+        told: Callable[[dict[str, Any]], None],
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait_s: float = 0,
+    ) -> Answer:
+        """POST, and hear what happens until the answer is there.
+
+        Args:
+            path: The path below the base URL.
+            body: What to send.
+            told: Called with each event before the last, which holds the answer.
+            query: Query members; None is left out.
+            headers: More headers.
+            wait_s: Seconds that the server may take by the request's own terms.
+
+        Raises:
+            CommandFailed: the server refused or failed, or the connection broke before the answer.
+        """
+        more = {**(headers or {}), "Accept": "text/event-stream, application/json;q=0.5", **body.headers}
+        timeout = httpx.Timeout(max(SILENCE_S, ANSWER_TIMEOUT_S + wait_s), connect=CONNECT_TIMEOUT_S)
+        try:
+            with self._http.stream(
+                "POST", path, params=_present(query), headers=more, timeout=timeout, **body.content
+            ) as response:
+                if "text/event-stream" not in response.headers.get("content-type", ""):
+                    response.read()
+                    return _read(response, self.target)
+                return _heard(response, told)
+        except httpx.HTTPError as error:
+            raise lost(self.target, error) from error
+        except SseTooLong as error:
+            raise CommandFailed(Problem(title="The event stream cannot be read", detail=str(error))) from error
 
     def stream(self, path: str, query: Query | None = None, last_event_id: str = "") -> Iterator[SseEvent]:
         """Yield the events of one SSE connection until it ends.

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controlplane.cli.deploy import post_deploy
 from controlplane.cli.exits import CommandFailed, Exit, failed_instance, program
 from controlplane.cli.inputs import parse_jsonc, read_bytes
 from controlplane.cli.mcpjson import Entry, NotServers, entries_of
 from controlplane.cli.outcome import interrupted
-from controlplane.cli.progress import phases_shown
 from controlplane.cli.screen import Column, clean_lines, show_problem
+from controlplane.cli.sending import Order, post
 from controlplane.cli.session import Session, examples, json_option, pass_session, wait_option
 
 if TYPE_CHECKING:
@@ -124,18 +123,17 @@ def _deploy(session: Session, entry: Entry, wait_s: float) -> dict[str, Any]:
 
 def _post_in_time(session: Session, entry: Entry, wait_s: float) -> Answer:
     """Deploy, and wait for as long as the server's limit of deploys per minute asks for."""
-    body = json.dumps(entry.request).encode()
+    order = Order(name=entry.name, document=json.dumps(entry.request).encode())
     for _ in range(PATIENCE):
         try:
-            with phases_shown(session, entry.name):
-                return post_deploy(session, body, wait_s)
+            return post(session, order, wait_s)
         except CommandFailed as failure:
             if failure.problem.code != "rate_limited":
                 raise
             pause_s = _pause(failure.problem.retry_after)
         session.screen.note((f"- deploys are limited; going on in {pause_s:.0f} s", "dim"))
         time.sleep(pause_s)
-    return post_deploy(session, body, wait_s)
+    return post(session, order, wait_s)
 
 
 def _pause(retry_after: str) -> float:

@@ -1,7 +1,8 @@
-"""Progress of work that the server does: the phases of a deploy or a start, live, from the event stream.
+"""Progress of work that the server does: the phases of a deploy or a start, and what build tools print, live.
 
-The request itself waits on the main thread; a second thread follows `GET /events` only to show what happens. When
-that stream fails, the command goes on without a picture. Owns no decision: what came out is `outcome.py`'s.
+A deploy's own answer tells of it (`told`). For a start, stop or restart the request waits on the main thread, and a
+second thread follows `GET /events` only to show what happens: when that stream fails, the command goes on without a
+picture. Owns no decision: what came out is `outcome.py`'s.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from controlplane.cli.exits import CommandFailed
-from controlplane.cli.screen import clean
+from controlplane.cli.screen import clean, clean_lines
 from controlplane.cli.units import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from controlplane.cli.client import Api
     from controlplane.cli.screen import Screen
@@ -56,6 +57,23 @@ class Phases:
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
     done: bool = field(default=False, init=False)
 
+    def hear(self, event: dict[str, Any]) -> None:
+        """Show one event of a deploy's own answer: all of them are about our instance."""
+        with self._lock:
+            if self.done:
+                return
+            if event.get("type") == "status":
+                self._move(event)
+            elif event.get("type") == "log" and event.get("stream") == "build":
+                self._print(event.get("message"))
+
+    def _print(self, line: object) -> None:
+        for text in clean_lines(line or ""):
+            if self.screen.err.is_terminal:
+                self.screen.note(("│ ", "dim"), (text, "dim"), indent=2)
+            else:
+                self.screen.note(f"{self.name}: build: {text}")
+
     def take(self, event: dict[str, Any]) -> None:
         """Show one event of the fleet's stream, if it is about our instance."""
         if event.get("name") != self.name or event.get("type") not in ("deployed", "status"):
@@ -70,6 +88,9 @@ class Phases:
 
     def _move(self, event: dict[str, Any]) -> None:
         status, phase = event.get("status"), clean(event.get("phase") or "")[:PHASE_CHARS]
+        candidate = event.get("candidate")
+        if isinstance(candidate, dict):
+            status, phase = "candidate", clean(candidate.get("phase") or "")[:PHASE_CHARS]
         if status in SETTLED:
             self._leave(failed=status == "failed")
             self._phase = ""
@@ -135,6 +156,17 @@ def phases_shown(session: Session, name: str, instance_id: str | None = None) ->
     with _live(phases):
         try:
             yield
+        finally:
+            phases.end()
+
+
+@contextmanager
+def told(session: Session, name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Show the events that the body hands over while it waits for the server."""
+    phases = Phases(session.screen, folded(name))
+    with _live(phases):
+        try:
+            yield phases.hear
         finally:
             phases.end()
 

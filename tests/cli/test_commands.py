@@ -141,18 +141,46 @@ def test_deploy_without_a_wait_is_done_once_it_is_accepted(api, corral):
     assert (result.code, result.out) == (0, "memory is pending: follow it with `corral logs -f memory`\n")
 
 
-def test_phases_of_a_deploy_are_shown_as_they_happen(api, corral):
+def result(status=201, **members):
+    """The last event of a deploy's own stream."""
+    return {"type": "result", "status": status, "instance": instance(**members)}
+
+
+def test_phases_of_a_deploy_and_what_its_build_prints_are_shown_as_they_happen(api, corral):
     def status(phase: str, **more):
         return {"type": "status", "instance_id": "i1", "name": "memory", "phase": phase, **more}
 
-    other = {"type": "status", "instance_id": "i2", "name": "memory", "phase": "not ours"}
-    started = {"type": "deployed", "instance_id": "i1", "name": "memory"}
-    events = [{"type": "connected"}, started, status("install: npx"), other, status("handshake"), status("handshake")]
-    api.on("GET /events", stream(*events))
-    api.on("POST /api/v2/deploy", document(instance(), 201))
-    result = corral("deploy", "Memory", "--", "npx")
-    assert result.err.splitlines()[:2] == ["memory: install: npx", "memory: handshake"]
-    assert "not ours" not in result.err
+    printed = {"type": "log", "stream": "build", "message": "added 91 packages \x1b[1m"}
+    quiet = {"type": "log", "stream": "stderr", "message": "the server's own"}
+    events = [{"type": "connected"}, status("build: install"), printed, quiet, status("handshake"), status("handshake")]
+    api.on("POST /api/v2/deploy", stream(*events, result()))
+    shown = corral("deploy", "Memory", "--", "npx")
+    assert api.asked_for("POST /api/v2/deploy")[0].headers["accept"].startswith("text/event-stream")
+    assert shown.err.splitlines()[:3] == [
+        "memory: build: install",
+        "memory: build: added 91 packages ",
+        "memory: handshake",
+    ]
+    assert "the server's own" not in shown.err
+    assert shown.out.startswith("memory is running")
+
+
+def test_a_problem_at_the_end_of_a_deploys_stream_is_the_commands(api, corral):
+    last = {"type": "build_failed", "title": "The build failed", "status": 422, "code": "build_failed"}
+    last |= {"detail": "install: npm exited with status 1", "instance_id": "i1", "stderr_tail": ["npm error E404"]}
+    api.on("POST /api/v2/deploy", stream({"type": "connected"}, {"type": "problem", "status": 422, "problem": last}))
+    shown = corral("deploy", "memory", "--", "npx")
+    assert shown.code == 5
+    assert "npm exited with status 1" in shown.err
+    assert "│ npm error E404" in shown.err
+    assert "It stays, failed" in shown.err
+
+
+def test_a_deploys_stream_that_breaks_off_says_that_the_work_goes_on(api, corral):
+    api.on("POST /api/v2/deploy", stream({"type": "connected"}))
+    shown = corral("deploy", "memory", "--", "npx")
+    assert shown.code == 7
+    assert "The work goes on there." in shown.err
 
 
 def test_notes_of_the_server_reach_the_operator(api, corral):

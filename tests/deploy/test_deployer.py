@@ -307,6 +307,18 @@ async def test_a_patch_is_a_new_revision_that_is_kept(farm: Farm) -> None:
     assert len(notes) == 1
 
 
+async def test_a_patch_after_a_failed_candidate_is_kept_under_a_number_of_its_own(farm: Farm) -> None:
+    runner = await farm.deploy("cow")
+    candidate = evolve(runner.instance, spec=evolve(runner.instance.spec, cause="redeploy", entry_point="broken.py"))
+    assert await farm.store.add_revision(candidate) == 2
+
+    await farm.patch(runner, limits={"memory_mb": 64})
+
+    kept = (await farm.kept())["cow"].spec
+    assert (kept.revision, kept.cause, kept.entry_point, kept.limits.memory_mb) == (3, "patch", None, 64)
+    assert runner.instance.spec == kept
+
+
 async def test_a_patch_of_labels_is_no_new_revision(farm: Farm) -> None:
     runner = await farm.deploy("cow", labels={"a": "1"})
 

@@ -10,13 +10,17 @@ from uuid import uuid4
 import attrs
 import trio_asyncio
 
+from controlplane.core.restart import RestartMode, RestartPolicy
 from controlplane.model import (
     Command,
     Evidence,
     Incarnation,
     Instance,
+    Limits,
     Listing,
     LogLine,
+    Origin,
+    Resolved,
     Role,
     Sample,
     Section,
@@ -35,6 +39,27 @@ if TYPE_CHECKING:
 
 ADA = User(name="ada", role=Role.ADMIN)
 SECRET_KEY = "a secret key of thirty-two bytes or more"
+
+FULL_SPEC = Spec(
+    revision=7,
+    source_type=SourceType.DIRECT,
+    language="python",
+    command=Command(command="python", args=("-m", "server", "ünï\\u0000"), cwd="/srv"),
+    entry_point="server.py",
+    source=bytes(range(256)),
+    cause="rollback to 3",
+    origin=Origin(url="https://example.com/ünï.git", ref="v1", subdir="server", sha256="ab" * 32, size_bytes=7),
+    dependencies=("mcp", "httpx>=0.27"),
+    build_command="make all",
+    resolved=Resolved(language="python", entry_point="server.py", facts={"commit": "c0ffee"}),
+    env={"API_KEY": "p\u00e4ss", "EMPTY": "", "SURROGATE": "\udc80"},
+    limits=Limits(memory_mb=64, cpu_percent=150, disk_mb=9, processes=5, open_files=77, call_timeout_s=1.5),
+    restart=RestartPolicy(mode=RestartMode.ALWAYS, burst=2, window_s=30.5, base_delay_s=0.25, max_delay_s=4.0),
+    isolation="confined",
+    network={"mode": "allow", "hosts": ["example.com"]},
+    sessions="per-session",
+)
+"""No field of it has its default."""
 
 T = TypeVar("T")
 

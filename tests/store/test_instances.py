@@ -10,37 +10,16 @@ import pytest
 import trio
 
 from controlplane.core.lifecycle import Desired, State
-from controlplane.core.restart import RestartMode, RestartPolicy
 from controlplane.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded
-from controlplane.model import Command, Instance, Limits, Origin, Resolved, Role, SourceType, Spec, User
+from controlplane.model import Command, Instance, Role, SourceType, Spec, User
 from controlplane.secretbox import SecretBox, SecretUnreadable
 from controlplane.store.base import Batch, Idempotency, IdempotencyKeyUsed, LogFilter, observation
 from controlplane.store.pool import SLOTS
 from controlplane.store.postgres import PostgresStore, open_store
-from tests.store.rows import evidence, instance, line, now, spec
+from tests.store.rows import FULL_SPEC, evidence, instance, line, now, spec
 
 if TYPE_CHECKING:
     from tests.services import Postgres
-
-FULL_SPEC = Spec(
-    revision=7,
-    source_type=SourceType.DIRECT,
-    language="python",
-    command=Command(command="python", args=("-m", "server", "ünï\\u0000"), cwd="/srv"),
-    entry_point="server.py",
-    source=bytes(range(256)),
-    cause="rollback to 3",
-    origin=Origin(url="https://example.com/ünï.git", ref="v1", subdir="server", sha256="ab" * 32, size_bytes=7),
-    dependencies=("mcp", "httpx>=0.27"),
-    build_command="make all",
-    resolved=Resolved(language="python", entry_point="server.py", facts={"commit": "c0ffee"}),
-    env={"API_KEY": "p\u00e4ss", "EMPTY": "", "SURROGATE": "\udc80"},
-    limits=Limits(memory_mb=64, cpu_percent=150, disk_mb=9, processes=5, open_files=77, call_timeout_s=1.5),
-    restart=RestartPolicy(mode=RestartMode.ALWAYS, burst=2, window_s=30.5, base_delay_s=0.25, max_delay_s=4.0),
-    isolation="confined",
-    network={"mode": "allow", "hosts": ["example.com"]},
-    sessions="per-session",
-)
 
 
 def full_instance() -> Instance:

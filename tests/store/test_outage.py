@@ -67,7 +67,15 @@ async def test_a_killed_postgres_is_found_again_without_a_restart(
     assert not statistics.writable
     assert statistics.away_since is not None
     assert "cannot be reached" in str(statistics.problem)
-    for call in (own_store.users, own_store.ping, lambda: own_store.add_instance(instance("b"), quota=10)):
+    calls = (
+        own_store.users,
+        own_store.ping,
+        lambda: own_store.add_instance(instance("b"), quota=10),
+        lambda: own_store.add_revision(made),
+        lambda: own_store.switch_revision(made),
+        lambda: own_store.revisions(made.id),
+    )
+    for call in calls:
         assert await timed(call) < AT_ONCE_S
     assert await timed(lambda: own_store.retain(Retention())) < AT_ONCE_S
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 import trio
 
@@ -17,7 +19,8 @@ from controlplane.secretbox import SecretBox
 from controlplane.store import migrate
 from controlplane.store.migrate import Schema, SchemaRefused, bring_up, load_schema, plan, schema_path
 from controlplane.store.postgres import open_store
-from tests.store.rows import on_connection
+from controlplane.store.rows_instances import env_aad
+from tests.store.rows import SECRET_KEY, instance, on_connection, spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +114,43 @@ async def test_the_schema_equals_the_first_schema_and_all_migrations(
 
     assert len(shape(postgres_server, direct)) > 40
     assert shape(postgres_server, stepwise) == shape(postgres_server, direct)
+
+
+async def test_revisions_of_version_2_come_along(postgres_server: Postgres, databases: tuple[str, str]) -> None:
+    """Two revisions, of which the second came of a patch and runs."""
+    schema, box, made = load_schema(), SecretBox(SECRET_KEY), instance(spec=spec(revision=2, cause="patch"))
+    url, database = postgres_server.url(databases[0]), databases[0]
+    await on_connection(url, bring_up, FIRST)
+    await on_connection(url, bring_up, Schema(schema.sql, 2, schema.migrations[:1]))
+    postgres_server.sql(
+        database,
+        f"""
+        INSERT INTO mcp_users (name, role) VALUES ('ada', 'admin');
+        INSERT INTO mcp_instances (id, owner, name, language, created_at, updated_at, desired, state, revision, ever_ran)
+        VALUES ('{made.id}', 'ada', 'memory', 'node', now(), now(), 'running', 'running', 2, true);
+        """,
+    )
+    for number in (1, 2):
+        sealed = box.encrypt(b'{"API_KEY": "planted-secret"}', env_aad("ada", made.id, number))
+        postgres_server.sql(
+            database,
+            f"""
+            INSERT INTO mcp_specs (instance_id, revision, source_type, language, command, env, limits, restart,
+                                   isolation, sessions)
+            VALUES ('{made.id}', {number}, 'mcp_config', 'node',
+                    '{json.dumps(attrs.asdict(made.spec.command))}', '\\x{sealed.hex()}', '{{}}', '{{}}',
+                    'auto', 'shared');
+            """,
+        )
+    assert await on_connection(url, bring_up, schema) == 2
+
+    async with open_store(url, box, wait_s=5) as store:
+        (found,) = await store.instances()
+        second, first = await store.revisions(made.id)
+        assert (found.spec, found.ever_ran) == (made.spec, True)
+        assert (second.spec, first.spec) == (made.spec, spec())
+        assert (second.ran_at, first.ran_at) == (found.updated_at, None)
+        assert await store.add_revision(found) == 3
 
 
 ADDED = "    quota       integer,"

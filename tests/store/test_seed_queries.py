@@ -8,8 +8,9 @@ import attrs
 import pytest
 
 from controlplane.core.lifecycle import PUBLIC_STATUS, State
+from controlplane.model import Resolved
 from controlplane.store.base import Batch, observation
-from tests.store.rows import ago, instance, line, sample
+from tests.store.rows import ago, instance, line, sample, spec
 
 if TYPE_CHECKING:
     from controlplane.store.postgres import PostgresStore
@@ -45,6 +46,16 @@ async def test_instances_are_listed(store: PostgresStore, postgres_server: Postg
     name, language, status, created_at = postgres_server.sql(database, INSTANCES).strip().split("|")
     assert (name, language, status) == ("memory", "node", "pending")
     assert created_at.startswith("20")
+
+
+async def test_a_language_that_was_found_in_the_source_is_listed(
+    store: PostgresStore, postgres_server: Postgres, database: str
+) -> None:
+    made = instance("found", spec=spec(language=""))
+    await store.add_instance(made, quota=10)
+    assert postgres_server.sql(database, INSTANCES).split("|")[:3] == ["found", "", "pending"]
+    await store.set_resolved(made.id, 1, Resolved(language="go"))
+    assert postgres_server.sql(database, INSTANCES).split("|")[:3] == ["found", "go", "pending"]
 
 
 async def test_the_status_column_speaks_the_words_of_the_api(

@@ -63,6 +63,8 @@ class Recipe:
     argv: tuple[Word, ...]
     env: Env = ()
     cwd: str = ""
+    path: tuple[Place, ...] = ()
+    """Folders that the server searches for programs before those of PATH: what it installed for itself."""
     needs: tuple[str, ...] = ()
     """Tools that must be there, to build and to run; their versions are part of the result's key."""
     installed: tuple[str, ...] = ()

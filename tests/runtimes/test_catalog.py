@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes import catalog
-from runtimes.recipe import Recipe, UnknownLanguage
+from runtimes.recipe import CannotPlan, Recipe, UnknownLanguage, Wish
+from runtimes.tree import SourceTree
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,7 @@ def test_a_recipe_names_tools_and_never_paths(language: str) -> None:
 def test_python_answers_at_once_and_leaves_no_bytecode() -> None:
     assert catalog.recipe("py", "a.py") == Recipe(
         language="python",
+        entry_point="a.py",
         argv=("python", "a.py"),
         env=(("PYTHONUNBUFFERED", "1"), ("PYTHONDONTWRITEBYTECODE", "1")),
         needs=("python",),
@@ -123,3 +126,67 @@ def test_a_recipe_runs(tmp_path: Path) -> None:
         assert process.stdout.readline() == "moo\n", "before it ends: unbuffered"
         process.kill()
     assert [path.name for path in tmp_path.iterdir()] == ["a.py"]
+
+
+def planned(*files: str, **wish: object) -> Recipe:
+    contents = {"package.json": "{}", "pyproject.toml": "[project]"}
+    return catalog.plan(SourceTree.of({name: contents.get(name, "") for name in files}), Wish(**wish))
+
+
+@pytest.mark.parametrize(
+    ("files", "entry_point", "language"),
+    [
+        (["requirements.txt", "server.py", "x.js"], None, "python"),
+        (["package.json", "index.js", "x.py"], None, "node"),
+        (["server.py"], None, "python"),
+        (["server.js", "README.md"], None, "node"),
+        (["src/server.py", "README.md"], None, "python"),
+        (["requirements.txt", "package.json", "server.py", "index.js"], "server.py", "python"),
+        (["requirements.txt", "package.json", "server.py", "index.js"], "index.js", "node"),
+        (["package.json", "index.js", "tool.py"], "tool.py", "python"),
+        (["a.py", "b.js"], "b.js", "node"),
+    ],
+)
+def test_the_language_is_guessed_from_manifests_then_from_what_runs_then_from_the_files(
+    files: list[str], entry_point: str | None, language: str
+) -> None:
+    recipe = planned(*files, entry_point=entry_point)
+
+    assert recipe.language == language
+    assert recipe.notes[0].startswith(f"taken for {language}: ")
+
+
+def test_a_named_language_is_not_questioned() -> None:
+    assert planned("package.json", "server.py", language="PY").notes == ()
+    assert planned("package.json", "server.py", language="PY").language == "python"
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "field", "hint"),
+    [
+        (["requirements.txt", "package.json"], "may be python .*, node ", "language", "python or node"),
+        (["a.py", "b.js"], r"several languages: a\.py, b\.js", "language", "python or node"),
+        (["README.md"], "nothing in the source", "language", "pyproject.toml, .*package.json"),
+        ([], "nothing in the source", "language", "pyproject.toml"),
+        (["README.md", "services/api/package.json"], "nothing in the source", "source_subdir", "services/api"),
+    ],
+)
+def test_what_nothing_or_too_much_speaks_for_is_refused_with_what_to_say(
+    files: list[str], message: str, field: str, hint: str
+) -> None:
+    with pytest.raises(CannotPlan, match=message) as caught:
+        planned(*files)
+    assert caught.value.field == field
+    assert re.search(hint, str(caught.value.hint))
+
+
+def test_an_unknown_language_is_refused_by_its_field() -> None:
+    with pytest.raises(CannotPlan, match="languages: python, node") as caught:
+        planned("server.cob", language="cobol")
+    assert caught.value.field == "language"
+
+
+@pytest.mark.parametrize("language", catalog.LANGUAGES)
+def test_every_language_says_what_it_needs_and_what_its_files_are_called(language: str) -> None:
+    assert catalog.tools(language)
+    assert catalog.of_file(catalog.file_name(language)) in (None, *catalog.LANGUAGES)

@@ -23,6 +23,7 @@ from attrs import define, field, frozen
 
 from controlplane.deploy import trees
 from controlplane.deploy.build.disk import DiskWatch
+from controlplane.deploy.build.launching import placed
 from controlplane.deploy.build.output import Output
 from controlplane.deploy.limits import rlimits_of
 from controlplane.errors import BuildFailed, Overloaded, SourceRejected
@@ -30,7 +31,6 @@ from controlplane.model import Limits
 from controlplane.spawn.client import JobSpec, LeftOvers, SpawnFailed
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.evidence import guess_hint, signal_name
-from runtimes.recipe import Place
 
 if TYPE_CHECKING:
     from controlplane.config import Config
@@ -142,10 +142,7 @@ class Workplace:
         return job
 
     def _word(self, word: Word) -> str:
-        if not isinstance(word, Place):
-            return word
-        root = self.tree if word.root == "tree" else self.cache
-        return word.before + str(root / word.path if word.path else root)
+        return placed(word, self.tree, self.cache)
 
     def _environment(self, private_tmp: bool) -> dict[str, str]:
         host, home = self.host, str(self.folder / "home")

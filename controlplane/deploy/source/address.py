@@ -1,0 +1,182 @@
+"""Which hosts may be fetched from, and at which addresses: public ones, unless the operator says otherwise.
+
+A name is resolved once, all that it leads to is judged, and what was judged is what is connected to (`Route`), so that
+a name cannot lead elsewhere a moment later. Behind an egress proxy (HTTPS_PROXY) names are the proxy's to resolve and
+to judge: this host may not even be able to.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import trio
+from attrs import field, frozen
+
+from controlplane.errors import SourceRejected
+
+RESOLVE_LIMIT_S = 10.0
+"""A resolver that works answers within one; the system's own gives up after 5 s per server."""
+MAX_ADDRESSES = 8
+"""Of one name, that are tried. All are judged."""
+ALLOW_HINT = "sources come from public addresses; the operator can allow private ones with SOURCE_ALLOW_PRIVATE=true"
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolver = Callable[..., Awaitable[list[Any]]]
+"""As `trio.socket.getaddrinfo`."""
+
+
+def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+PRIVATE = _networks(
+    "10.0.0.0/8",
+    "100.64.0.0/10",  # between a provider and its customers (RFC 6598)
+    "127.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "198.18.0.0/15",  # benchmarks, and what some VPNs answer in place of real addresses
+    "::1/128",
+    "fc00::/7",
+)
+"""Where an operator's own servers may be: taken with SOURCE_ALLOW_PRIVATE."""
+METADATA = _networks(
+    "100.100.100.200/32",  # Alibaba Cloud
+    "168.63.129.16/32",  # Azure; a public address by its number
+    "fd00:ec2::254/128",  # AWS
+)
+"""Where clouds hand out a machine's credentials, as far as it is not link-local. Never taken."""
+NEVER = _networks(
+    "0.0.0.0/8",  # Linux takes it for this host
+    "169.254.0.0/16",  # link-local; the metadata of most clouds
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "2001::/23",  # the IETF's own: Teredo, which has an IPv4 address in it, ORCHID, benchmarks
+    "2001:db8::/32",
+    "2002::/16",  # 6to4: an IPv4 address in disguise, and out of use
+    "3fff::/20",
+)
+"""Special purposes (IANA's registries, RFC 6890): no source is there."""
+GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
+"""All that is given out of IPv6 so far."""
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""What a host without IPv4 sees public IPv4 addresses as (RFC 6052)."""
+
+
+@frozen(kw_only=True)
+class Egress:
+    """How this control plane reaches other hosts.
+
+    Args:
+        allow_private: Whether private and loopback addresses may be fetched from.
+        environ: Variables of the control plane: HTTPS_PROXY (ALL_PROXY), NO_PROXY, and SSL_CERT_FILE.
+        resolver: Stands in for the system's.
+    """
+
+    allow_private: bool = False
+    environ: Mapping[str, str] = field(factory=dict, repr=False)
+    resolver: Resolver = field(default=trio.socket.getaddrinfo, repr=False)
+
+    def variable(self, *names: str) -> str | None:
+        """The first of these variables that says something."""
+        return next((value for name in names if (value := self.environ.get(name))), None)
+
+    def proxy_to(self, host: str, port: int) -> str | None:
+        """The proxy that leads to a host, if any."""
+        proxy = self.variable("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+        exempt = self.variable("no_proxy", "NO_PROXY")
+        if proxy is None or (exempt and urllib.request.proxy_bypass(f"{host}:{port}", {"no": exempt})):
+            return None
+        return proxy if "://" in proxy else f"http://{proxy}"
+
+
+@frozen(kw_only=True)
+class Route:
+    """The way to one host: addresses that were judged, or a proxy that judges."""
+
+    addresses: tuple[str, ...] = ()
+    proxy: str | None = field(default=None, repr=False)
+
+
+def is_allowed(address: str, *, allow_private: bool = False) -> bool:
+    """Whether an address (numeric, as a resolver gives it) may be fetched from. Pure."""
+    ip: IPAddress = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if "%" in address:  # a zone: link-local
+            return False
+        ip = _inner(ip)
+    if any(ip in network for network in (*METADATA, *NEVER)):
+        return False
+    if any(ip in network for network in PRIVATE):
+        return allow_private
+    return ip.version == 4 or ip in GLOBAL_V6
+
+
+def _inner(ip: ipaddress.IPv6Address) -> IPAddress:
+    """The IPv4 address that is meant, where one is."""
+    if ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else ip
+
+
+async def resolve(
+    host: str, port: int, *, allow_private: bool, resolver: Resolver = trio.socket.getaddrinfo
+) -> tuple[str, ...]:
+    """Every address of a host, all of which may be fetched from; up to `MAX_ADDRESSES`, the resolver's order kept.
+
+    Raises:
+        SourceRejected: one may not, or there is none.
+    """
+    try:
+        with trio.fail_after(RESOLVE_LIMIT_S):
+            found = await resolver(host, port, type=socket.SOCK_STREAM)
+    except trio.TooSlowError:
+        raise SourceRejected(f"the host {host} could not be looked up within {RESOLVE_LIMIT_S:g} s") from None
+    except (OSError, UnicodeError):
+        raise SourceRejected(
+            f"the host {host} cannot be found", hint="check the address for a slip of the pen"
+        ) from None
+    addresses = tuple(dict.fromkeys(entry[4][0] for entry in found))
+    if not addresses:
+        raise SourceRejected(f"the host {host} has no address")
+    if not all(is_allowed(address, allow_private=allow_private) for address in addresses):
+        # which address it is, is not told: whoever asks may not know this network
+        raise SourceRejected(f"the host {host} is not at an address that may be fetched from", hint=ALLOW_HINT)
+    return addresses[:MAX_ADDRESSES]
+
+
+async def route_to(host: str, port: int, egress: Egress) -> Route:
+    """The way to a host.
+
+    Raises:
+        SourceRejected: it may not be fetched from.
+    """
+    proxy = egress.proxy_to(host, port)
+    if proxy is None:
+        addresses = await resolve(host, port, allow_private=egress.allow_private, resolver=egress.resolver)
+        return Route(addresses=addresses)
+    if not proxy.lower().startswith(("http://", "https://")):
+        raise SourceRejected(
+            "nothing can be fetched: the proxy of this control plane is of a kind that it cannot use",
+            hint="the operator sets HTTPS_PROXY to an http:// address",
+        )
+    if _is_numeric(host) and not is_allowed(host, allow_private=egress.allow_private):
+        raise SourceRejected(f"the host {host} is not an address that may be fetched from", hint=ALLOW_HINT)
+    return Route(proxy=proxy)
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

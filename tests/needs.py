@@ -72,6 +72,8 @@ NEEDS = {
     "docker": Need(_runs("docker", "info"), "no Docker Engine in reach", optional=True),
     "node": Need(_has_node, "no node and npx"),
     "npm": Need(_on_path("npm"), "no npm"),
+    "go": Need(_on_path("go"), "no Go", optional=True),
+    "rust": Need(_on_path("cargo", "rustc", "cc"), "no Rust", optional=True),
     "git": Need(_on_path("git"), "no git"),
     "nginx": Need(_on_path("nginx"), "no nginx"),
     "tmux": Need(_on_path("tmux"), "no tmux"),

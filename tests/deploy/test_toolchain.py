@@ -4,67 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from controlplane.deploy.toolchain import Toolchain, build, is_reachable
+from controlplane.deploy.toolchain import build, is_reachable
+from tests.deploy.hosts import NOBODY, assert_true_to_its_word, built, run, tool
 
-NOBODY = 65534
-TIMEOUT_S = 30
-NAMES = ("python", "node", "npm", "npx", "uv", "uvx")
+RUN_BY_ALL = ("node", "npx", "uv", "uvx", "go", "cargo", "rustc", "deno", "bun", "ruby", "php", "git", "gcc", "cc")
 
 
 @pytest.fixture
 def folder(common_folder: Path) -> Path:
     """Where the toolchain is built."""
     return common_folder / "runtimes"
-
-
-def tool(at: Path, *names: str, mode: int = 0o755) -> Path:
-    """A folder of fake tools: copies of a small real program."""
-    at.mkdir(parents=True, exist_ok=True)
-    at.chmod(0o755)
-    for name in names:
-        shutil.copyfile("/bin/echo", at / name)
-        (at / name).chmod(mode)
-    return at
-
-
-def built(folder: Path, *search: Path | str, by_others: bool = True) -> Toolchain:
-    """On a host that has nothing but what is in `search`."""
-    return build(folder, by_others=by_others, host_path=os.pathsep.join(map(str, search)), system_path=())
-
-
-def assert_true_to_its_word(toolchain: Toolchain) -> None:
-    """A tool is on the PATH exactly if the toolchain says that it is there."""
-    assert set(toolchain.tools) == set(NAMES)
-    for name in NAMES:
-        found = shutil.which(name, path=toolchain.path)
-        said = toolchain.tools[name]
-        assert (found is None) == (said is None), (name, said, found)
-        if found is not None and said is not None:
-            assert Path(found).resolve() == Path(said).resolve()
-
-
-def run(toolchain: Toolchain, *argv: str, user: int | None = None) -> str:
-    program = shutil.which(argv[0], path=toolchain.path)
-    assert program is not None
-    done = subprocess.run(
-        [program, *argv[1:]],
-        env={"PATH": toolchain.path, "HOME": "/"},
-        cwd="/",
-        user=user,
-        group=user,
-        extra_groups=[] if user is not None else None,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=TIMEOUT_S,
-    )
-    return done.stdout.strip()
 
 
 # -- the real host
@@ -83,9 +37,10 @@ def test_every_tool_runs_as_another_user(folder: Path) -> None:
     toolchain = build(folder, by_others=True, host_path=os.environ["PATH"])
 
     assert run(toolchain, "python", "-c", "import json, ssl; print('moo')", user=NOBODY) == "moo"
-    for name in NAMES[1:]:
-        if toolchain.tools[name] is not None and name != "npm":
-            assert run(toolchain, name, "--version", user=NOBODY)
+    toolchain.provide(toolchain.tools)
+    for name in RUN_BY_ALL:
+        if toolchain.tools[name] is not None:
+            assert run(toolchain, name, "version" if name == "go" else "--version", user=NOBODY)
 
 
 def test_corrals_own_environment_is_not_on_the_path(folder: Path) -> None:
@@ -186,30 +141,30 @@ def wheel(common_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.needs("root")
-def test_a_node_from_a_private_checkout_is_copied_once_and_runs_as_anybody(folder: Path, wheel: Path) -> None:
+def test_a_node_from_a_private_checkout_is_carried_once_and_runs_as_anybody(folder: Path, wheel: Path) -> None:
     toolchain = built(folder)
-    copied = (folder / "node" / "bin" / "node").stat()
+    (carried,) = folder.glob("node-*")
+    first = carried.stat()
 
     assert toolchain.missing(["node", "npm", "npx"]) == []
     assert run(toolchain, "node", "moo", user=NOBODY) == "moo"
-    assert (
-        run(toolchain, "npx", "-y", "cow", user=NOBODY) == f"{folder}/node/lib/node_modules/npm/bin/npx-cli.js -y cow"
-    )
+    assert run(toolchain, "npx", "-y", "cow", user=NOBODY) == f"{carried}/lib/node_modules/npm/bin/npx-cli.js -y cow"
 
     assert built(folder) == toolchain
-    assert (folder / "node" / "bin" / "node").stat().st_ino == copied.st_ino
+    assert carried.stat() == first
 
 
 @pytest.mark.needs("root")
 def test_half_a_copy_is_made_anew(folder: Path, wheel: Path) -> None:
     built(folder)
-    (folder / "node" / ".complete").unlink()
-    (folder / "node" / "lib" / "node_modules" / "npm" / "bin" / "npx-cli.js").unlink()
+    (carried,) = folder.glob("node-*")
+    half = carried.rename(carried.with_name(f"{carried.name}.part"))
+    (half / "lib" / "node_modules" / "npm" / "bin" / "npx-cli.js").unlink()
 
     toolchain = built(folder)
 
     assert "npx-cli.js" in run(toolchain, "npx", user=NOBODY)
-    assert (folder / "node/lib/node_modules/npm/bin/npx-cli.js").exists()
+    assert list(folder.glob("node-*")) == [carried]
 
 
 def test_a_host_that_gets_its_own_node_later_uses_that(folder: Path, wheel: Path, common_folder: Path) -> None:
@@ -226,14 +181,15 @@ def test_a_host_that_gets_its_own_node_later_uses_that(folder: Path, wheel: Path
 # -- uv
 
 
-@pytest.mark.needs("root")
-def test_uv_in_a_private_environment_is_copied(folder: Path, common_folder: Path) -> None:
-    toolchain = built(folder)
+def test_uv_is_corrals_own(folder: Path, common_folder: Path) -> None:
+    toolchain = built(folder, tool(common_folder / "other", "uv", "uvx"))
 
-    uv = toolchain.tools["uv"]
-    assert uv == str(folder / "bin" / "uv")
-    assert is_reachable(Path(uv), by_others=True)
-    assert built(folder) == toolchain
+    uv = Path(toolchain.tools["uv"] or "")
+    assert uv == folder / "bin" / "uv"
+    assert is_reachable(uv, by_others=True)
+    assert uv.resolve().name == "uv"
+    assert common_folder / "other" not in uv.resolve().parents
+    assert built(folder, common_folder / "other") == toolchain
 
 
 # -- from one life to the next
@@ -277,3 +233,108 @@ def test_what_can_be_run_by_others_is_executable_all_the_way(common_folder: Path
         assert not is_reachable(nothing, by_others=False)
     (common_folder / "a").chmod(0o700)
     assert not is_reachable(link, by_others=True)
+
+
+# -- one rule for the other tools
+
+
+@pytest.mark.parametrize("name", ["go", "cargo", "deno", "bun", "ruby", "php", "java", "javac", "dotnet", "git", "cc"])
+def test_a_tool_of_an_open_folder_is_linked(folder: Path, common_folder: Path, name: str) -> None:
+    host = tool(common_folder / "host", name)
+
+    toolchain = built(folder, host)
+
+    assert toolchain.tools[name] == str(folder / "bin" / name)
+    assert (folder / "bin" / name).readlink() == host / name
+    assert_true_to_its_word(toolchain)
+
+
+@pytest.mark.parametrize("name", ["go", "cargo", "deno", "bun", "ruby", "php", "java", "javac", "dotnet", "git"])
+def test_a_version_managers_shim_is_not_taken_and_the_next_one_is(folder: Path, common_folder: Path, name: str) -> None:
+    shims = tool(common_folder / "shims", name)
+    (shims / name).write_text("#!/usr/bin/env bash\nexec ~/.asdf/bin/asdf exec\n")
+
+    toolchain = built(folder, shims)
+    assert toolchain.missing([name]) == [name]
+    assert "shim" in toolchain.advice([name])
+
+    assert (
+        Path(built(folder, shims, tool(common_folder / "host", name)).tools[name] or "").resolve().parent.name == "host"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "first_line", "taken"),
+    [
+        ("gem", "#!/usr/bin/ruby3.1", True),
+        ("bundle", "#!/usr/bin/env ruby", True),
+        ("bundle", "#!/usr/bin/env bash", False),
+        ("composer", "#!/usr/bin/env php", True),
+        ("composer", "#!/bin/sh", False),
+        ("mvn", "#!/bin/sh", False),
+        ("cc", "#!/bin/sh", True),
+    ],
+)
+def test_a_script_is_the_tool_itself_where_its_own_language_runs_it(
+    folder: Path, common_folder: Path, name: str, first_line: str, taken: bool
+) -> None:
+    host = tool(common_folder / "host", name)
+    (host / name).write_text(f"{first_line}\n")
+
+    assert (built(folder, host).tools[name] is not None) is taken
+
+
+def test_maven_is_taken_with_its_folder(folder: Path, common_folder: Path) -> None:
+    maven = common_folder / "maven"
+    (tool(maven / "bin", "mvn") / "mvn").write_text("#!/bin/sh\n")
+    (maven / "boot").mkdir()
+    link = tool(common_folder / "host") / "mvn"
+    link.symlink_to(maven / "bin" / "mvn")
+
+    toolchain = built(folder, link.parent)
+
+    assert Path(toolchain.tools["mvn"] or "").resolve() == maven / "bin" / "mvn"
+
+
+def test_a_program_that_npm_keeps_behind_a_script_is_found(folder: Path, common_folder: Path) -> None:
+    """As it is where npm was not let run the package's own installing script."""
+    modules = common_folder / "lib" / "node_modules"
+    native = tool(modules / "deno" / "node_modules" / "@deno" / "linux-x64-glibc", "deno") / "deno"
+    script = modules / "deno" / "bin.cjs"
+    script.write_text("#!/usr/bin/env node\n")
+    script.chmod(0o755)
+    other = tool(modules / "@oven" / "bun-linux-x64" / "bin", "bun") / "bun"
+    stand_in = tool(modules / "bun" / "bin") / "bun.exe"
+    stand_in.write_text("#!/bin/sh\nexit 1\n")
+    stand_in.chmod(0o755)
+    host = tool(common_folder / "host")
+    (host / "deno").symlink_to(script)
+    (host / "bun").symlink_to(stand_in)
+
+    toolchain = built(folder, host)
+
+    assert Path(toolchain.tools["deno"] or "").resolve() == native
+    assert Path(toolchain.tools["bun"] or "").resolve() == other
+
+
+def test_a_python_that_is_too_old_is_not_taken(
+    folder: Path, common_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = tool(common_folder / "host", "python3.9", "python3.12")
+    (host / "python3").symlink_to("python3.9")
+    monkeypatch.setattr(sys, "base_prefix", str(common_folder / "nowhere"))
+
+    assert Path(built(folder, host).tools["python"] or "").resolve() == host / "python3.12"
+    (host / "python3.12").unlink()
+    assert built(folder, host).tools["python"] is None
+
+
+def test_where_installers_put_tools_is_searched_but_not_on_the_path(folder: Path, common_folder: Path) -> None:
+    go = tool(common_folder / "go" / "bin", "go")
+
+    toolchain = build(
+        folder, by_others=True, host_path="", system_path=(), usual_places=(str(go), "~/.cargo/bin"), environ={}
+    )
+
+    assert Path(toolchain.tools["go"] or "").resolve() == go / "go"
+    assert toolchain.path == str(folder / "bin")

@@ -14,7 +14,8 @@ import trio
 from attrs import define, evolve, field
 
 from controlplane.core.lifecycle import Desired
-from controlplane.deploy.plan import Refusals, plan, plan_patch
+from controlplane.deploy.plan import plan, plan_patch
+from controlplane.deploy.refusals import Refusals
 from controlplane.errors import Conflict, NotFound, RateLimited
 from controlplane.model import Instance, Spec
 from controlplane.store.base import Idempotency, IdempotencyKeyUsed

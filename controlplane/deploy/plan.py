@@ -7,35 +7,27 @@ here, never silently weakened.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from collections.abc import Mapping
-from pathlib import PurePosixPath
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from attrs import define, evolve, field
+from attrs import evolve
 
 from controlplane.config import ISOLATION_LEVELS, Config
 from controlplane.core.restart import RestartMode, RestartPolicy
-from controlplane.errors import FieldError, InvalidRequest
-from controlplane.model import Command, Limits, SourceType, Spec
-from runtimes import catalog
-from runtimes.recipe import UnknownLanguage
+from controlplane.deploy.refusals import Refusals
+from controlplane.deploy.wanted import plan_source, wanted_again, wanted_first
+from controlplane.model import Command, Limits, Spec
 
 if TYPE_CHECKING:
-    from controlplane.wire.deploy import DeployIn, LimitsIn, McpConfigIn, NetworkIn, PatchIn, RestartIn
+    from controlplane.wire.deploy import DeployIn, LimitsIn, McpConfigIn, NetworkIn, PatchIn, RedeployIn, RestartIn
 
 MAX_COMMAND_BYTES = 96 * 1024
 """Arguments and environment together; the kernel's own limit is a few times that."""
-MAX_SOURCE_BYTES = 8 * 2**20
-"""One file of inline code, decoded."""
 RESERVED_PREFIX = "CORRAL_"
 LEVELS_HERE = ("auto", "process")
 _PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
-_LANGUAGE = re.compile(r"[a-z][a-z0-9+#.-]{0,31}")
-_ENTRY_POINT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def fold_name(name: str) -> str:
@@ -43,58 +35,61 @@ def fold_name(name: str) -> str:
     return re.sub(r"[_.]", "-", name.lower())
 
 
-@define
-class Refusals:
-    """Collects what is wrong with one request."""
-
-    found: list[FieldError] = field(factory=list)
-    hint: str | None = None
-
-    def add(self, pointer: str, message: str, hint: str | None = None) -> None:
-        self.found.append(FieldError(pointer, message))
-        self.hint = self.hint or hint
-
-    def raise_if_any(self) -> None:
-        """Raises `InvalidRequest` with everything collected."""
-        if self.found:
-            detail = "; ".join(f"{error.pointer or '/'}: {error.message}" for error in self.found[:3])
-            raise InvalidRequest(detail, hint=self.hint, errors=tuple(self.found))
-
-
-def plan(body: DeployIn, config: Config) -> tuple[str, Spec]:
+def plan(body: DeployIn, config: Config, *, uploaded: bool = False) -> tuple[str, Spec]:
     """Work out the folded name and the Spec of a deploy request.
 
+    Args:
+        uploaded: Whether an archive comes as a file beside the request.
+
     Raises:
-        InvalidRequest: with every wrong place.
+        InvalidRequest, SourceRejected: with every wrong place.
     """
     refusals = Refusals()
     name = _name(body.name, refusals)
-    env = _environment(body, refusals)
-    _unsupported(body, config, refusals)
-    command, entry_point, source, language = None, None, None, ""
-    match body.source_type:
-        case "mcp_config":
-            command, language = _from_config(body, refusals)
-        case "direct":
-            entry_point, source, language = _from_direct(body, refusals)
-        case other:
-            refusals.add("/source_type", f"{other} is not supported by this version", "use mcp_config or direct")
-    _bounded(command, env, refusals)
+    env = _environment(body.mcp_config, body.environment_vars, refusals)
+    _unsupported(body.isolation, body.mounts, config, refusals)
+    members = plan_source(wanted_first(body, uploaded=uploaded), config, refusals)
+    _bounded(members.get("command"), env, refusals)
     limits = plan_limits(body.limits, config, refusals)
     network = _network(body.network, refusals)
     refusals.raise_if_any()
     return name, Spec(
-        source_type=SourceType(body.source_type),
-        language=language,
-        command=command,
-        entry_point=entry_point,
-        source=source,
+        **members,
         env=env,
         limits=limits,
         restart=plan_restart(body.restart),
         isolation=body.isolation,
         network=network,
         sessions=body.sessions,
+    )
+
+
+def replan(body: RedeployIn, before: Spec, config: Config, *, uploaded: bool = False) -> Spec:
+    """Work out the Spec of a new revision: what the request names is new, all else as before.
+
+    What earlier builds found is forgotten, so the same source is looked at anew. The number is not given here.
+
+    Raises:
+        InvalidRequest, SourceRejected: with every wrong place.
+    """
+    refusals = Refusals()
+    env = _environment_again(body, before, refusals)
+    isolation = body.isolation or before.isolation
+    _unsupported(isolation, body.mounts or [], config, refusals)
+    members = plan_source(wanted_again(body, before, uploaded=uploaded), config, refusals)
+    _bounded(members.get("command"), env, refusals)
+    limits = before.limits if body.limits is None else plan_limits(body.limits, config, refusals, before.limits)
+    network = before.network if body.network is None else _network(body.network, refusals)
+    refusals.raise_if_any()
+    return Spec(
+        **members,
+        cause="redeploy",
+        env=env,
+        limits=limits,
+        restart=before.restart if body.restart is None else plan_restart(body.restart),
+        isolation=isolation,
+        network=network,
+        sessions=body.sessions or before.sessions,
     )
 
 
@@ -181,25 +176,29 @@ def _name(raw: str, refusals: Refusals) -> str:
     return name
 
 
-def _environment(body: DeployIn, refusals: Refusals) -> dict[str, str]:
-    places: list[tuple[str, Mapping[str, str]]] = [("/environment_vars", body.environment_vars)]
-    if body.mcp_config is not None:
-        places.insert(0, ("/mcp_config/env", body.mcp_config.env))
+def _environment(config: McpConfigIn | None, variables: Mapping[str, str], refusals: Refusals) -> dict[str, str]:
+    """A command's own variables, and over them those of the request."""
     env: dict[str, str] = {}
-    for pointer, variables in places:
-        for name in variables:
+    for pointer, given in (("/mcp_config/env", config.env if config else {}), ("/environment_vars", variables)):
+        for name in given:
             if name.startswith(RESERVED_PREFIX):
                 refusals.add(f"{pointer}/{name}", f"names that start with {RESERVED_PREFIX} are Corral's own")
-        env.update(variables)
+        env.update(given)
     return env
 
 
-def _unsupported(body: DeployIn, config: Config, refusals: Refusals) -> None:
-    if body.isolation not in LEVELS_HERE:
-        refusals.add("/isolation", f"this host cannot give {body.isolation}", "corral doctor shows what it can give")
+def _environment_again(body: RedeployIn, before: Spec, refusals: Refusals) -> dict[str, str]:
+    """Values are never given back, so a client that does not name them keeps them."""
+    given = _environment(body.mcp_config, body.environment_vars or {}, refusals)
+    return given if body.environment_vars is not None else {**before.env, **given}
+
+
+def _unsupported(isolation: str, mounts: Sequence[object], config: Config, refusals: Refusals) -> None:
+    if isolation not in LEVELS_HERE:
+        refusals.add("/isolation", f"this host cannot give {isolation}", "corral doctor shows what it can give")
     elif ISOLATION_LEVELS.index(config.min_isolation) > 0:
         refusals.add("/isolation", f"the operator demands at least {config.min_isolation}, which this host cannot give")
-    if body.mounts:
+    if mounts:
         refusals.add("/mounts", "no host folder may be mounted here: ALLOWED_MOUNTS is empty")
 
 
@@ -207,82 +206,6 @@ def _network(wanted: NetworkIn, refusals: Refusals) -> dict[str, Any]:
     if wanted.hosts and wanted.mode != "allow":
         refusals.add("/network/hosts", "hosts go with mode allow")
     return {"mode": wanted.mode, "hosts": list(wanted.hosts)}
-
-
-def _from_config(body: DeployIn, refusals: Refusals) -> tuple[Command | None, str]:
-    for name in ("source_url", "source_ref", "source_subdir", "source_data", "entry_point", "build_command"):
-        if getattr(body, name) is not None:
-            refusals.add(f"/{name}", "does not go with source_type mcp_config")
-    if body.dependencies:
-        refusals.add("/dependencies", "does not go with source_type mcp_config")
-    config = body.mcp_config
-    if config is None:
-        refusals.add("/mcp_config", "is needed for source_type mcp_config")
-        return None, ""
-    language = _label(body.language, refusals) if body.language else catalog.of_command(config.command)
-    return Command(command=config.command, args=tuple(config.args), cwd=_cwd(config, refusals)), language
-
-
-def _label(language: str, refusals: Refusals) -> str:
-    """What a command is listed under: any language, by the name that it goes by here."""
-    try:
-        return catalog.normalize(language)
-    except UnknownLanguage:
-        name = language.lower()
-    if not _LANGUAGE.fullmatch(name):
-        refusals.add("/language", "is not the name of a language")
-    return name
-
-
-def _cwd(config: McpConfigIn, refusals: Refusals) -> str | None:
-    if config.cwd is not None and ".." in PurePosixPath(config.cwd).parts:
-        refusals.add("/mcp_config/cwd", "must not contain ..")
-    return config.cwd
-
-
-def _from_direct(body: DeployIn, refusals: Refusals) -> tuple[str | None, bytes | None, str]:
-    for name in ("mcp_config", "source_url", "source_ref", "source_subdir"):
-        if getattr(body, name) is not None:
-            refusals.add(f"/{name}", "does not go with source_type direct")
-    if body.dependencies:
-        refusals.add("/dependencies", "are not installed by this version", "use mcp_config with npx or uvx")
-    if body.build_command is not None:
-        refusals.add("/build_command", "is not run by this version")
-    language = _language(body, refusals)
-    entry_point = body.entry_point or ("server.js" if language == "node" else "server.py")
-    if not _ENTRY_POINT.fullmatch(entry_point):
-        refusals.add("/entry_point", "must be a plain file name")
-    return entry_point, _source(body.source_data, refusals), language
-
-
-def _language(body: DeployIn, refusals: Refusals) -> str:
-    named = body.language or catalog.of_file(body.entry_point or "")
-    if named is None:
-        refusals.add(
-            "/language", "is needed: the entry point's suffix does not tell", f"one of {', '.join(catalog.LANGUAGES)}"
-        )
-        return ""
-    try:
-        return catalog.normalize(named)
-    except UnknownLanguage as error:
-        refusals.add("/language", str(error))
-        return ""
-
-
-def _source(data: str | None, refusals: Refusals) -> bytes | None:
-    if data is None:
-        refusals.add("/source_data", "is needed for source_type direct: the file, in base64")
-        return None
-    try:
-        source = base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError):
-        refusals.add("/source_data", "is not base64", "base64 -w0 server.py")
-        return None
-    if not source:
-        refusals.add("/source_data", "is empty")
-    if len(source) > MAX_SOURCE_BYTES:
-        refusals.add("/source_data", f"is {len(source)} bytes; at most {MAX_SOURCE_BYTES}")
-    return source
 
 
 def _bounded(command: Command | None, env: Mapping[str, str], refusals: Refusals) -> None:

@@ -1,4 +1,4 @@
-"""The body of `POST /api/v2/deploy`, as clients write it.
+"""The bodies of `POST /api/v2/deploy` and of what may follow it, as clients write them.
 
 Shapes and plain bounds only: what a deploy means, and what the host allows,
 is decided in `deploy/`. Unknown fields are refused by the converter.
@@ -21,6 +21,8 @@ MAX_ARGS = 256
 MAX_ARG_CHARS = 32_768
 MAX_ENV = 256
 MAX_LABELS = 32
+MAX_DEPENDENCIES = 500
+"""Far more than a person writes into a request; a real project has a manifest."""
 
 _ENV: dict[str, Any] = {
     "maxProperties": MAX_ENV,
@@ -35,6 +37,18 @@ _LABELS: dict[str, Any] = {
     },
     "additionalProperties": {"maxLength": 256},
 }
+_SOURCE_URL: dict[str, Any] = {
+    "minLength": 1,
+    "maxLength": 4096,
+    "description": "https address of a git repository (`#ref` allowed) or of an archive.",
+}
+_SOURCE_REF: dict[str, Any] = {"minLength": 1, "maxLength": 256, "description": "Branch, tag or commit."}
+_SOURCE_SUBDIR: dict[str, Any] = {"minLength": 1, "maxLength": 1024, "description": "Folder inside the source."}
+_SOURCE_DATA: dict[str, Any] = {
+    "minLength": 1,
+    "description": "Base64: an archive, or for `direct` the file itself, written as `entry_point`.",
+}
+_DEPENDENCIES: dict[str, Any] = {"maxItems": MAX_DEPENDENCIES, "items": {"minLength": 1, "maxLength": 512}}
 
 
 @frozen(kw_only=True)
@@ -108,25 +122,28 @@ class DeployIn:
         description="Unique per owner. Upper case is folded to lower case, `_` and `.` to `-`.",
     )
     source_type: Literal["mcp_config", "git", "zip", "tar", "direct"] = bounded(
-        description="Where the server comes from: `mcp_config` is a command, `direct` one file in `source_data`."
+        description=(
+            "Where the server comes from: `mcp_config` is a command, `direct` one file in `source_data`, `git` a repository,"
+            " `zip` and `tar` (plain, gz, bz2, xz, zst) an archive by address, in `source_data`, or as a file part."
+        )
     )
     mcp_config: McpConfigIn | None = bounded(None, description="The launch, for `mcp_config`.")
-    source_url: str | None = bounded(
-        None, minLength=1, maxLength=4096, description="https address of a git repository (`#ref` allowed) or archive."
-    )
-    source_ref: str | None = bounded(None, minLength=1, maxLength=256, description="Branch, tag or commit.")
-    source_subdir: str | None = bounded(None, minLength=1, maxLength=1024, description="Folder inside the source.")
-    source_data: str | None = bounded(
-        None, minLength=1, description="Base64: an archive, or for `direct` the file itself, written as `entry_point`."
-    )
+    source_url: str | None = bounded(None, **_SOURCE_URL)
+    source_ref: str | None = bounded(None, **_SOURCE_REF)
+    source_subdir: str | None = bounded(None, **_SOURCE_SUBDIR)
+    source_data: str | None = bounded(None, **_SOURCE_DATA)
     language: str | None = bounded(
         None, minLength=1, maxLength=32, description="`python`, `node`, `typescript`, `go`, `rust` …; absent: guessed."
     )
-    entry_point: str | None = bounded(None, minLength=1, maxLength=255, description="The file to run.")
-    dependencies: list[str] = bounded(
-        [], maxItems=500, items={"minLength": 1, "maxLength": 512}, description="Packages to install, by name."
+    entry_point: str | None = bounded(
+        None, minLength=1, maxLength=255, description="The file to run, inside the source; absent: guessed."
     )
-    build_command: str | None = bounded(None, minLength=1, maxLength=4096, description="An own build step.")
+    dependencies: list[str] = bounded(
+        [], **_DEPENDENCIES, description="Packages to install, by name, beside those that the source names itself."
+    )
+    build_command: str | None = bounded(
+        None, minLength=1, maxLength=4096, description="An own build step, run by `sh` after the language's own."
+    )
     environment_vars: dict[str, str] = bounded({}, **_ENV, description="Added to `mcp_config.env`, and wins over it.")
     limits: LimitsIn = bounded(LimitsIn(), description="Resource ceilings.")
     restart: RestartIn = bounded(RestartIn(), description="Restart policy.")
@@ -139,6 +156,50 @@ class DeployIn:
         "shared", description="Whether MCP clients with sessions share one process."
     )
     labels: dict[str, str] = bounded({}, **_LABELS, description="Small string map; lists can be filtered by it.")
+
+
+@frozen(kw_only=True)
+class RedeployIn:
+    """What a new revision changes; absent fields stay. Empty: the same source anew, as it is now."""
+
+    source_type: Literal["mcp_config", "git", "zip", "tar", "direct"] | None = bounded(
+        None,
+        description=(
+            "With it the source is replaced whole, and if it is of another type, what was said of the old one"
+            " (`language`, `entry_point`, `dependencies`, `build_command`) goes with it. Absent: as before."
+        ),
+    )
+    mcp_config: McpConfigIn | None = bounded(None, description="The launch, for `mcp_config`.")
+    source_url: str | None = bounded(None, **_SOURCE_URL)
+    source_ref: str | None = bounded(None, **_SOURCE_REF)
+    source_subdir: str | None = bounded(None, **_SOURCE_SUBDIR)
+    source_data: str | None = bounded(None, **_SOURCE_DATA)
+    language: str | None = bounded(None, minLength=1, maxLength=32, description="As in a deploy.")
+    entry_point: str | None = bounded(None, minLength=1, maxLength=255, description="The file to run.")
+    dependencies: list[str] | None = bounded(None, **_DEPENDENCIES, description="Replaces all of them.")
+    build_command: str | None = bounded(None, minLength=1, maxLength=4096, description="An own build step.")
+    environment_vars: dict[str, str] | None = bounded(None, **_ENV, description="Replaces all variables.")
+    limits: LimitsIn | None = bounded(None, description="Resource ceilings; those that are absent stay.")
+    restart: RestartIn | None = bounded(None, description="Restart policy.")
+    isolation: Literal["auto", "process", "confined", "namespaced"] | None = bounded(
+        None, description="As in a deploy."
+    )
+    network: NetworkIn | None = bounded(None, description="Egress policy.")
+    mounts: list[MountIn] | None = bounded(None, maxItems=64, description="Host directories to show.")
+    sessions: Literal["shared", "per-session"] | None = bounded(None, description="As in a deploy.")
+    labels: dict[str, str] | None = bounded(None, **_LABELS, description="Replaces all labels.")
+
+
+@frozen(kw_only=True)
+class RollbackIn:
+    """Which revision to go back to."""
+
+    revision: int | None = bounded(
+        None,
+        minimum=1,
+        maximum=2**31 - 1,
+        description="Its number; absent or null: the newest one before the present that ran.",
+    )
 
 
 @frozen(kw_only=True)

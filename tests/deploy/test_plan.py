@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 
 from controlplane.config import Config
 from controlplane.core.restart import RestartMode, RestartPolicy
-from controlplane.deploy.plan import (
-    MAX_COMMAND_BYTES,
-    MAX_SOURCE_BYTES,
-    fold_name,
-    notes_on,
-    plan,
-    plan_patch,
-)
-from controlplane.errors import InvalidRequest
-from controlplane.model import Command, Limits, SourceType, Spec
+from controlplane.deploy.plan import MAX_COMMAND_BYTES, fold_name, notes_on, plan, plan_patch
+from controlplane.deploy.wanted import MAX_SOURCE_BYTES
+from controlplane.errors import InvalidRequest, SourceRejected
+from controlplane.model import Command, Limits, Origin, SourceType, Spec
 from controlplane.wire.convert import structure
 from controlplane.wire.deploy import DeployIn, PatchIn
 
@@ -40,18 +34,26 @@ def direct_deploy(**members: Any) -> dict[str, Any]:
     return {"name": "cow", "source_type": "direct", "language": "python", "source_data": SOURCE} | members
 
 
-def planned(body: dict[str, Any], config: Config = CONFIG) -> Spec:
-    return plan(structure(body, DeployIn), config)[1]
+def git_deploy(**members: Any) -> dict[str, Any]:
+    return {"name": "cow", "source_type": "git", "source_url": "https://example.com/cow.git"} | members
 
 
-def refused(body: dict[str, Any], config: Config = CONFIG) -> InvalidRequest:
+def zip_deploy(**members: Any) -> dict[str, Any]:
+    return {"name": "cow", "source_type": "zip", "source_data": SOURCE} | members
+
+
+def planned(body: dict[str, Any], config: Config = CONFIG, *, uploaded: bool = False) -> Spec:
+    return plan(structure(body, DeployIn), config, uploaded=uploaded)[1]
+
+
+def refused(body: dict[str, Any], config: Config = CONFIG, *, uploaded: bool = False) -> InvalidRequest:
     """The refusal, whichever of the two layers says it: a client cannot tell."""
     with pytest.raises(InvalidRequest) as caught:
-        planned(body, config)
+        planned(body, config, uploaded=uploaded)
     return caught.value
 
 
-def pointers(error: InvalidRequest) -> set[str]:
+def pointers(error: InvalidRequest | SourceRejected) -> set[str]:
     return {wrong.pointer for wrong in error.errors}
 
 
@@ -138,6 +140,143 @@ def test_the_file_has_the_name_that_was_given_or_the_usual_one(body: dict[str, A
     assert planned(body).entry_point == entry_point
 
 
+@pytest.mark.parametrize(
+    ("source", "language"),
+    [
+        (b"#!/usr/bin/env python3\nprint()\n", "python"),
+        (b"#!/usr/bin/python3.12 -u\n", "python"),
+        (b"#! /usr/bin/env -S A=1 node --no-warnings\n", "node"),
+        (b"# a server\n# /// script\n# dependencies = []\n# ///\n", "python"),
+        (b"# /// script\r\n# dependencies = []\r\n# ///\r\n", "python"),
+    ],
+)
+def test_a_file_without_a_telling_name_is_known_by_its_beginning(source: bytes, language: str) -> None:
+    spec = planned({**direct_deploy(source_data=base64.b64encode(source).decode()), "language": None})
+
+    assert spec.language == language
+
+
+@pytest.mark.parametrize(
+    "source", [b"#!\n", b"#!/usr/bin/env\n", b"#!/usr/bin/env -S\n", b"#!/bin/sh\n", b"import os\n", b"\xff\xfe#!node"]
+)
+def test_a_file_that_says_nothing_of_its_language_needs_it_named(source: bytes) -> None:
+    body = {**direct_deploy(source_data=base64.b64encode(source).decode()), "language": None}
+
+    assert pointers(refused(body)) == {"/language"}
+
+
+def test_one_file_may_name_what_it_needs() -> None:
+    spec = planned(direct_deploy(dependencies=["mcp>=1,<2", "httpx[http2]"], build_command="python -c pass"))
+
+    assert spec.dependencies == ("mcp>=1,<2", "httpx[http2]")
+    assert spec.build_command == "python -c pass"
+
+
+def test_a_repository_is_kept_as_its_address_its_ref_and_its_folder() -> None:
+    spec = planned(git_deploy(source_ref="v1.2", source_subdir="servers/cow/", entry_point="src/cow.py", language="py"))
+
+    assert spec.source_type is SourceType.GIT
+    assert spec.origin == Origin(url="https://example.com/cow.git", ref="v1.2", subdir="servers/cow")
+    assert (spec.command, spec.source, spec.language, spec.entry_point) == (None, None, "python", "src/cow.py")
+    assert planned(git_deploy(source_url="https://example.com/cow.git#main")).origin == Origin(
+        url="https://example.com/cow.git", ref="main"
+    )
+
+
+def test_what_only_the_source_can_tell_is_left_to_the_build() -> None:
+    spec = planned(git_deploy())
+
+    assert (spec.language, spec.entry_point, spec.dependencies, spec.resolved) == ("", None, (), None)
+
+
+def test_an_archive_comes_by_its_address_in_base64_or_as_a_file() -> None:
+    by_address = {"name": "cow", "source_type": "tar", "source_url": "https://example.com/cow.tar.gz"}
+
+    assert planned(by_address).origin == Origin(url="https://example.com/cow.tar.gz")
+    assert planned(zip_deploy(source_subdir="./a")).origin == Origin(subdir="a")
+    assert planned({"name": "cow", "source_type": "tar"}, uploaded=True).origin == Origin()
+
+
+@pytest.mark.parametrize("kind", ["mcp_config", "git", "direct"])
+def test_a_file_beside_the_request_is_an_archive(kind: str) -> None:
+    bodies = {"mcp_config": config_deploy(), "git": git_deploy(), "direct": direct_deploy()}
+
+    assert pointers(refused(bodies[kind], uploaded=True)) == {"/source_type"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "--index-url=https://evil.example", "-e", "-rfoo.txt", "--", "mcp @ https://evil.example/x.whl",
+        "git+ssh://evil/x", "git+https://evil.example/x", "file:../x", "link:x", "mcp; sys_platform=='linux'", "a;b",
+        "@scope/../..", "..", "../x", "a/../b", "x@..", "/etc/passwd", "./x", "~/x", "a\\b", "a\nb", "a\rb", "a\x1b", "a\x7f",
+        " a", "a ", "\ta", "a\u0085b",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("body", [direct_deploy(), git_deploy(), zip_deploy()], ids=["direct", "git", "zip"])
+def test_what_is_never_a_package_is_refused_by_its_place(body: dict[str, Any], name: str) -> None:
+    assert pointers(refused({**body, "dependencies": ["fine", name]})) == {"/dependencies/1"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mcp", "mcp[cli]==1.2.3", "@modelcontextprotocol/sdk@^1.2", "a>=1, <2", "a@1.x || 2", "npm:zod@3", "jsr:@std/x",
+     "github.com/mark3labs/mcp-go@v0.9.0", "rmcp@0.2", "vendor/package:^1.0"],
+)  # fmt: skip
+def test_a_package_of_any_registry_is_left_to_its_language(name: str) -> None:
+    assert planned(git_deploy(dependencies=[name])).dependencies == (name,)
+
+
+def test_too_many_packages_are_refused() -> None:
+    assert pointers(refused(git_deploy(dependencies=["a"] * 5000))) == {"/dependencies"}
+
+
+def test_what_a_language_itself_refuses_of_one_file_is_refused_at_once() -> None:
+    assert pointers(refused(direct_deploy(dependencies=["not a package!"]))) == {"/dependencies"}
+
+
+@pytest.mark.parametrize("url", ["http://example.com/x", "file:///etc", "ext::sh -c id", "-oProxyCommand=id", "/srv/x"])
+@pytest.mark.parametrize("body", [git_deploy(), {"name": "cow", "source_type": "tar"}], ids=["git", "tar"])
+def test_an_address_that_is_not_allowed_is_a_rejected_source(body: dict[str, Any], url: str) -> None:
+    with pytest.raises(SourceRejected) as caught:
+        planned({**body, "source_url": url, "mounts": [{"source": "/", "target": "/"}]})
+
+    assert pointers(caught.value) == {"/source_url", "/mounts"}
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "a.localhost", "127.0.0.1", "127.1.2.3", "10.0.0.1", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]",
+     "[fe80::1]", "[fd00::1]", "0.0.0.0", "100.100.100.200"],
+)  # fmt: skip
+@pytest.mark.parametrize("body", [git_deploy(), {"name": "cow", "source_type": "tar"}], ids=["git", "tar"])
+def test_a_host_that_is_plainly_not_public_is_refused_before_anything_is_fetched(
+    body: dict[str, Any], host: str
+) -> None:
+    with pytest.raises(SourceRejected) as caught:
+        planned({**body, "source_url": f"https://{host}/cow"})
+
+    assert pointers(caught.value) == {"/source_url"}
+    assert "SOURCE_ALLOW_PRIVATE" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8443", "10.0.0.1", "[fd00::1]"])
+def test_an_operator_may_allow_private_hosts(host: str) -> None:
+    config = Config(source_allow_private=True)
+
+    origin = planned(git_deploy(source_url=f"https://{host}/cow"), config).origin
+
+    assert origin == Origin(url=f"https://{host}/cow")
+    with pytest.raises(SourceRejected):
+        planned(git_deploy(source_url="https://169.254.169.254/latest"), config)
+
+
+def test_a_ref_that_git_does_not_take_is_the_requests_fault() -> None:
+    assert pointers(refused(git_deploy(source_ref="--upload-pack=touch"))) == {"/source_ref"}
+    with pytest.raises(SourceRejected):
+        planned(git_deploy(source_url="https://example.com/cow#--upload-pack=touch"))
+
+
 def test_base64_may_be_broken_into_lines() -> None:
     assert planned(direct_deploy(source_data=SOURCE[:6] + "\r\n " + SOURCE[6:] + "\n")).source == b"print('moo')\n"
 
@@ -163,9 +302,22 @@ WRONG: list[tuple[str, dict[str, Any], set[str]]] = [
     ("a command with a source", direct_deploy(mcp_config={"command": "npx"}), {"/mcp_config"}),
     ("a url with a source", direct_deploy(source_url="https://x/y", source_ref="main", source_subdir="a"), {"/source_url", "/source_ref", "/source_subdir"}),
     ("dependencies with a command", config_deploy(dependencies=["x"], build_command="make"), {"/dependencies", "/build_command"}),
-    ("dependencies with a source", direct_deploy(dependencies=["x"], build_command="make"), {"/dependencies", "/build_command"}),
-    ("git", {"name": "cow", "source_type": "git", "source_url": "https://x/y"}, {"/source_type"}),
-    ("an archive", {"name": "cow", "source_type": "zip", "source_data": SOURCE}, {"/source_type"}),
+    ("a repository without an address", {"name": "cow", "source_type": "git"}, {"/source_url"}),
+    ("an archive without a source", {"name": "cow", "source_type": "zip"}, {"/source_data"}),
+    ("an archive that comes twice", zip_deploy(source_url="https://x/y.zip"), {"/source_url"}),
+    ("a repository with a command and data", git_deploy(mcp_config={"command": "x"}, source_data=SOURCE), {"/mcp_config", "/source_data"}),
+    ("an archive with a ref", zip_deploy(source_ref="main"), {"/source_ref"}),
+    ("a folder above", git_deploy(source_subdir="a/../../b"), {"/source_subdir"}),
+    ("an absolute folder", git_deploy(source_subdir="/etc"), {"/source_subdir"}),
+    ("a folder that is an option", git_deploy(source_subdir="--upload-pack=x"), {"/source_subdir"}),
+    ("a folder of another system", git_deploy(source_subdir="a\\b"), {"/source_subdir"}),
+    ("a folder with a line break", git_deploy(source_subdir="a\nb"), {"/source_subdir"}),
+    ("an entry point above a repository", git_deploy(entry_point="../b.py"), {"/entry_point"}),
+    ("an entry point that is an option of a repository", git_deploy(entry_point="-c"), {"/entry_point"}),
+    ("a language not run here, of a repository", git_deploy(language="cobol"), {"/language"}),
+    ("a build that is an option", git_deploy(build_command=" --version"), {"/build_command"}),
+    ("a build of nothing", git_deploy(build_command="  "), {"/build_command"}),
+    ("a build with an escape", git_deploy(build_command="make\x1b[2J"), {"/build_command"}),
     ("a source that is no base64", direct_deploy(source_data="not base64!"), {"/source_data"}),
     ("a source in the url alphabet", direct_deploy(source_data="__--"), {"/source_data"}),
     ("a source cut short", direct_deploy(source_data=SOURCE[:-1]), {"/source_data"}),

@@ -177,6 +177,7 @@ def _unknown(tree: SourceTree) -> CannotPlan:
     message = "nothing in the source says which language it is"
     paths = [PurePosixPath(name) for name in tree.files]
     folders = {str(path.parent) for path in paths if path.name in MANIFESTS or path.suffix in PROJECT_SUFFIXES}
+    folders.discard(".")
     if folders:
         nearest = sorted(folders, key=lambda name: (name.count("/"), name))[:MAX_NAMED]
         return CannotPlan(message, field="source_subdir", hint=f"it may be meant for: {', '.join(nearest)}")

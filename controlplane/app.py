@@ -174,6 +174,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             hub=hub,
             supervisor=supervisor,
             deployer=Deployer(config, store, cache, hub, supervisor),
+            toolchain=toolchain,
             tokens=tokens,
             spawner=spawner,
             version=around.version,

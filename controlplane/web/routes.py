@@ -16,6 +16,7 @@ from controlplane.web import (
     instances,
     logs,
     prometheus,
+    runtimes,
     stats,
     tokens,
     users,
@@ -191,5 +192,6 @@ ROUTES: tuple[Route, ...] = docs.with_documentation(
     *users.ROUTES,
     *health.ROUTES,
     *stats.ROUTES,
+    *runtimes.ROUTES,
     *prometheus.ROUTES,
 )

@@ -10,11 +10,13 @@ from controlplane.web.guards import Guards
 from controlplane.web.health import Pulse
 from controlplane.web.mcp.endpoint import McpEndpoint
 from controlplane.web.meters import Meters
+from controlplane.web.runtimes import Runtimes
 
 if TYPE_CHECKING:
     from controlplane.cache import Cache
     from controlplane.config import Config
     from controlplane.deploy.deployer import Deployer
+    from controlplane.deploy.toolchain import Toolchain
     from controlplane.home import Home
     from controlplane.hub import Hub
     from controlplane.spawn.client import Spawner
@@ -36,6 +38,7 @@ class Services:
     hub: Hub
     supervisor: Supervisor
     deployer: Deployer
+    toolchain: Toolchain
     tokens: TokenTable
     spawner: Spawner
     version: str
@@ -43,6 +46,7 @@ class Services:
     guards: Guards = Factory(lambda self: Guards(self.config, self.tokens), takes_self=True)
     meters: Meters = Factory(Meters)
     pulse: Pulse = Factory(lambda self: Pulse(self.store, self.cache), takes_self=True)
+    runtimes: Runtimes = Factory(lambda self: Runtimes(self.toolchain), takes_self=True)
     mcp: McpEndpoint = Factory(McpEndpoint, takes_self=True)
     embedded: tuple[str, ...] = ()
     stopping: bool = False

@@ -5,6 +5,7 @@ The Quart application, the guards, the tokens and the hub are the real ones, beh
 
 from __future__ import annotations
 
+import sys
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,7 @@ from controlplane.config import Config
 from controlplane.core.lifecycle import SETTLED, Desired, State
 from controlplane.core.rawjson import encode
 from controlplane.core.restart import RestartPolicy
+from controlplane.deploy.toolchain import Toolchain
 from controlplane.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, StorageUnavailable
 from controlplane.hub import Hub
 from controlplane.model import (
@@ -405,6 +407,7 @@ def make_api_services(**settings: Any) -> Services:
         hub=Hub(max_bytes=64 * 2**20),
         supervisor=cast("Any", supervisor),
         deployer=cast("Any", FakeDeployer(supervisor)),
+        toolchain=Toolchain(path="/usr/bin:/bin", tools={"python": sys.executable, "go": None}),
         tokens=table,
         spawner=cast("Any", FakeSpawner()),
         version="1.2.3",

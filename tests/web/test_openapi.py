@@ -81,7 +81,7 @@ REQUIRED = """
 POST /api/v2/deploy|POST /deploy|GET /instances|GET /instances/{id}|PATCH /instances/{id}|POST /instances/{id}/start
 POST /instances/{id}/stop|POST /instances/{id}/restart|DELETE /mcp/{id}|DELETE /instances/{id}|GET /instances/{id}/logs
 GET /instances/{id}/metrics|GET /instances/{id}/events|GET /instances/{id}/tools|GET /events|POST /mcp/{id}/execute
-GET /mcp/{id}/stream|GET /health|GET /livez|GET /readyz|GET /stats|GET /metrics|POST /tokens|GET /tokens
+GET /mcp/{id}/stream|GET /health|GET /livez|GET /readyz|GET /stats|GET /runtimes|GET /metrics|POST /tokens|GET /tokens
 POST /mcp/{id}|GET /mcp/{id}|DELETE /tokens/{token_id}|POST /users|GET /users|PATCH /users/{name}|GET /openapi.json|GET /docs|GET /problems
 GET /problems/{code}
 """
@@ -111,6 +111,7 @@ async def test_answers_are_valid_by_the_document_that_is_served() -> None:
             "/livez": "/livez",
             "/readyz": "/readyz",
             "/stats": "/stats",
+            "/runtimes": "/runtimes",
             "/tokens": "/tokens",
             "/users": "/users",
         }.items():

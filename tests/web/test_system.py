@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import re
+import sys
 
 import trio
 
@@ -71,6 +73,32 @@ async def test_readiness_goes_off_when_the_control_plane_stops_and_liveness_stay
         assert (await api.ask("GET", "/livez", token=None)).status_code == 200
         health = await api.ask("GET", "/health", token=None)
         assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
+
+
+async def test_runtimes_say_what_can_be_run_and_how_to_get_the_rest_but_not_where_it_is() -> None:
+    async with serving() as api:
+        answers: list[dict[str, list[dict[str, object]]]] = []
+
+        async def ask() -> None:
+            response = await api.ask("GET", "/runtimes", token=TOKENS[Role.VIEWER])
+            assert response.status_code == 200
+            assert sys.executable not in response.text
+            answers.append(response.json())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(ask)
+        assert answers[0] == answers[1] == answers[2]
+        found = {entry["language"]: entry for entry in answers[0]["runtimes"]}
+        assert found["python"]["tools"] == [{"name": "python", "version": platform.python_version()}]
+        assert found["go"] == {
+            "language": "go",
+            "usable": False,
+            "tools": [],
+            "missing": ["go"],
+            "hint": api.services.toolchain.advice(["go"]),
+        }
+        problem_of(await api.ask("GET", "/runtimes", token=None), 401, "unauthorized")
 
 
 def _work(api: Api) -> None:

@@ -95,7 +95,8 @@ class Toolchain:
     def survey(self) -> tuple[Runtime, ...]:
         """Say for each language whether it can be run here. Blocking."""
         wanted = {name for tools in languages().values() for name in tools}
-        return report(self.found, self._ask(wanted))
+        there = {name: Tool(name=name, file=self._file(name)) for name, file in self.tools.items() if file is not None}
+        return report(there | dict(self.found), self._ask(wanted))
 
     def _ask(self, names: Iterable[str]) -> dict[str, Answer]:
         there = [name for name in dict.fromkeys(names) if self.tools.get(name) is not None]

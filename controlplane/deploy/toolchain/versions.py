@@ -160,24 +160,30 @@ def _environment(path: str) -> dict[str, str]:
 
 def _listen(process: subprocess.Popen[bytes]) -> tuple[bytes, int | None]:
     """What it prints and its exit status; None: it took too long, and was ended with all that it started."""
-    assert process.stdout is not None
     end = time.monotonic() + PROBE_TIMEOUT_S
+    said, is_all = _read_until(process, end)
+    status = None
+    if is_all:
+        with suppress(subprocess.TimeoutExpired):
+            status = process.wait(max(0.0, end - time.monotonic()))
+    if status is None:  # it is not reaped, so the number is still that of its group
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return said, status
+
+
+def _read_until(process: subprocess.Popen[bytes], end: float) -> tuple[bytes, bool]:
+    """The beginning of what it prints until a time, and whether it said all by then."""
+    assert process.stdout is not None
     said = b""
     with process.stdout as output, selectors.DefaultSelector() as selector:
         selector.register(output, selectors.EVENT_READ)
-        while selector.select(max(0.0, end - time.monotonic())):
+        while (left := end - time.monotonic()) > 0 and selector.select(left):
             chunk = os.read(output.fileno(), ANSWER_MAX_BYTES)
             if not chunk:
-                break
+                return said, True
             said += chunk[: ANSWER_MAX_BYTES - len(said)]
-    try:
-        return said, process.wait(max(0.0, end - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return said, None
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    return said, False
 
 
 def _version_in(said: bytes, line: int) -> str | None:

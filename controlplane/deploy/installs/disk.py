@@ -110,8 +110,8 @@ class Disk:
     def folder_of(self, key: InstallKey) -> Path:
         return self._scope(key.scope) / "installs" / key.digest
 
-    def keys(self) -> list[InstallKey]:
-        """All installs, sorted."""
+    def all_keys(self) -> list[InstallKey]:
+        """Of all installs, sorted."""
         scopes = [SHARED, *self.owners()]
         return sorted(
             InstallKey(scope, name)
@@ -200,6 +200,17 @@ class Disk:
             return
         _remove(away)
 
+    def drop_scope(self, scope: str) -> None:
+        """Remove an owner's empty folders.
+
+        Raises:
+            OSError: they are not empty.
+        """
+        folder = self._scope(scope)
+        with suppress(FileNotFoundError):
+            (folder / "installs").rmdir()
+        folder.rmdir()
+
     def _make_scope(self, scope: str) -> None:
         self._scope(scope).mkdir(mode=ENTER_ONLY if os.geteuid() == 0 else PRIVATE, exist_ok=True)
 
@@ -235,7 +246,7 @@ def _papers(key: InstallKey, sealed: Sealed, facts: Mapping[str, str]) -> dict[s
 def _names(folder: Path) -> list[str]:
     try:
         return sorted(os.listdir(folder))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

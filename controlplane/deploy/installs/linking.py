@@ -76,8 +76,7 @@ class _Marker:
             return None
 
     def write(self, path: Path) -> None:
-        staged = path.with_name(f"{path.name}.new")
-        trees.remove(staged)
+        staged = _staged(path)
         write_new(staged, json.dumps(asdict(self)).encode())
         sync(staged)
         staged.replace(path)
@@ -118,10 +117,13 @@ def link_tree(
     marker, new, old = (above / f".{folder.name}.{ending}" for ending in ("json", "new", "old"))
     wanted = _Marker(key=key, build=build, installed=installed, inode=0)
     found = _Marker.read(marker)
-    if found is not None and not os.path.lexists(folder) and found.is_of(old):
-        old.rename(folder)  # a crash came between the two renames below
-    trees.remove(new)
-    trees.remove(old)
+    if found is not None and found.is_of(
+        old
+    ):  # a crash came before the marker was written: nobody has used the new one
+        trees.remove(folder)
+        old.rename(folder)
+    for left in (new, old, _staged(marker)):
+        trees.remove(left)
     fits = found is not None and found.is_of(folder) and _fits(found, wanted)
     target = folder if fits else new
     if not fits:
@@ -162,6 +164,10 @@ def drop_tree(folder: Path) -> None:
     trees.remove(folder)
     for ending in ("new", "old", "part", "json.new", "json"):
         trees.remove(folder.with_name(f".{folder.name}.{ending}"))
+
+
+def _staged(marker: Path) -> Path:
+    return marker.with_name(f"{marker.name}.new")
 
 
 def _fits(found: _Marker, wanted: _Marker) -> bool:

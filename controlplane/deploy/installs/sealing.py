@@ -27,6 +27,7 @@ from controlplane.deploy.installs.files import (
     sha256_of,
 )
 from controlplane.deploy.installs.manifest import FILE_MODE, FOLDER_MODE, PROGRAM_MODE, File, Manifest
+from controlplane.deploy.trees import BLOCK_BYTES
 from controlplane.errors import BuildFailed
 
 log = logging.getLogger("corral.deploy")
@@ -39,8 +40,6 @@ MAX_ENTRIES = 500_000
 """Several times the largest installs known; each costs time at every check."""
 MAX_PATHS_BYTES = 2**26
 """All paths together: what a manifest holds, in memory too."""
-BLOCK_BYTES = 512
-"""The unit of `st_blocks`."""
 _PRECIOUS = ("security.capability", "system.posix_acl_access", "system.posix_acl_default")
 """Attributes that give rights: a tree that keeps one is not sealed."""
 

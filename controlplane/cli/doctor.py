@@ -1,7 +1,8 @@
 """`corral doctor`: what this host and the control plane on it lack, each with the way to mend it.
 
 Each check is a function that returns `Finding`s; the host's are in `hostchecks.py`. A check never raises and never
-takes longer than its own bound. Only a `✗` fails the command: a `!` works, but worse than it could.
+takes longer than its own bound. Only a `✗` fails the command: a `!` works, but worse than it could, and a `-` is
+missed only by those who want it. What the languages can do is the control plane's to say, if it runs.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controlplane.cli import hostchecks
+from controlplane.cli import hostchecks, runtimechecks
 from controlplane.cli.client import Api
 from controlplane.cli.exits import CommandFailed, Exit, program
-from controlplane.cli.hostchecks import BAD, GOOD, POOR, Finding
+from controlplane.cli.hostchecks import ABSENT, BAD, GOOD, POOR, Finding
 from controlplane.cli.session import Session, json_option, pass_session
 from controlplane.cli.target import find_target
 from controlplane.cli.units import duration
@@ -24,7 +25,7 @@ from controlplane.cli.units import duration
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-SIGNS = {GOOD: ("✓", "green"), POOR: ("!", "bold yellow"), BAD: ("✗", "bold red")}
+SIGNS = {GOOD: ("✓", "green"), POOR: ("!", "bold yellow"), BAD: ("✗", "bold red"), ABSENT: ("-", "dim")}
 SLOW_HEALTH_S = 2.0
 """`/health` promises an answer within this, whatever is down."""
 
@@ -33,11 +34,15 @@ SLOW_HEALTH_S = 2.0
 @json_option
 @pass_session
 def doctor(session: Session, /) -> None:
-    """Check this host, then the control plane: what is wrong, and how to mend it. Exits with 1 for any ✗."""
-    sections: dict[str, list[Finding]] = {"Host": [], "Control plane": []}
+    """Check this host, the languages that it can run, and the control plane: what is wrong, and how to mend it.
+
+    Exits with 1 for any ✗.
+    """
+    sections: dict[str, list[Finding]] = {"Host": [], "Languages": [], "Control plane": []}
     with session.screen.busy("looking"):
         sections["Host"] = hostchecks.all_of_host(os.environ)
-        sections["Control plane"] = _control_plane()
+        sections["Control plane"], survey = _control_plane()
+        sections["Languages"] = runtimechecks.runtimes(survey or runtimechecks.survey_here())
     findings = [finding for section in sections.values() for finding in section]
     if session.json:
         checks = [{"name": f.name, "verdict": f.verdict, "found": f.found, "fix": f.fix} for f in findings]
@@ -58,23 +63,34 @@ def _show(session: Session, sections: Mapping[str, Iterable[Finding]]) -> None:
                 session.screen.line("    ", f"{'':<16}", ("→ ", "bold"), finding.fix)
 
 
-def _control_plane() -> list[Finding]:
-    """Ask the control plane how it is; one that does not run is no fault of the host."""
+def _control_plane() -> tuple[list[Finding], Mapping[str, Any] | None]:
+    """Ask the control plane how it is, and what it can run; one that does not run is no fault of the host."""
     try:
         api = Api(find_target(os.environ))
     except CommandFailed as failure:
-        return [Finding("credentials", BAD, str(failure), failure.problem.hint)]
+        return [Finding("credentials", BAD, str(failure), failure.problem.hint)], None
     found = hostchecks.credentials(os.environ)
+    survey = None
     try:
         began = time.monotonic()
         health = api.get("/health").document
         found += _health(api, health, time.monotonic() - began)
         found += _stats(api.get("/stats").document)
+        survey = _survey(api)
     except CommandFailed as failure:
         found += _unreachable(api, failure)
     finally:
         api.close()
-    return found
+    return found, survey
+
+
+def _survey(api: Api) -> Mapping[str, Any] | None:
+    """What it can run; None from one that is too old to say."""
+    try:
+        document = api.get("/runtimes").document
+    except CommandFailed:
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _unreachable(api: Api, failure: CommandFailed) -> list[Finding]:

@@ -24,7 +24,7 @@ from controlplane.cli.target import credentials_path, home_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-GOOD, POOR, BAD = "ok", "warning", "error"
+GOOD, POOR, BAD, ABSENT = "ok", "warning", "error", "absent"
 
 PROBE_TIMEOUT_S = 5.0
 """For one program to say its version, or one port to answer."""
@@ -41,7 +41,7 @@ OPEN_FILES_POOR = 4096
 
 @frozen
 class Finding:
-    """One line: what was looked at, `ok · warning · error`, what was seen, and what to do."""
+    """One line: what was looked at, `ok · warning · error · absent`, what was seen, and what to do."""
 
     name: str
     verdict: str

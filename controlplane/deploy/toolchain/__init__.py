@@ -23,7 +23,7 @@ from controlplane.deploy.toolchain.survey import Runtime, advice, languages, rep
 from controlplane.deploy.toolchain.table import BY_NAME, SYSTEM_PATH, USUAL_PLACES
 from controlplane.deploy.toolchain.versions import Answer, Question, VersionBook
 
-__all__ = ["SYSTEM_PATH", "Runtime", "Toolchain", "build", "is_reachable"]
+__all__ = ["SYSTEM_PATH", "Runtime", "Toolchain", "build", "is_reachable", "of_host"]
 
 
 @frozen(kw_only=True)
@@ -104,12 +104,11 @@ class Toolchain:
 
     def _question(self, name: str) -> Question:
         """A tool that has yet to be carried is asked where it is, which only Corral's own user can."""
-        said = self.tools[name]
-        assert said is not None
-        waits = not Path(said).exists()
-        file = self._file(name)
-        program = str(file) if waits else said
-        return Question(name=name, program=program, file=file, as_nobody=self.by_others and not waits)
+        said, tool, file = self.tools[name] or "", self.found.get(name), self._file(name)
+        ready = is_reachable(Path(said), by_others=self.by_others)
+        by = [str(self._file(tool.by))] if isinstance(tool, Tool) and tool.by is not None else []
+        argv = [said] if ready else [*by, str(file)]
+        return Question(name=name, argv=tuple(argv), file=file, as_nobody=self.by_others and ready)
 
     def _file(self, name: str) -> Path:
         tool = self.found.get(name)
@@ -152,6 +151,20 @@ def build(
     path = os.pathsep.join([str(bin_folder), *reachable])
     book = VersionBook(folder / "versions.json", path)
     return Toolchain(path=path, tools=tools, found=found, by_others=by_others, carrier=carrier, book=book)
+
+
+def of_host(*, by_others: bool, host_path: str, environ: Mapping[str, str] = os.environ) -> Toolchain:
+    """What `build` would find, with every tool where it is: to be surveyed, not to run instances on. Changes nothing.
+
+    Args:
+        by_others: Whether instances would run as users of their own.
+        host_path: The control plane's PATH.
+        environ: Its environment, which says where rustup is.
+    """
+    on_path = search_path(host_path, *SYSTEM_PATH)
+    found = look([*on_path, *search_path(*USUAL_PLACES)], by_others=by_others, environ=environ)
+    tools = {name: str(tool.file) for name, tool in found.items() if isinstance(tool, Tool)}
+    return Toolchain(path=os.pathsep.join(map(str, on_path)), tools=dict(tools), found=found, by_others=by_others)
 
 
 def _place(tool: Tool | Refused | None, name: str, bin_folder: Path, carrier: Carrier) -> str | None:

@@ -44,13 +44,13 @@ class Question:
 
     Args:
         name: Of the tool.
-        program: The file to run.
+        argv: The program to run; what makes it say its version is added.
         file: The file whose change means another version.
         as_nobody: Ask as a user who may do nothing; else as Corral's own.
     """
 
     name: str
-    program: str
+    argv: tuple[str, ...]
     file: Path
     as_nobody: bool
 
@@ -131,7 +131,7 @@ def _ask(question: Question, path: str) -> Answer:
     user = NOBODY if question.as_nobody else None
     try:
         process = subprocess.Popen(
-            [question.program, *program.ask],
+            [*question.argv, *program.ask],
             cwd="/",
             env=_environment(path),
             stdin=subprocess.DEVNULL,

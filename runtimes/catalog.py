@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import evolve
 
-from runtimes import node, python
+from runtimes import node, python, typescript
 from runtimes.recipe import CannotPlan, Recipe, UnknownLanguage, Wish
 from runtimes.tree import SourceTree
 
@@ -33,7 +33,7 @@ class Runtime(Protocol):
         """How it is built and run. Raises `CannotPlan`."""
 
 
-RUNTIMES: tuple[Runtime, ...] = (python, node)
+RUNTIMES: tuple[Runtime, ...] = (python, node, typescript)
 """In the order in which a suffix that several speak of is given to one."""
 LANGUAGES = tuple(runtime.NAMES[0] for runtime in RUNTIMES)
 MANIFESTS = (

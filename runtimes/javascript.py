@@ -49,7 +49,7 @@ def starts_built(tree: SourceTree, manifest: Manifest, *, builds: bool) -> Start
     """The first start of `package.json` whose file there is, or which a build could bring about."""
     for start in manifest.starts():
         if (file := npm.module_file(tree, start.file)) is not None:
-            return _at(start, file)
+            return at(start, file)
         if builds and start.file.endswith((*SCRIPTS, *TYPED)):
             return start
     return None
@@ -102,5 +102,6 @@ def _only(tree: SourceTree, suffixes: tuple[str, ...]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _at(start: Start, file: str) -> Start:
+def at(start: Start, file: str) -> Start:
+    """The same start of another file."""
     return Start(runner=start.runner, flags=start.flags, file=file, args=start.args, env=start.env)

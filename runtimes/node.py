@@ -80,7 +80,7 @@ def launch(
     tree: SourceTree, start: Start, steps: tuple[Step, ...], *, files: tuple[tuple[str, str], ...] = ()
 ) -> Recipe:
     """Run a script; module or script is decided by its suffix and its `package.json`, as Node.js does."""
-    has_modules = any("npm" in step.argv for step in steps)
+    has_modules = any(step.name == npm.INSTALL for step in steps)
     return Recipe(
         language="node",
         entry_point=start.file,

@@ -25,6 +25,8 @@ ENV: Env = (
     ("HUSKY", "0"),  # Git hooks, which a `prepare` script would set up
 )
 QUIET = ("--no-audit", "--no-fund")
+INSTALL = "install dependencies"
+"""The name of a step that fills `node_modules`."""
 LOCKS = ("npm-shrinkwrap.json", "package-lock.json")
 _FOREIGN_LOCKS = ("pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb")
 _OWN_INSTALL_SCRIPTS = ("preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare")
@@ -173,10 +175,10 @@ def install(manifest: Manifest, tree: SourceTree, wanted: tuple[str, ...], *, de
     locked = tree.first(*LOCKS) is not None
     steps = []
     if locked:
-        steps.append(Step(name="install dependencies", argv=("npm", "ci", *omit, *QUIET), env=ENV))
+        steps.append(Step(name=INSTALL, argv=("npm", "ci", *omit, *QUIET), env=ENV))
     if wanted or (not locked and _has_any(manifest)):
         more = ("--", *wanted) if wanted else ()
-        steps.append(Step(name="install dependencies", argv=("npm", "install", *omit, *QUIET, *more), env=ENV))
+        steps.append(Step(name=INSTALL, argv=("npm", "install", *omit, *QUIET, *more), env=ENV))
     return tuple(steps)
 
 

@@ -31,7 +31,9 @@ from controlplane.cache import open_cache
 from controlplane.config import ConfigError
 from controlplane.deploy import leftovers
 from controlplane.deploy.deployer import Deployer
+from controlplane.deploy.inbox import Inbox
 from controlplane.deploy.prepare import HostPrepare
+from controlplane.deploy.source.uploads import Uploads
 from controlplane.deploy.toolchain import build
 from controlplane.embedded import open_services
 from controlplane.home import open_home
@@ -165,6 +167,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         fleet = await stack.enter_async_context(trio.open_nursery())
         supervisor = Supervisor(around, store, fleet)
         upkeep = Upkeep(config, store, tokens, supervisor)
+        inbox = Inbox(Uploads(home.path / "uploads"), store, home.path / "store/staging")
         services = Services(
             config=config,
             home=home,
@@ -173,7 +176,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             cache=cache,
             hub=hub,
             supervisor=supervisor,
-            deployer=Deployer(config, store, cache, hub, supervisor),
+            deployer=Deployer(config, store, cache, hub, supervisor, inbox),
             toolchain=toolchain,
             tokens=tokens,
             spawner=spawner,

@@ -1,11 +1,14 @@
-"""The use case of a deploy: validate, count against quota and rate, write, hand to the supervisor.
+"""The use cases of a deploy and of a new revision: validate, count against quota and rate, write, hand over.
 
 What is acknowledged is in Postgres; what fails before that leaves nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -14,91 +17,156 @@ import trio
 from attrs import define, evolve, field
 
 from controlplane.core.lifecycle import Desired
-from controlplane.deploy.plan import plan, plan_patch
+from controlplane.deploy.inbox import bring, with_archive
+from controlplane.deploy.plan import plan, plan_patch, replan
 from controlplane.deploy.refusals import Refusals
-from controlplane.errors import Conflict, NotFound, RateLimited
-from controlplane.model import Instance, Spec
+from controlplane.errors import Conflict, CorralError, NotFound, RateLimited
+from controlplane.model import Evidence, Instance, Spec
 from controlplane.store.base import Idempotency, IdempotencyKeyUsed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from controlplane.cache import Cache
     from controlplane.config import Config
+    from controlplane.deploy.inbox import Inbox
+    from controlplane.deploy.source.uploads import Upload
     from controlplane.hub import Hub
     from controlplane.model import Principal
     from controlplane.store.base import Store
     from controlplane.supervise.runner import Runner
+    from controlplane.supervise.succession import Succession
     from controlplane.supervise.supervisor import Supervisor
-    from controlplane.wire.deploy import DeployIn, PatchIn
+    from controlplane.wire.deploy import DeployIn, PatchIn, RedeployIn
 
 
 @define(eq=False)
 class Deployer:
-    """Turns requests into instances."""
+    """Turns requests into instances and revisions."""
 
     config: Config
     store: Store
     cache: Cache
     hub: Hub
     supervisor: Supervisor
+    inbox: Inbox
     _arriving: dict[UUID, trio.Event] = field(factory=dict, init=False)
     """Instances that may be in the database already and are not with the supervisor yet."""
-    _patching: dict[UUID, trio.Lock] = field(factory=dict, init=False)
-    """One patch of an instance at a time: each is a revision on top of the last."""
+    _revising: dict[UUID, trio.Lock] = field(factory=dict, init=False)
+    """One change of an instance at a time: each is a revision on top of the last."""
 
     async def deploy(
-        self, principal: Principal, body: DeployIn, *, body_digest: bytes, idempotency_key: str | None = None
+        self,
+        principal: Principal,
+        body: DeployIn,
+        *,
+        body_digest: bytes,
+        idempotency_key: str | None = None,
+        upload: Upload | None = None,
     ) -> Runner:
         """Accept a deploy; the instance starts by itself from here on.
 
         Args:
             body_digest: SHA-256 of the request's body, for the idempotency key.
             idempotency_key: The same key and body within 24 h give the first instance again.
+            upload: The archive that came beside the request, held by a visit of the caller's.
 
         Raises:
-            InvalidRequest, Conflict, QuotaExceeded, RateLimited, StorageUnavailable
+            InvalidRequest, SourceRejected, ArchiveRejected, Conflict, QuotaExceeded, RateLimited, StorageUnavailable
         """
-        name, spec = plan(body, self.config)
+        name, spec = plan(body, self.config, uploaded=upload is not None)
         await _check_cwd(spec)
         if idempotency_key is not None:
             first = await self.store.idempotent(principal.owner, idempotency_key)
             if first is not None:
                 return await self._again(first, body_digest)
         await self._rate(principal.owner)
-        now = datetime.now(UTC)
-        instance = Instance(
-            id=uuid4(),
-            owner=principal.owner,
-            name=name,
-            spec=spec,
-            labels=dict(body.labels),
-            desired=Desired.RUNNING,
-            created_at=now,
-            updated_at=now,
-        )
-        try:
-            runner = await self._bring_in(
-                instance, _record(principal.owner, idempotency_key, body_digest, instance.id, now)
+        async with self.inbox.visit(principal.owner) as visit:
+            brought = await bring(visit, spec, body.source_data, upload)
+            now = datetime.now(UTC)
+            instance = Instance(
+                id=uuid4(),
+                owner=principal.owner,
+                name=name,
+                spec=with_archive(spec, brought),
+                labels=dict(body.labels),
+                desired=Desired.RUNNING,
+                created_at=now,
+                updated_at=now,
             )
-        except IdempotencyKeyUsed as used:
-            return await self._again(used.first, body_digest)
+            try:
+                runner = await self._bring_in(
+                    instance, _record(principal.owner, idempotency_key, body_digest, instance.id, now)
+                )
+            except IdempotencyKeyUsed as used:
+                return await self._again(used.first, body_digest)
         data = {"name": name, "source_type": spec.source_type.value, "language": spec.language}
         self.hub.publish_nowait("deployed", instance_id=instance.id, owner=instance.owner, data=data)
         return runner
+
+    async def redeploy(
+        self, principal: Principal, runner: Runner, body: RedeployIn, upload: Upload | None = None
+    ) -> Succession:
+        """Begin to bring up a new revision, which takes over once it answers; until then nothing changes.
+
+        Args:
+            upload: As for a deploy.
+
+        Raises:
+            InvalidRequest, SourceRejected, ArchiveRejected, RateLimited, NotFound, StorageUnavailable, ShuttingDown
+            Conflict: another revision is on its way.
+        """
+        _check_free(runner)
+        spec = replan(body, runner.instance.spec, self.config, uploaded=upload is not None)
+        await _check_cwd(spec)
+        await self._rate(principal.owner)
+        async with self.inbox.visit(runner.instance.owner) as visit:
+            brought = await bring(visit, spec, body.source_data, upload)
+            async with self._turn(runner):
+                # It may have been patched meanwhile.
+                spec = replan(body, runner.instance.spec, self.config, uploaded=upload is not None)
+                return await self._succeed(runner, with_archive(spec, brought), body.labels)
+
+    async def rollback(self, principal: Principal, runner: Runner, revision: int | None) -> Succession:
+        """Begin to go back to what an earlier revision was, as a revision of its own; else as `redeploy`.
+
+        Args:
+            revision: Its number; None: the newest before the present one that ran.
+
+        Raises:
+            RateLimited, NotFound, StorageUnavailable, ShuttingDown
+            Conflict: it is in force, there is none to go back to, or another is on its way.
+        """
+        _check_free(runner)
+        await self._rate(principal.owner)
+        async with self._turn(runner):
+            number = revision if revision is not None else await self._way_back(runner)
+            if number == runner.instance.spec.revision:
+                raise Conflict(f"revision {number} is in force already")
+            earlier = await self.store.revision(runner.instance.id, number)
+            return await self._succeed(runner, evolve(earlier.spec, cause=f"rollback to {number}"), None)
 
     async def patch(self, runner: Runner, body: PatchIn) -> tuple[str, ...]:
         """Change limits, restart policy, network or labels; returns what takes effect only later.
 
         Raises:
             InvalidRequest, NotFound, StorageUnavailable
+            Conflict: a new revision is on its way, which knows nothing of this.
         """
-        turn = self._patching.setdefault(runner.instance.id, trio.Lock())
+        async with self._turn(runner):
+            if (body.limits, body.restart, body.network) != (None, None, None):
+                _check_free(runner)
+            return await self._patch(runner, body)
+
+    @asynccontextmanager
+    async def _turn(self, runner: Runner) -> AsyncIterator[None]:
+        turn = self._revising.setdefault(runner.instance.id, trio.Lock())
         try:
             async with turn:
-                notes = await self._patch(runner, body)
+                yield
         finally:
             if not turn.locked():  # nobody waits for it
-                self._patching.pop(runner.instance.id, None)
-        return notes
+                self._revising.pop(runner.instance.id, None)
 
     async def _patch(self, runner: Runner, body: PatchIn) -> tuple[str, ...]:
         before = runner.instance
@@ -123,6 +191,43 @@ class Deployer:
             del self._arriving[instance.id]
             arrived.set()
 
+    async def _succeed(self, runner: Runner, spec: Spec, labels: Mapping[str, str] | None) -> Succession:
+        """Write a revision and hand it over. What was written is tried though its caller leaves."""
+        _check_free(runner)
+        instance_id = runner.instance.id
+        with trio.CancelScope(shield=True):  # the store bounds its own time
+            number = await self.store.add_revision(evolve(runner.instance, spec=spec))
+            failed = partial(self.store.fail_revision, instance_id, number)
+            try:
+                succession = runner.succeed(
+                    evolve(spec, revision=number), commit=partial(self._commit, runner, labels), failed=failed
+                )
+            except CorralError as error:
+                now = datetime.now(UTC)
+                await failed(Evidence(code=error.code, reason=error.detail or error.title, phase="pending", at=now))
+                raise
+        return succession
+
+    async def _commit(self, runner: Runner, labels: Mapping[str, str] | None, spec: Spec) -> None:
+        """Write which revision is in force from now on, and that it is to run."""
+        now = datetime.now(UTC)
+        before = runner.instance
+        after = evolve(before, labels=before.labels if labels is None else dict(labels), updated_at=now)
+        if spec.resolved is not None:
+            await self.store.set_resolved(before.id, spec.revision, spec.resolved)
+        # A candidate has answered its handshake beside the one that serves; alone, it has yet to start.
+        await self.store.switch_revision(evolve(after, spec=spec), ran_at=now if runner.serving else None)
+        if before.desired is not Desired.RUNNING:
+            await self.store.set_desired(before.id, Desired.RUNNING)
+        runner.replace(evolve(runner.instance, labels=after.labels, updated_at=now))
+
+    async def _way_back(self, runner: Runner) -> int:
+        now = runner.instance.spec.revision
+        for revision in await self.store.revisions(runner.instance.id):
+            if revision.spec.revision < now and revision.ran_at is not None:
+                return revision.spec.revision
+        raise Conflict("no earlier revision has run", hint="the list of revisions shows those that are kept")
+
     async def _rate(self, owner: str) -> None:
         per_minute = self.config.deploys_per_minute
         if await self.cache.allow(f"deploys:{owner}", per_minute) is False:
@@ -142,6 +247,15 @@ class Deployer:
             return self.supervisor.get(first.instance_id)
         except NotFound:
             raise Conflict("this Idempotency-Key was used for an instance that was deleted since") from None
+
+
+def _check_free(runner: Runner) -> None:
+    """Raises `Conflict` while a new revision is on its way."""
+    under_way = runner.succession
+    if under_way is not None and not under_way.done.is_set():
+        raise Conflict(
+            f"revision {under_way.revision} is on its way", hint="wait for it, or end it with a stop or a restart"
+        )
 
 
 def _record(owner: str, key: str | None, digest: bytes, instance_id: UUID, now: datetime) -> Idempotency | None:

@@ -2,116 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 from attrs import define, evolve, field
 
-from controlplane.cache import open_cache
-from controlplane.config import Config
 from controlplane.core.lifecycle import Desired
-from controlplane.deploy.deployer import Deployer
 from controlplane.errors import Conflict, InvalidRequest, QuotaExceeded, RateLimited, StorageUnavailable
-from controlplane.hub import Event, Hub
-from controlplane.model import Principal, Role, User
-from controlplane.secretbox import SecretBox
-from controlplane.store.postgres import PostgresStore, open_store
-from controlplane.supervise.runner import Surroundings
-from controlplane.supervise.scheduler import StartScheduler
-from controlplane.supervise.supervisor import Supervisor
-from controlplane.wire.convert import structure
-from controlplane.wire.deploy import DeployIn, PatchIn
+from tests.deploy.farm import BOB, WAIT_S, Farm, open_farm
 from tests.services import Postgres, database_url, own_postgres, postgres_server, redis_url, valkey_server
 
 if TYPE_CHECKING:
-    from controlplane.model import Instance
+    from controlplane.store.postgres import PostgresStore
     from controlplane.supervise.runner import Runner
 
 __all__ = ["database_url", "own_postgres", "postgres_server", "redis_url", "valkey_server"]
 
-WAIT_S = 30.0
-ADA = Principal(owner="ada", role=Role.DEPLOYER, token_id="t")
-BOB = Principal(owner="bob", role=Role.DEPLOYER, token_id="t")
-
-
-@define
-class NeverReady:
-    """A prepare step that does not come to an end: nothing is started."""
-
-    discarded: list[Instance] = field(factory=list)
-
-    async def prepare(self, instance: Instance, report: Any) -> Any:
-        await trio.sleep_forever()
-
-    async def discard(self, instance: Instance) -> None:
-        self.discarded.append(instance)
-
-
-class Silence:
-    """A journal that keeps nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **options: None
-
-
-@define(eq=False)
-class Farm:
-    """A deployer and what it works with."""
-
-    deployer: Deployer
-    store: PostgresStore
-    events: list[Event]
-
-    async def deploy(self, name: str, principal: Principal = ADA, *, key: str | None = None, **members: Any) -> Runner:
-        body = {"name": name, "source_type": "mcp_config", "mcp_config": {"command": "cow"}, **members}
-        digest = hashlib.sha256(json.dumps(body).encode()).digest()
-        with trio.fail_after(WAIT_S):
-            return await self.deployer.deploy(
-                principal, structure(body, DeployIn), body_digest=digest, idempotency_key=key
-            )
-
-    async def patch(self, runner: Runner, **members: Any) -> tuple[str, ...]:
-        with trio.fail_after(WAIT_S):
-            return await self.deployer.patch(runner, structure(members, PatchIn))
-
-    @property
-    def runners(self) -> set[str]:
-        return {runner.instance.name for runner in self.deployer.supervisor.runners()}
-
-    async def kept(self) -> dict[str, Instance]:
-        return {instance.name: instance for instance in await self.store.instances()}
-
-
-async def open_farm(database_url: str, redis_url: str, **settings: Any) -> AsyncIterator[Farm]:
-    config = Config(**{"max_instances_per_user": 3, "deploys_per_minute": 100, **settings})
-    box = SecretBox("a secret key of thirty-two bytes or more")
-    events: list[Event] = []
-    hub = Hub(2**24, events.append)
-    async with open_store(database_url, box, wait_s=5) as store, open_cache(redis_url) as cache:
-        for name in ("ada", "bob"):
-            await store.add_user(User(name=name, role=Role.DEPLOYER))
-        around = Surroundings(
-            config=config,
-            version="0.0.test",
-            spawner=None,  # type: ignore[arg-type]
-            prepare=NeverReady(),
-            scheduler=StartScheduler(4),
-            journal=Silence(),  # type: ignore[arg-type]
-            hub=hub,
-        )
-        async with trio.open_nursery() as nursery:
-            supervisor = Supervisor(around, store, nursery)
-            yield Farm(Deployer(config, store, cache, hub, supervisor), store, events)
-            await supervisor.stop_all()
-
 
 @pytest.fixture
-async def farm(database_url: str, redis_url: str) -> AsyncIterator[Farm]:
-    async for opened in open_farm(database_url, redis_url):
+async def farm(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Farm]:
+    async for opened in open_farm(database_url, redis_url, tmp_path):
         yield opened
 
 
@@ -167,9 +80,9 @@ async def test_the_quota_holds_also_for_deploys_at_the_same_time(farm: Farm) -> 
 
 
 async def test_too_many_deploys_in_a_minute_are_refused_with_the_time_to_wait(
-    database_url: str, redis_url: str
+    database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    async for farm in open_farm(database_url, redis_url, deploys_per_minute=2):
+    async for farm in open_farm(database_url, redis_url, tmp_path, deploys_per_minute=2):
         await farm.deploy("one")
         await farm.deploy("two")
 
@@ -280,9 +193,9 @@ async def test_a_caller_that_leaves_leaves_no_instance_that_nobody_runs(farm: Fa
     assert set(await farm.kept()) == farm.runners == {"cow"}
 
 
-async def test_without_a_database_nothing_is_promised(own_postgres: Postgres, redis_url: str) -> None:
+async def test_without_a_database_nothing_is_promised(own_postgres: Postgres, redis_url: str, tmp_path: Path) -> None:
     url = own_postgres.url(own_postgres.new_database())
-    async for farm in open_farm(url, redis_url):
+    async for farm in open_farm(url, redis_url, tmp_path):
         own_postgres.kill()
 
         with pytest.raises(StorageUnavailable):

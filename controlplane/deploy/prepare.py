@@ -1,11 +1,13 @@
 """Make an instance ready to launch: its folder, its user, its source, its environment.
 
     CORRAL_HOME/instances/<id>/   Corral's own, so that no server can swap what is in it for a link
-        home/                     HOME: caches of npx and uvx; this and the next are the instance's user's alone
-        work/                     the source; default working folder
+        home/                     HOME: what the server keeps; this and the rest are the instance's user's alone
+        work/                     default working folder of a command
         tmp/                      /tmp, where the host can give one of its own
+        app-<key>/                its source, with all that was built of it, linked from the store (`installs`)
 
-Everything here happens while the instance has no process.
+Everything here happens while the instance has no process, but for a candidate's: it
+gets a tree of its own, and finds the rest as the running revision has it.
 """
 
 from __future__ import annotations
@@ -14,33 +16,45 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field, frozen
 
+from controlplane.core.lifecycle import LIVE, State
 from controlplane.deploy import trees
+from controlplane.deploy.build.builds import plain_recipe
+from controlplane.deploy.build.built import provide
+from controlplane.deploy.build.launching import BuiltLaunch
+from controlplane.deploy.installs.keys import SHARED, key_of
+from controlplane.deploy.installs.linking import drop_tree
 from controlplane.deploy.limits import rlimits_of
 from controlplane.deploy.plan import notes_on
 from controlplane.errors import BuildFailed, Overloaded, SourceRejected
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.launch import Launch
-from runtimes import catalog
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from controlplane.config import Config
+    from controlplane.deploy.build.builds import Builds
+    from controlplane.deploy.build.built import Built
     from controlplane.deploy.toolchain import Toolchain
     from controlplane.model import Instance, Spec
     from controlplane.spawn.uids import UidPool
     from controlplane.supervise.launch import Progress
+    from runtimes.recipe import Recipe
 
 TMP = Path("/tmp")  # noqa: S108
 TAKES_FOLDERS = re.compile(r"(?:@modelcontextprotocol/|mcp-)server-filesystem(?:@[\w.^~-]+)?")
 """The command of the classic examples: its arguments are folders, and it ends if one is missing."""
 FOLDERS = ("home", "work", "tmp")
+TREE = "app-"
+KEY_CHARS = 16
+"""Of an install's digest, in its tree's name: enough to tell an instance's few installs apart."""
 
 
 @define(eq=False)
@@ -54,6 +68,8 @@ class HostPrepare:
     private_tmp: bool
     environ: Mapping[str, str]
     """The control plane's own environment, for the names in CHILD_ENV_PASS."""
+    builds: Builds | None = None
+    """None: commands run as they are written, and sources that need building are refused."""
     _users: dict[UUID, int | None] = field(factory=dict, init=False)
     _claiming: trio.Lock = field(factory=trio.Lock, init=False)
 
@@ -61,30 +77,88 @@ class HostPrepare:
         """See `supervise.launch.Prepare`."""
         progress.phase("prepare", "folder and user")
         spec = instance.spec
-        self._check_tools(spec)
+        plain = await trio.to_thread.run_sync(plain_recipe, spec)
+        await self._provide_known(spec, plain)
         uid = await self._user_of(instance)
-        folder = self.instances / str(instance.id)
-        private = self.private_tmp and not self.instances.is_relative_to(TMP)
-        try:
-            await trio.to_thread.run_sync(_make_folder, folder, spec, uid, folder / "tmp" if private else None)
-        except OSError as error:  # the disk is full or read-only: the operator's to mend
-            raise BuildFailed(f"the instance's folder could not be made: {error.strerror or error}") from error
-        argv, env = self._command(spec)
+        place = _Place(self.instances / str(instance.id), self.private_tmp and not self.instances.is_relative_to(TMP))
+        await self._furnish(instance, place, uid)
+        built = None if plain is not None else await self._built(instance, progress)
+        if built is not None:
+            argv, env, cwd = await self._linked(instance, place, built, uid)
+        elif plain is not None:
+            argv, env, cwd = await self._inline(instance, place, plain, uid)
+        else:
+            assert spec.command is not None
+            argv, env, cwd = (spec.command.command, *spec.command.args), dict[str, str](), place.cwd(spec)
         return Launch(
             argv=argv,
-            env=self._environment(folder, private) | env | dict(spec.env),
-            cwd=_cwd(spec, folder),
+            env=self._environment(place) | env | dict(spec.env),
+            cwd=cwd,
             uid=uid,
             rlimits=rlimits_of(spec.limits, own_user=uid is not None),
-            private_tmp=str(folder / "tmp") if private else None,
+            private_tmp=place.private_tmp,
             isolation="process",
-            notes=notes_on(spec),
+            notes=(*notes_on(spec), *(built.launch.notes if built is not None else ())),
+            spec=evolve(spec, resolved=built.resolved) if built is not None else None,
         )
 
     async def discard(self, instance: Instance) -> None:
         """See `supervise.launch.Prepare`."""
         await trio.to_thread.run_sync(trees.remove, self.instances / str(instance.id))
+        if self.builds is not None:
+            self.builds.store.release(instance.id)
         self.uids.release(self._users.pop(instance.id, None))
+
+    async def _furnish(self, instance: Instance, place: _Place, uid: int | None) -> None:
+        if _is_candidate(instance):  # its instance's processes are at home there
+            return
+        try:
+            await trio.to_thread.run_sync(_make_folder, place, instance.spec, uid)
+        except OSError as error:  # the disk is full or read-only: the operator's to mend
+            raise BuildFailed(f"the instance's folder could not be made: {error.strerror or error}") from error
+
+    async def _built(self, instance: Instance, progress: Progress) -> Built | None:
+        if self.builds is not None:
+            return await self.builds.build(instance, progress)
+        if instance.spec.command is None:
+            raise SourceRejected("nothing can be built here")
+        return None
+
+    async def _linked(
+        self, instance: Instance, place: _Place, built: Built, uid: int | None
+    ) -> tuple[tuple[str, ...], dict[str, str], str]:
+        """The instance's own tree of what was built. A tree that one of its processes runs in is left as it is."""
+        assert self.builds is not None
+        tree = place.folder / f"{TREE}{built.install.key.digest[:KEY_CHARS]}"
+        if not _is_candidate(instance) or not await trio.to_thread.run_sync(tree.exists):
+            await self.builds.link(built, tree, uid)
+        if not _is_candidate(instance):
+            await trio.to_thread.run_sync(_remove_other_trees, place.folder, tree.name)
+            self.builds.store.release(instance.id)
+            self.builds.store.hold(built.install.key, instance.id)
+        argv, env, cwd = built.launch.in_tree(tree, self.toolchain.path)
+        return argv, env, cwd if instance.spec.command is None else place.cwd(instance.spec)
+
+    async def _inline(
+        self, instance: Instance, place: _Place, recipe: Recipe, uid: int | None
+    ) -> tuple[tuple[str, ...], dict[str, str], str]:
+        """A file that needs no building, in a tree of its own."""
+        spec = instance.spec
+        name, source = spec.entry_point or "", spec.source or b""
+        tree = place.folder / f"{TREE}{key_of(SHARED, name, source).digest[:KEY_CHARS]}"
+        if not _is_candidate(instance) or not await trio.to_thread.run_sync(tree.exists):
+            await trio.to_thread.run_sync(_make_tree, tree, name, source, uid)
+        if not _is_candidate(instance):
+            await trio.to_thread.run_sync(_remove_other_trees, place.folder, tree.name)
+        return BuiltLaunch.of(recipe).in_tree(tree, self.toolchain.path)
+
+    async def _provide_known(self, spec: Spec, plain: Recipe | None) -> None:
+        """The tools that are known to be needed before anything is fetched or planned; told before anything is made."""
+        command = spec.command.command if spec.command is not None else None
+        if plain is not None:
+            await provide(self.toolchain, plain.needs)
+        elif command is not None and command in self.toolchain.tools:
+            await provide(self.toolchain, (command,))
 
     async def _user_of(self, instance: Instance) -> int | None:
         """The instance's own user: claimed at its first start, kept for as long as it exists."""
@@ -97,24 +171,9 @@ class HostPrepare:
                     raise Overloaded(str(exhausted)) from None
             return self._users[instance.id]
 
-    def _check_tools(self, spec: Spec) -> None:
-        command = (
-            spec.command.command if spec.command else catalog.recipe(spec.language, spec.entry_point or "").needs[0]
-        )
-        if self.toolchain.missing([command]) and command in self.toolchain.tools:
-            raise SourceRejected(
-                f"this host has no {command}", hint="corral doctor says what is missing and how to get it"
-            )
-
-    def _command(self, spec: Spec) -> tuple[tuple[str, ...], dict[str, str]]:
-        if spec.command is not None:
-            return (spec.command.command, *spec.command.args), {}
-        recipe = catalog.recipe(spec.language, spec.entry_point or "")
-        return recipe.argv, dict(recipe.env)
-
-    def _environment(self, folder: Path, private: bool) -> dict[str, str]:
+    def _environment(self, place: _Place) -> dict[str, str]:
         """The allow-listed ground that a spec's own variables stand on."""
-        home = str(folder / "home")
+        home = str(place.folder / "home")
         passed = {name: self.environ[name] for name in self.config.child_env_pass if name in self.environ}
         return passed | {
             "PATH": self.toolchain.path,
@@ -124,7 +183,7 @@ class HostPrepare:
             "SHELL": "/bin/sh",
             "LANG": "C.UTF-8",
             "TERM": "dumb",
-            "TMPDIR": "/tmp" if private else str(folder / "tmp"),  # noqa: S108
+            "TMPDIR": "/tmp" if place.is_private else str(place.folder / "tmp"),  # noqa: S108
             "PYTHONUNBUFFERED": "1",
             "npm_config_cache": f"{home}/.npm",
             "npm_config_update_notifier": "false",
@@ -136,13 +195,29 @@ class HostPrepare:
         }
 
 
-def _cwd(spec: Spec, folder: Path) -> str:
-    work = folder / "work"
-    cwd = spec.command.cwd if spec.command else None
-    return str(work / cwd) if cwd is not None else str(work)
+@frozen
+class _Place:
+    """An instance's folder. `is_private`: its `tmp` is what it sees as /tmp."""
+
+    folder: Path
+    is_private: bool
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def private_tmp(self) -> str | None:
+        return str(self.folder / "tmp") if self.is_private else None
+
+    def cwd(self, spec: Spec) -> str:
+        """Where a command starts."""
+        cwd = spec.command.cwd if spec.command else None
+        return str(self.work / cwd) if cwd is not None else str(self.work)
 
 
-def _make_folder(folder: Path, spec: Spec, uid: int | None, private_tmp: Path | None) -> None:
+def _make_folder(place: _Place, spec: Spec, uid: int | None) -> None:
+    folder = place.folder
     _own(folder)
     if uid is not None:  # we are root, and were perhaps a plain user when the folder was made
         os.chown(folder, 0, 0, follow_symlinks=False)
@@ -152,10 +227,31 @@ def _make_folder(folder: Path, spec: Spec, uid: int | None, private_tmp: Path | 
         _own(part)
         if uid is not None and (before := part.lstat().st_uid) != uid:
             trees.give(part, before, uid)
-    if spec.source is not None and spec.entry_point is not None:
-        _write(folder / "work" / spec.entry_point, spec.source)
     for wanted in _wanted_tmp_folders(spec):
-        _make_below_tmp(wanted, private_tmp or TMP, uid)
+        _make_below_tmp(wanted, folder / "tmp" if place.is_private else TMP, uid)
+
+
+def _is_candidate(instance: Instance) -> bool:
+    """Whether another revision of the instance has processes, or will again without being prepared anew."""
+    return instance.state in LIVE or instance.state is State.BACKOFF
+
+
+def _make_tree(tree: Path, name: str, source: bytes, uid: int | None) -> None:
+    try:
+        _own(tree)
+        if uid is not None and (before := tree.lstat().st_uid) != uid:
+            trees.give(tree, before, uid)
+        _write(tree / name, source)
+    except OSError as error:
+        raise BuildFailed(f"the source could not be written: {error.strerror or error}") from error
+
+
+def _remove_other_trees(folder: Path, kept: str) -> None:
+    """Trees of revisions that nothing runs any more; one that cannot be removed is tried again at the next start."""
+    for name in sorted(os.listdir(folder)):
+        if name.startswith(TREE) and name != kept:
+            with suppress(OSError):
+                drop_tree(folder / name)
 
 
 def _own(folder: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import trio
 from attrs import define, evolve
 
+from controlplane.core.lifecycle import State
 from controlplane.deploy.prepare import HostPrepare
 from controlplane.deploy.toolchain import Toolchain
 from controlplane.errors import BuildFailed, SourceRejected
@@ -42,6 +43,12 @@ def folder_of(prepare: HostPrepare, instance: Instance) -> Path:
     return prepare.instances / str(instance.id)
 
 
+def tree_of(prepare: HostPrepare, instance: Instance) -> Path:
+    """Where its source stands."""
+    (tree,) = folder_of(prepare, instance).glob("app-*")
+    return tree
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
@@ -57,10 +64,11 @@ async def test_the_folder_is_corrals_and_its_parts_are_the_instances_alone(prepa
     folder = folder_of(prepare, instance)
     owner = os.geteuid() if launch.uid is None else launch.uid
     assert (folder.stat().st_uid, mode(folder)) == (os.geteuid(), 0o700 if launch.uid is None else 0o711)
-    assert sorted(path.name for path in folder.iterdir()) == ["home", "tmp", "work"]
+    tree = tree_of(prepare, instance)
+    assert sorted(path.name for path in folder.iterdir()) == [tree.name, "home", "tmp", "work"]
     for part in folder.iterdir():
         assert (part.stat().st_uid, mode(part)) == (owner, 0o700)
-    source = folder / "work" / "server.py"
+    source = tree / "server.py"
     assert source.read_bytes() == b"print('moo')\n"
     assert (source.stat().st_uid, mode(source)) == (owner, 0o600)
     assert [path.name for path in source.parent.iterdir()] == ["server.py"], "nothing half-written is left"
@@ -74,7 +82,7 @@ async def test_a_source_is_launched_by_its_languages_recipe_in_its_folder(prepar
     launch = await prepared(prepare, instance)
 
     assert launch.argv == ("python", "server.py")
-    assert launch.cwd == str(folder_of(prepare, instance) / "work")
+    assert launch.cwd == str(tree_of(prepare, instance))
     assert launch.env["GREETING"] == "moo"
     assert launch.env["LANG"] == "de", "the owner's own word wins"
     assert launch.env["PYTHONDONTWRITEBYTECODE"] == "1"
@@ -154,13 +162,14 @@ async def test_preparing_again_finds_everything_in_place_and_the_source_as_deplo
     instance = direct()
     first = await prepared(prepare, instance)
     folder = folder_of(prepare, instance)
-    (folder / "work" / "server.py").write_text("import os; os.abort()")
+    source = tree_of(prepare, instance) / "server.py"
+    source.write_text("import os; os.abort()")
     (folder / "home" / "cache").write_text("warm")
 
     second = await prepared(prepare, evolve(instance, uid=first.uid))
 
     assert second == first
-    assert (folder / "work" / "server.py").read_bytes() == b"print('moo')\n"
+    assert source.read_bytes() == b"print('moo')\n"
     assert (folder / "home" / "cache").read_text() == "warm"
 
 
@@ -202,6 +211,34 @@ async def test_a_user_that_is_taken_is_replaced_and_the_files_change_hands(prepa
     for path in (home, home / "d", home / "d" / "file", home / "link"):
         assert path.lstat().st_uid == second.uid
     assert (home / "d" / "roots").stat().st_uid == 0
+
+
+async def test_a_candidate_has_a_tree_of_its_own_beside_the_running_one(prepare: HostPrepare) -> None:
+    instance = direct()
+    await prepared(prepare, instance)
+    running = evolve(instance, state=State.RUNNING)
+    first = tree_of(prepare, instance)
+    (first / "server.py").write_text("in use")
+
+    launch = await prepared(prepare, evolve(running, spec=evolve(instance.spec, source=b"print('baa')\n")))
+
+    assert Path(launch.cwd) != first
+    assert (Path(launch.cwd) / "server.py").read_bytes() == b"print('baa')\n"
+    assert (first / "server.py").read_text() == "in use", "what runs is left alone"
+
+    same = await prepared(prepare, running)
+    assert Path(same.cwd) == first
+    assert (first / "server.py").read_text() == "in use"
+
+
+async def test_trees_of_earlier_revisions_go_at_the_next_start(prepare: HostPrepare) -> None:
+    instance = direct()
+    await prepared(prepare, instance)
+    first = tree_of(prepare, instance)
+
+    await prepared(prepare, evolve(instance, spec=evolve(instance.spec, source=b"print('baa')\n")))
+
+    assert tree_of(prepare, instance) != first
 
 
 # -- what an earlier run may have planted
@@ -281,7 +318,7 @@ async def test_what_an_earlier_run_planted_is_never_followed(
 ) -> None:
     instance = direct()
     first = await prepared(prepare, instance)
-    at = folder_of(prepare, instance) / "work"
+    at = tree_of(prepare, instance)
     plant(at, first.uid, lambda: work(outside.folder))
 
     await prepared(prepare, instance)
@@ -303,8 +340,8 @@ async def moved_to_another_user(prepare: HostPrepare, instance: Instance) -> Non
     launch = await prepared(again, instance)
     if launch.uid is not None:
         assert launch.uid != instance.uid
-        work = folder_of(prepare, instance) / "work"
-        assert {path.lstat().st_uid for path in (work, *work.iterdir())} == {launch.uid}
+        parts = (folder_of(prepare, instance) / "work", tree_of(prepare, instance))
+        assert {path.lstat().st_uid for part in parts for path in (part, *part.iterdir())} == {launch.uid}
 
 
 async def test_however_deep_a_tree_is_it_changes_hands_and_goes(prepare: HostPrepare) -> None:

@@ -74,6 +74,19 @@ def test_a_folder_that_instances_may_not_enter_is_left_out_where_they_are_others
     assert (str(closed) in toolchain.path.split(os.pathsep)) is not by_others
 
 
+@pytest.mark.needs("plain_user")
+def test_a_folder_of_the_path_that_we_may_not_enter_ourselves_stops_no_start(folder: Path, common_folder: Path) -> None:
+    closed = tool(common_folder / "closed" / "bin", "node", "go")
+    closed.parent.chmod(0)
+    try:
+        toolchain = built(folder, closed, by_others=False)
+    finally:
+        closed.parent.chmod(0o700)
+
+    assert toolchain.missing(["node", "go"]) == ["node", "go"]
+    assert str(closed) not in toolchain.path
+
+
 def test_what_is_built_can_be_read_by_all(folder: Path) -> None:
     folder.mkdir(mode=0o700)
 

@@ -132,9 +132,11 @@ def _python(search: list[Path], *, by_others: bool) -> Tool | None:
     names = [folder / name for name in PYTHON_NAMES for folder in search]
     base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     for candidate in (base, *names):
-        real = candidate.resolve()
+        real = program_at(candidate)
+        if real is None or not is_reachable(real, by_others=by_others):
+            continue
         # A shim is a script that needs its owner's home; only a real interpreter will do.
-        if is_reachable(candidate, by_others=by_others) and not is_script(real) and not _is_old(real):
+        if not is_script(real) and not _is_old(real):
             return Tool(name="python", file=real)
     return None
 
@@ -147,7 +149,7 @@ def _is_old(python: Path) -> bool:
 
 def _node(search: list[Path], *, by_others: bool) -> dict[str, Tool]:
     """Prefer a Node that has npx beside it: they belong together, and what `npx` starts is a `node`."""
-    places = [at for at in search if is_open(at, by_others=by_others) and _runs_node(at, by_others=by_others)]
+    places = [at for at in search if _runs_node(at, by_others=by_others) and is_open(at, by_others=by_others)]
     complete = next((at for at in places if is_reachable(at / "npx", by_others=by_others)), None)
     if complete is not None:
         real = {name: program_at(complete / name) for name in ("node", "npm", "npx")}

@@ -13,10 +13,12 @@ LINE_MAX_BYTES = 256
 
 def is_reachable(path: Path, *, by_others: bool) -> bool:
     """Whether instances can run this file: any user when they run as others, else just Corral's own."""
+    if not os.access(path, os.X_OK):  # most places have most tools not: one question for those
+        return False
+    if not by_others:
+        return True
     try:
         real = path.resolve(strict=True)
-        if not by_others:
-            return os.access(real, os.X_OK)
         folders = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
         return folders and bool(real.stat().st_mode & stat.S_IXOTH)
     except (OSError, RuntimeError):
@@ -27,7 +29,7 @@ def is_open(folder: Path, *, by_others: bool) -> bool:
     """A folder that instances may look into; Corral's own environment stays out of their PATH."""
     if folder.is_relative_to(sys.prefix) and sys.prefix != sys.base_prefix:
         return False
-    return folder.is_dir() and is_reachable(folder, by_others=by_others)
+    return is_reachable(folder, by_others=by_others) and folder.is_dir()
 
 
 def is_script(path: Path) -> bool:
@@ -46,8 +48,10 @@ def first_line(path: Path) -> bytes:
 
 def program_at(path: Path) -> Path | None:
     """The file that really runs when `path` does; None where there is none that even we could run."""
+    if not os.access(path, os.X_OK):
+        return None
     try:
         real = path.resolve(strict=True)
     except (OSError, RuntimeError):
         return None
-    return real if real.is_file() and os.access(real, os.X_OK) else None
+    return real if real.is_file() else None

@@ -29,9 +29,12 @@ from attrs import define, field
 from controlplane import banner
 from controlplane.cache import open_cache
 from controlplane.config import ConfigError
-from controlplane.deploy import leftovers
+from controlplane.deploy import housekeeping, leftovers
+from controlplane.deploy.build.opening import make_builds
+from controlplane.deploy.build.workplace import BuildHost
 from controlplane.deploy.deployer import Deployer
 from controlplane.deploy.inbox import Inbox
+from controlplane.deploy.installs.store import InstallStore
 from controlplane.deploy.prepare import HostPrepare
 from controlplane.deploy.source.uploads import Uploads
 from controlplane.deploy.toolchain import build
@@ -152,7 +155,13 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         toolchain = await trio.to_thread.run_sync(
             lambda: build(home.path / "runtimes", by_others=by_others, host_path=os.environ.get("PATH", ""))
         )
-        prepare = HostPrepare(config, home.instances, toolchain, uids, spawner.features.private_tmp, dict(os.environ))
+        background = await stack.enter_async_context(trio.open_nursery())
+        installs = await InstallStore.open(home.path / "store", config.store_max_mb * 2**20, background)
+        uploads = Uploads(home.path / "uploads")
+        environ = dict(os.environ)
+        host = BuildHost(config=config, spawner=spawner, uids=uids, toolchain=toolchain, environ=environ)
+        builds = make_builds(host, installs, uploads, store)
+        prepare = HostPrepare(config, home.instances, toolchain, uids, spawner.features.private_tmp, environ, builds)
         around = Surroundings(
             config=config,
             version=version("corral"),
@@ -163,11 +172,10 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             hub=hub,
             cache=cache,
         )
-        background = await stack.enter_async_context(trio.open_nursery())
         fleet = await stack.enter_async_context(trio.open_nursery())
         supervisor = Supervisor(around, store, fleet)
         upkeep = Upkeep(config, store, tokens, supervisor)
-        inbox = Inbox(Uploads(home.path / "uploads"), store, home.path / "store/staging")
+        inbox = Inbox(uploads, store, home.path / "store/staging")
         services = Services(
             config=config,
             home=home,
@@ -189,8 +197,10 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             background.start_soon(service)
         await background.start(services.mcp.run)
         await upkeep.load()
+        builds.hold(runner.instance for runner in supervisor.runners())
         background.start_soon(leftovers.collect, home.instances, store, supervisor.ids)
         background.start_soon(upkeep.run)
+        background.start_soon(housekeeping.run, installs, inbox)
         yield services, fleet
         background.cancel_scope.cancel()
 

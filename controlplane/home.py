@@ -5,6 +5,9 @@
     secret-key      root of the encryption and JWT keys, unless SECRET_KEY is set
     credentials     {"url", "token"} for the command line, on this host only
     instances/      one folder per instance, each its own user's
+    store/          what was installed and built, shared by instances; and what is being built
+    uploads/        archives that revisions come from
+    runtimes/       the tools that instances run on
     run/            sockets of the embedded services
     embedded/       their data
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from controlplane.deploy.build.sources import plan_source
+from controlplane.deploy.installs.keys import InstallKey
 from controlplane.errors import CorralError
 from controlplane.model import SourceType
 from runtimes.tree import SourceTree
@@ -71,6 +73,13 @@ class Builds:
             await self.records.set_resolved(instance.id, instance.spec.revision, built.resolved)
         except CorralError as error:
             log.warning("instance %s: what its build found cannot be written: %s", instance.id, error)
+
+    def hold(self, instances: Iterable[Instance]) -> None:
+        """Keep what these were built as, also of those that are stopped, from being collected."""
+        for instance in instances:
+            resolved = instance.spec.resolved
+            if resolved is not None and "install" in resolved.facts:
+                self.store.hold(InstallKey.parse(resolved.facts["install"]), instance.id)
 
     async def link(self, built: Built, folder: Path, uid: int | None) -> None:
         """Give the instance a tree of its own.

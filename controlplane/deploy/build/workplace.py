@@ -124,7 +124,8 @@ class Workplace:
             raise SourceRejected(
                 f"this host has no {argv[0]}", hint="corral doctor says what is missing and how to get it"
             )
-        private = self.host.spawner.features.private_tmp
+        # A place below /tmp would be out of sight behind a /tmp of the build's own.
+        private = self.host.spawner.features.private_tmp and not self.folder.is_relative_to(TMP)
         spec = JobSpec(
             argv=argv,
             env=self._environment(private) | {name: self._word(word) for name, word in step.env},

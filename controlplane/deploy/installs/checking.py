@@ -84,29 +84,38 @@ def _manifest(at: int) -> Manifest:
         raise Damaged(MANIFEST, "it is missing") from None
 
 
+_Look = tuple[os.DirEntry[str], str, os.stat_result]
+
+
 @define
 class _Stamping:
     _digest: hashlib.blake2b = field(factory=lambda: hashlib.blake2b(digest_size=16))
 
-    def see(self, path: str, status: os.stat_result) -> None:
-        # A folder's size and times tell of what was in it before; its entries are looked at themselves.
-        content = () if stat.S_ISDIR(status.st_mode) else (status.st_ino, status.st_size, status.st_mtime_ns)
-        self._digest.update(repr((path, status.st_mode, status.st_uid, *content)).encode())
+    def see(self, looks: list[_Look]) -> None:
+        """All entries of one folder; their `repr` is made in one go, as there are thousands."""
+        self._digest.update(repr([_traits(path, status) for _, path, status in looks]).encode())
 
     def done(self) -> bytes:
         return self._digest.digest()
 
 
+def _traits(path: str, status: os.stat_result) -> tuple[str | int, ...]:
+    if stat.S_ISDIR(status.st_mode):  # its size and times tell of what was in it before; its entries are looked at
+        return path, status.st_mode, status.st_uid
+    return path, status.st_mode, status.st_uid, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _walk(fd: int, prefix: str, stamping: _Stamping) -> Iterator[tuple[int, str, os.stat_result]]:
-    """Every entry but the marks of use, in an order that depends on nothing but the names."""
+    """Every entry but the mark of use, in an order that depends on nothing but the names."""
     with os.scandir(fd) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        path = prefix + entry.name
-        if path == USED:
-            continue
-        status = entry.stat(follow_symlinks=False)
-        stamping.see(path, status)
+    looks = [
+        (entry, prefix + entry.name, entry.stat(follow_symlinks=False))
+        for entry in found
+        if prefix or entry.name != USED
+    ]
+    stamping.see(looks)
+    for entry, path, status in looks:
         yield fd, path, status
         if stat.S_ISDIR(status.st_mode):
             with opened(entry.name, at=fd) as inner:

@@ -78,7 +78,7 @@ class Install:
             OSError: it cannot be read.
         """
         try:
-            return (self.folder / LOCK).read_text()
+            return (self.folder / LOCK).read_bytes().decode("utf-8", "surrogateescape")
         except FileNotFoundError:
             return None
 

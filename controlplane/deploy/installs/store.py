@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 AT_ONCE = max(2, os.cpu_count() or 1)
 """Threads that hash, seal, link and remove: more than there are cores are of no use to each other."""
+LOOK_HOLDS_S = 2.0
+"""Seconds for which an install that was looked at is taken to be as it was: a fleet starts many times from the same."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LOST = (errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EUCLEAN, errno.EBADMSG)
 """What reading a damaged install, or one on a damaged disk, fails with. Any other error says nothing of the install."""
@@ -44,7 +47,8 @@ Build = Callable[[Path], Awaitable[Mapping[str, str]]]
 """Builds in an empty folder of Corral's, puts what is to be kept into `tree` in it, and returns facts about it.
 
 Facts may have a `label` and a `kind`; one called `lock` is kept as a file of its own. When it has returned or raised,
-nothing runs that could change the tree, which still belongs to the user that its tools ran as.
+nothing runs that could change the tree, which still belongs to the user that its tools ran as. It may outlive whoever
+asked first, so whatever it uses must be its own.
 """
 
 
@@ -55,9 +59,12 @@ class InstallStore:
     disk: Disk
     limit_bytes: int
     _flights: Flights[InstallKey, Install]
+    _checks: Flights[InstallKey, Install | None]
     _gates: dict[InstallKey | str, Gate] = field(factory=dict, init=False)
     _stamps: dict[InstallKey, bytes] = field(factory=dict, init=False)
     """Of what was fully checked in this life."""
+    _looked: dict[InstallKey, tuple[float, Install]] = field(factory=dict, init=False)
+    """When one was last looked at, and what it was."""
     _holders: dict[InstallKey, set[UUID]] = field(factory=dict, init=False)
     _threads: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(AT_ONCE), init=False)
 
@@ -75,7 +82,7 @@ class InstallStore:
         """
         disk = Disk(root)
         await trio.to_thread.run_sync(disk.open)
-        return cls(disk, limit_bytes, Flights(nursery))
+        return cls(disk, limit_bytes, Flights(nursery), Flights(nursery))
 
     async def get(self, key: InstallKey) -> Install | None:
         """An install that is whole; None if there is none, or it was damaged and is now removed.
@@ -85,10 +92,9 @@ class InstallStore:
         """
         if key in self._stamps:
             async with self.gate(key).shared():
-                if (install := await self.in_thread(self._recognize, key)) is not None:
+                if (install := await self._look(key)) is not None:
                     return install
-        async with self.gate(key).alone():
-            return await self.in_thread(self._recognize, key) or await self.check(key)
+        return await self._checks.join(key, partial(self._check_alone, key))
 
     async def make(self, key: InstallKey, build: Build) -> Install:
         """What `get` gives, or else what `build` builds: once for all who ask for it meanwhile.
@@ -114,7 +120,7 @@ class InstallStore:
             try:
                 return await self.in_thread(_link, install, folder, uid, installed)
             except Damaged as damaged:
-                self._stamps.pop(install.key, None)  # the next `get` reads all of it
+                self._forget(install.key)  # the next `get` reads all of it
                 raise BuildFailed(f"the install has been damaged: {damaged}") from None
             except OSError as error:
                 if error.errno in FULL:
@@ -185,7 +191,7 @@ class InstallStore:
         Raises:
             Overloaded: it cannot be removed.
         """
-        self._stamps.pop(key, None)
+        self._forget(key)
         try:
             await self.in_thread(self.disk.discard, self.disk.folder_of(key))
         except OSError as error:
@@ -195,6 +201,14 @@ class InstallStore:
         return await trio.to_thread.run_sync(partial(work, *args), limiter=self._threads)
 
     # -- inside
+
+    async def _look(self, key: InstallKey) -> Install | None:
+        at, install = self._looked.get(key, (-math.inf, None))
+        if install is None or trio.current_time() - at > LOOK_HOLDS_S:
+            self._looked.pop(key, None)
+            if (install := await self.in_thread(self._recognize, key)) is not None:
+                self._looked[key] = trio.current_time(), install
+        return install
 
     async def _make(self, key: InstallKey, build: Build) -> Install:
         if (found := await self.get(key)) is not None:
@@ -213,8 +227,17 @@ class InstallStore:
             raise BuildFailed(f"what was built cannot be kept: {error.strerror or error}") from error
         finally:
             if place is not None:
-                with trio.CancelScope(shield=True):  # as long as it takes to remove what one build made
+                # As long as it takes to remove what one build made; what cannot be, goes at the next start.
+                with trio.CancelScope(shield=True), suppress(OSError):
                     await self.in_thread(self.disk.discard, place)
+
+    async def _check_alone(self, key: InstallKey) -> Install | None:
+        async with self.gate(key).alone():
+            return await self._look(key) or await self.check(key)
+
+    def _forget(self, key: InstallKey) -> None:
+        self._stamps.pop(key, None)
+        self._looked.pop(key, None)
 
     def _accept(self, key: InstallKey) -> Install:
         """Take an install as it is for whole: it was sealed or read just now."""

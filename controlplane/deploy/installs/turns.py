@@ -29,7 +29,7 @@ class _Flight(Generic[V]):
             return self.values[0]
         if isinstance(self.error, CorralError):
             raise evolve(self.error) from self.error  # each waiter has one of its own, with its own traceback
-        raise self.error or ShuttingDown("the control plane stopped before the build had ended")
+        raise self.error or ShuttingDown("the control plane stopped before it had ended")
 
 
 @define(eq=False)

@@ -245,6 +245,23 @@ async def test_ten_who_want_it_at_once_get_one_build(store: InstallStore) -> Non
     assert not store.is_in_use(KEY)
 
 
+async def test_all_who_get_it_first_in_a_life_share_one_reading(store: InstallStore, nursery: trio.Nursery) -> None:
+    made = await store.make(KEY, Building())
+    later = await InstallStore.open(store.disk.root, LIMIT_BYTES, nursery)
+    got = []
+
+    async def ask(*, impatient: bool) -> None:
+        with trio.move_on_after(0 if impatient else WAIT_S):
+            got.append(await later.get(KEY))
+
+    async with trio.open_nursery() as asking:
+        for number in range(20):
+            asking.start_soon(lambda number=number: ask(impatient=number % 2 == 0))
+
+    assert got == [made] * len(got)
+    assert len(got) >= 10
+
+
 async def test_a_build_whose_first_asker_leaves_ends_for_the_others(store: InstallStore) -> None:
     building = Building(may_end=trio.Event())
     got = []

@@ -185,6 +185,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             hub=hub,
             supervisor=supervisor,
             deployer=Deployer(config, store, cache, hub, supervisor, inbox),
+            installs=installs,
             toolchain=toolchain,
             tokens=tokens,
             spawner=spawner,

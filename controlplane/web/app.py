@@ -7,11 +7,10 @@ handler. Quart's own body parsing is not used; see `request.decode_json`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import msgspec
+from attrs import evolve
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -21,19 +20,20 @@ from werkzeug.routing import BaseConverter
 from controlplane.errors import CorralError, Internal, MalformedJson, MethodNotAllowed, NotFound, PayloadTooLarge
 from controlplane.model import Role
 from controlplane.web import guards
-from controlplane.web.asgi import REQUEST_ID_KEY
+from controlplane.web.asgi import BODY_FLOW_KEY, REQUEST_ID_KEY
+from controlplane.web.bodies import reading
 from controlplane.web.call import Call, Reply
 from controlplane.web.mount import mount
 from controlplane.web.problems import Answer, answer_for
 from controlplane.web.query import parse_query
-from controlplane.web.request import Head, decode_json
+from controlplane.web.request import Head
 from controlplane.web.routes import ROUTES
-from controlplane.wire.convert import structure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from controlplane.web.asgi import App, Scope
+    from controlplane.web.body_guard import BodyFlow
     from controlplane.web.call import Handler
     from controlplane.web.problems import Headers
     from controlplane.web.route import Route
@@ -111,37 +111,12 @@ def _view(route: Route, handler: Handler, services: Services) -> View:
         if caller is not None:
             guards.require(caller, route.role or Role.ADMIN)
         query = parse_query(head.query, route.query)
-        body, digest = await _read_body(route.body, head, services) if route.body is not None else (None, b"")
-        call = Call(
-            services=services,
-            head=head,
-            request_id=_request_id(),
-            path=path,
-            query=query,
-            body=body,
-            digest=digest,
-            caller=caller,
-        )
-        return _response(await handler(call), head_only=head.method == "HEAD")
+        call = Call(services=services, head=head, request_id=_request_id(), path=path, query=query, caller=caller)
+        async with reading(route, call, request, _flow()) as body:
+            call = evolve(call, body=body.value, digest=body.digest, upload=body.upload)
+            return _response(await handler(call), head_only=head.method == "HEAD")
 
     return view
-
-
-async def _read_body(cls: type[Any], head: Head, services: Services) -> tuple[Any, bytes]:
-    """The body as an instance of `cls`, and the digest of what it says."""
-    guards.check_content_type(head)
-    guards.check_encoding(head)
-    with services.guards.bodies.reserved(guards.content_length(head)):
-        value = decode_json(await request.get_data(cache=False, as_text=False, parse_form_data=False))
-        return structure(value, cls), _digest(value)
-
-
-def _digest(value: Any) -> bytes:
-    """SHA-256 of the JSON, its members in order, so that a client may write them in any."""
-    try:
-        return hashlib.sha256(msgspec.json.encode(value, order="sorted")).digest()
-    except UnicodeEncodeError:  # `structure` has taken it, so the lone surrogate is in a place that is only passed on
-        raise MalformedJson("The body holds a lone surrogate.") from None
 
 
 def _head() -> Head:
@@ -151,6 +126,11 @@ def _head() -> Head:
 def _request_id() -> str:
     """As `mount` left it in the scope."""
     return str(cast("Scope", request.scope)[REQUEST_ID_KEY])
+
+
+def _flow() -> BodyFlow:
+    """As the guard around left it in the scope."""
+    return cast("BodyFlow", cast("Scope", request.scope)[BODY_FLOW_KEY])
 
 
 def _response(reply: Reply, *, head_only: bool = False) -> Response:

@@ -18,6 +18,10 @@ REQUEST_ID_KEY = "corral.request_id"
 """Where `mount` leaves the request's id in the scope, for every handler behind it."""
 
 
+BODY_FLOW_KEY = "corral.body_flow"
+"""Where `body_guard` leaves what paces a body that is read piece by piece."""
+
+
 async def send_answer(send: Send, answer: Answer, extra: Headers = (), *, head_only: bool = False) -> None:
     """Send a whole answer; `extra` headers come on top, and a HEAD request gets no body."""
     await send_start(send, answer.status, (*answer.headers, *extra))

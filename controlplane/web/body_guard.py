@@ -4,6 +4,7 @@ Hypercorn on Trio puts a body into a queue of ten messages and waits; Quart-Trio
 takes it all into memory. So here, around every application:
 
 - the limit counts bytes, declared or chunked, and ends the request with 413;
+- who reads a body piece by piece may say how far it may run ahead (`BodyFlow`);
 - what nobody read is drained, or the connection would hang on the full queue;
 - `http.disconnect` is held back while the last piece of the answer is sent:
   Quart-Trio (0.12 and 0.13) would cancel that very send, and then the
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field
 
-from controlplane.web.asgi import REQUEST_ID_KEY, App, Message, Receive, Scope, Send, send_answer
+from controlplane.web.asgi import BODY_FLOW_KEY, REQUEST_ID_KEY, App, Message, Receive, Scope, Send, send_answer
 from controlplane.web.guards import too_large
 from controlplane.web.problems import problem
 from controlplane.web.request import new_request_id
@@ -33,6 +34,33 @@ LATE_DRAIN_S = 10.0
 
 
 @define(eq=False)
+class BodyFlow:
+    """Keeps a body from arriving faster than it is used; without `hold` it arrives as fast as it can."""
+
+    _window: int | None = field(default=None, init=False)
+    _ahead: int = field(default=0, init=False)
+    _room: trio.Event = field(factory=trio.Event, init=False)
+
+    def hold(self, window_bytes: int) -> None:
+        """Let no more than this arrive before it is used, but for one piece."""
+        self._window = window_bytes
+
+    def used(self, size_bytes: int) -> None:
+        """So much of what arrived is done with."""
+        self._ahead -= size_bytes
+        self._room.set()
+        self._room = trio.Event()
+
+    def arrived(self, size_bytes: int) -> None:
+        self._ahead += size_bytes
+
+    async def wait_room(self) -> None:
+        """Until more may arrive."""
+        while self._window is not None and self._ahead > self._window:
+            await self._room.wait()
+
+
+@define(eq=False)
 class BodyGuard:
     """ASGI middleware. `limit_for` gives the limit in bytes for a request's scope."""
 
@@ -43,7 +71,8 @@ class BodyGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send, self.limit_for(scope), _declared(scope))
+        flow = scope[BODY_FLOW_KEY] = BodyFlow()
+        exchange = _Exchange(receive, send, self.limit_for(scope), _declared(scope), flow)
         await exchange.run(self.app, scope)
 
 
@@ -55,6 +84,7 @@ class _Exchange:
     _send: Send
     _limit: int
     _declared: int | None
+    _flow: BodyFlow
     _seen: int = field(default=0, init=False)
     _receiving: int = field(default=0, init=False)
     _started: bool = field(default=False, init=False)
@@ -77,6 +107,7 @@ class _Exchange:
     async def receive(self) -> Message:
         self._receiving += 1
         try:
+            await self._flow.wait_room()
             message = await self._receive()
         finally:
             self._receiving -= 1
@@ -86,6 +117,7 @@ class _Exchange:
                 await trio.sleep_forever()
             return message
         self._note(message)
+        self._flow.arrived(len(message.get("body", b"")))
         if self._seen > self._limit:
             self._over = True
             self._scope.cancel()

@@ -17,6 +17,7 @@ from controlplane.web.problems import STEADY_HEADERS
 from controlplane.wire.convert import unstructure
 
 if TYPE_CHECKING:
+    from controlplane.deploy.source.uploads import Upload
     from controlplane.model import Principal
     from controlplane.supervise.runner import Runner
     from controlplane.web.problems import Headers
@@ -33,7 +34,9 @@ class Call:
     """One request, checked and parsed.
 
     `query` and `body` are instances of the route's classes; `digest` is SHA-256
-    of the body's JSON, whatever its white space and the order of its members.
+    of the body's JSON, whatever its white space and the order of its members, and
+    of the file that came beside it. `upload` is that file, kept for as long as the
+    handler runs, and for good if a revision comes to name it.
     """
 
     services: Services
@@ -43,6 +46,7 @@ class Call:
     query: Any = None
     body: Any = None
     digest: bytes = b""
+    upload: Upload | None = None
     caller: Principal | None = None
 
     @property

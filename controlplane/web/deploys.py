@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from controlplane.core.lifecycle import PUBLIC_STATUS, State
-from controlplane.errors import DeployFailed, FieldError
+from controlplane.core.lifecycle import State
+from controlplane.errors import FieldError
 from controlplane.model import Role
 from controlplane.web.call import Call, Reply, json_reply
+from controlplane.web.failures import raise_if_failed
+from controlplane.web.request import prefers_events
 from controlplane.web.route import Route
+from controlplane.web.settling import Outcome, answer
 from controlplane.web.views import instance_out, secret_notes
 from controlplane.wire.answers import InstanceOut
 from controlplane.wire.deploy import DeployIn
@@ -39,40 +43,25 @@ class WaitQuery:
 
 async def deploy(call: Call) -> Reply:
     """201 when it runs, 202 when it is still on its way, 422 with the evidence when it failed."""
+    streams = prefers_events(call.head.get(b"accept"))
     runner = await call.services.deployer.deploy(
-        call.principal, call.body, body_digest=call.digest, idempotency_key=_idempotency_key(call)
+        call.principal,
+        call.body,
+        body_digest=call.digest,
+        idempotency_key=_idempotency_key(call),
+        upload=call.upload,
     )
-    await runner.wait_settled(call.query.wait)
+    hub, instance_id = call.services.hub, runner.instance.id
+    # It began before its id was known: everything since then is replayed.
+    events = hub.subscribe(instance_id=instance_id, last_event_id=f"{hub.epoch}-0") if streams else None
+    return await answer(call, Outcome(wait=runner.wait_settled, reply=partial(_deployed, runner)), events)
+
+
+def _deployed(runner: Runner) -> Reply:
     raise_if_failed(runner)
     location = (b"location", f"/instances/{runner.instance.id}".encode())
     status = 201 if runner.state is State.RUNNING else 202
     return json_reply(instance_out(runner, notes=secret_notes(runner.instance.spec)), status, headers=(location,))
-
-
-def raise_if_failed(runner: Runner) -> None:
-    """Turn a failed instance into the answer that carries its post-mortem.
-
-    Raises:
-        DeployFailed: the instance is `failed`; it stays, with its logs.
-    """
-    if runner.state is not State.FAILED:
-        return
-    instance, last = runner.instance, runner.instance.last_error
-    evidence = {"instance_id": str(instance.id), "name": instance.name, "instance_status": PUBLIC_STATUS[runner.state]}
-    if last is None:
-        raise DeployFailed(f"The instance {instance.name} failed.", evidence=evidence)
-    seen = {
-        "reason_code": last.code,
-        "phase": last.phase,
-        "exit_code": last.exit_code,
-        "signal": last.signal,
-        "stderr_tail": list(last.stderr_tail),
-    }
-    raise DeployFailed(
-        f"The instance {instance.name} failed: {last.reason}",
-        hint=last.hint or f"See its log: corral logs {instance.name}",
-        evidence=evidence | {name: value for name, value in seen.items() if value is not None},
-    )
 
 
 def _idempotency_key(call: Call) -> str | None:
@@ -84,6 +73,17 @@ def _idempotency_key(call: Call) -> str | None:
     return raw.decode("ascii")
 
 
+DEPLOY_PROBLEMS = (
+    "not_acceptable",
+    "conflict",
+    "quota_exceeded",
+    "rate_limited",
+    "overloaded",
+    "deploy_failed",
+    "build_failed",
+    "source_rejected",
+    "archive_rejected",
+)
 EXAMPLE = {
     "name": "memory-server",
     "source_type": "mcp_config",
@@ -100,16 +100,20 @@ def _route(path: str, operation: str, summary: str) -> Route:
         operation=operation,
         summary=summary,
         description=(
-            "Takes a command as MCP clients write it, or a source file. Answers when the server runs, or after `wait` seconds."
+            "Takes a command as MCP clients write it, a file, an archive or a repository. Answers when the server runs, or"
+            " after `wait` seconds. An archive may come as the part `source` of a `multipart/form-data` body, beside the part"
+            " `spec`. With `Accept: text/event-stream` the answer is a stream: the instance's events, its build's output"
+            " included, then a last `result` or `problem`."
             " With an `Idempotency-Key` header, the same request within 24 hours gives the same instance again."
         ),
         tag="Deploy",
         role=Role.DEPLOYER,
         query=WaitQuery,
         body=DeployIn,
+        takes_upload=True,
         example=EXAMPLE,
-        answers={201: InstanceOut, 202: InstanceOut},
-        problems=("conflict", "quota_exceeded", "rate_limited", "deploy_failed", "source_rejected", "build_failed"),
+        answers={200: "text/event-stream", 201: InstanceOut, 202: InstanceOut},
+        problems=DEPLOY_PROBLEMS,
         headers={
             "Idempotency-Key": {
                 "description": "The same key and body within 24 hours answer the first result again.",

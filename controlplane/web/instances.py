@@ -13,10 +13,11 @@ from controlplane.errors import Forbidden, StorageUnavailable
 from controlplane.model import Role
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.catalogue import catalogue
-from controlplane.web.deploys import WaitQuery, raise_if_failed
+from controlplane.web.deploys import WaitQuery
+from controlplane.web.failures import OF_THE_SOURCE, raise_if_failed
 from controlplane.web.paging import PageQuery, page
 from controlplane.web.route import Route
-from controlplane.web.views import instance_detail, instance_out, rfc3339, status_of
+from controlplane.web.views import instance_detail, instance_out, language_of, rfc3339, status_of
 from controlplane.wire.answers import InstanceDetailOut, InstanceOut, InstancesOut, Status
 from controlplane.wire.deploy import PatchIn
 from controlplane.wire.fields import bounded
@@ -74,7 +75,7 @@ def _matches(runner: Runner, query: ListQuery) -> bool:
     return (
         (query.status is None or status_of(runner) in query.status)
         and (query.name is None or _named(instance.name, query.name.lower()))
-        and (query.language is None or instance.spec.language == query.language.lower())
+        and (query.language is None or language_of(instance.spec) == query.language.lower())
         and all(_labelled(instance, label) for label in query.label or ())
     )
 
@@ -188,7 +189,7 @@ ROUTES = (
         body=PatchIn,
         example={"limits": {"memory_mb": 512}, "labels": {"team": "docs"}},
         answers={200: InstanceOut},
-        problems=("not_found",),
+        problems=("not_found", "conflict"),
     ),
     *(
         Route(
@@ -202,7 +203,7 @@ ROUTES = (
             role=Role.DEPLOYER,
             query=WaitQuery,
             answers={200: InstanceOut, 202: InstanceOut},
-            problems=("not_found", "conflict", *(("deploy_failed",) if verb != "stop" else ())),
+            problems=("not_found", "conflict", *(("deploy_failed", *OF_THE_SOURCE) if verb != "stop" else ())),
         )
         for verb, handler, effect in (
             ("start", start_instance, "Starts a stopped or failed instance."),

@@ -8,6 +8,7 @@ counts. What is not one of `asgi_routes` goes on to the application behind.
 
 from __future__ import annotations
 
+import re
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from controlplane.web.problems import Headers
     from controlplane.web.services import Services
 
-UPLOAD_PATHS = frozenset({"/deploy", "/api/v2/deploy"})
+UPLOAD_PATHS = re.compile(r"/deploy|/api/v2/deploy|/instances/.+/redeploy")
 STEADY = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
@@ -41,7 +42,7 @@ def mount(app: App, services: Services) -> App:
 
 
 def _limit_for(scope: Scope) -> int:
-    return guards.UPLOAD_BODY_MAX_BYTES if scope["path"] in UPLOAD_PATHS else guards.CALL_BODY_MAX_BYTES
+    return guards.UPLOAD_BODY_MAX_BYTES if UPLOAD_PATHS.fullmatch(scope["path"]) else guards.CALL_BODY_MAX_BYTES
 
 
 @define(eq=False)

@@ -125,9 +125,26 @@ def _operation(route: Route) -> dict[str, Any]:
     if not operation["parameters"]:
         del operation["parameters"]
     if route.body is not None:
-        content = {"application/json": {"schema": schema.reference(route.body), "example": route.example}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": not route.may_be_empty, "content": _bodies(route, route.body)}
     return operation
+
+
+def _bodies(route: Route, cls: type[Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": schema.reference(cls), "example": route.example}}
+    if route.takes_upload:
+        content["multipart/form-data"] = {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "spec": schema.reference(cls),
+                    "source": {"description": "The archive, as it is.", "contentMediaType": "application/octet-stream"},
+                },
+                "required": ["spec", "source"],
+                "additionalProperties": False,
+            },
+            "encoding": {"spec": {"contentType": "application/json"}},
+        }
+    return content
 
 
 _PLACEHOLDERS = {

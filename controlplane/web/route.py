@@ -42,6 +42,10 @@ class Route:
     role: Role | None = field(kw_only=True)
     query: type[Any] = field(default=NoQuery, kw_only=True)
     body: type[Any] | None = field(default=None, kw_only=True)
+    takes_upload: bool = field(default=False, kw_only=True)
+    """Whether the body may also come as `multipart/form-data`: itself as the part `spec`, an archive as the part `source`."""
+    may_be_empty: bool = field(default=False, kw_only=True)
+    """Whether a request without any body stands for an empty object."""
     answers: Mapping[int, Content | tuple[Content, ...]] = field(kw_only=True)
     problems: tuple[str, ...] = field(default=(), kw_only=True)
     headers: Mapping[str, Mapping[str, Any]] = field(factory=dict, kw_only=True)

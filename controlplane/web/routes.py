@@ -13,9 +13,11 @@ from controlplane.web import (
     docs,
     health,
     history,
+    installs,
     instances,
     logs,
     prometheus,
+    revisions,
     runtimes,
     stats,
     tokens,
@@ -184,6 +186,7 @@ FRONT_ROUTES = (
 ROUTES: tuple[Route, ...] = docs.with_documentation(
     *deploys.ROUTES,
     *instances.ROUTES,
+    *revisions.ROUTES,
     *catalogue.ROUTES,
     *FRONT_ROUTES,
     *logs.ROUTES,
@@ -194,4 +197,5 @@ ROUTES: tuple[Route, ...] = docs.with_documentation(
     *stats.ROUTES,
     *runtimes.ROUTES,
     *prometheus.ROUTES,
+    *installs.ROUTES,
 )

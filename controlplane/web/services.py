@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from controlplane.cache import Cache
     from controlplane.config import Config
     from controlplane.deploy.deployer import Deployer
+    from controlplane.deploy.installs.store import InstallStore
     from controlplane.deploy.toolchain import Toolchain
     from controlplane.home import Home
     from controlplane.hub import Hub
@@ -38,6 +39,7 @@ class Services:
     hub: Hub
     supervisor: Supervisor
     deployer: Deployer
+    installs: InstallStore
     toolchain: Toolchain
     tokens: TokenTable
     spawner: Spawner

@@ -16,7 +16,7 @@ from controlplane.model import Role
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.instances import visible
 from controlplane.web.route import Route
-from controlplane.web.views import milliseconds, status_of
+from controlplane.web.views import language_of, milliseconds, status_of
 from controlplane.wire.answers import StatsOut
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def fleet(runners: Iterable[Runner]) -> Fleet:
     samples = [r.last_sample for r in runners if r.pid is not None and r.last_sample is not None]
     return Fleet(
         by_status=Counter(status_of(r) for r in runners),
-        by_language=Counter(r.instance.spec.language for r in runners),
+        by_language=Counter(language_of(r.instance.spec) for r in runners),
         calls=sum(r.meter.calls for r in runners),
         errors=sum(r.meter.errors for r in runners),
         in_flight=sum(r.calls_in_flight for r in runners),

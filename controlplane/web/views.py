@@ -15,6 +15,7 @@ import attrs
 from controlplane.core.lifecycle import PUBLIC_STATUS
 from controlplane.core.redact import redactor
 from controlplane.wire.answers import (
+    CandidateOut,
     EventOut,
     EvidenceOut,
     InstanceDetailOut,
@@ -53,10 +54,10 @@ def instance_detail(runner: Runner, *, post_mortem: Evidence | None, tools: list
     spec = runner.instance.spec
     return InstanceDetailOut(
         **_row(runner, secret_notes(spec)),
-        revision=spec.revision,
         incarnation=runner.instance.incarnation,
         mcp_config=_launch(spec),
-        entry_point=spec.entry_point,
+        dependencies=list(spec.dependencies),
+        build_command=redactor(spec.env)(spec.build_command) if spec.build_command is not None else None,
         environment_vars=sorted(spec.env),
         limits=attrs.asdict(spec.limits),
         restart=_restart(spec),
@@ -91,13 +92,18 @@ def _lane(lane: Lane, kind: Literal["primary", "shared", "private"]) -> LaneOut:
 
 def _row(runner: Runner, notes: tuple[str, ...]) -> dict[str, Any]:
     instance, sample, meter = runner.instance, runner.last_sample, runner.meter
+    spec = instance.spec
     live = sample if runner.pid is not None else None
     return {
         "instance_id": str(instance.id),
         "name": instance.name,
         "owner": instance.owner,
-        "language": instance.spec.language,
-        "source_type": instance.spec.source_type.value,
+        "language": language_of(spec),
+        "source_type": spec.source_type.value,
+        "revision": spec.revision,
+        "candidate": _candidate(runner),
+        "entry_point": spec.entry_point or (spec.resolved.entry_point if spec.resolved else None),
+        "resolved": dict(spec.resolved.facts) if spec.resolved else {},
         "status": status_of(runner),
         "phase": runner.phase,
         "desired": instance.desired.value,
@@ -121,6 +127,19 @@ def _row(runner: Runner, notes: tuple[str, ...]) -> dict[str, Any]:
         "last_error": evidence_out(instance.last_error),
         "notes": list(dict.fromkeys((*runner.notes, *notes))),
     }
+
+
+def language_of(spec: Spec) -> str:
+    """As asked for, or as the first build found it; empty before that."""
+    return spec.language or (spec.resolved.language if spec.resolved else "")
+
+
+def _candidate(runner: Runner) -> CandidateOut | None:
+    """The revision that is being brought up beside the one in force."""
+    succession = runner.succession
+    if succession is None or succession.done.is_set():
+        return None
+    return CandidateOut(revision=succession.revision, phase=succession.phase)
 
 
 def status_of(runner: Runner) -> Status:

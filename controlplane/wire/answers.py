@@ -41,14 +41,33 @@ class EvidenceOut:
 
 
 @frozen(kw_only=True)
+class CandidateOut:
+    """A revision that is being built or started beside the one in force."""
+
+    revision: int
+    phase: str = bounded(description="What it is doing, for example `preparing` or `handshake`.")
+
+
+@frozen(kw_only=True)
 class InstanceOut:
-    """One instance: the row of a list, and the answer of deploy, start, stop and delete."""
+    """One instance: the row of a list, and the answer of deploy, redeploy, start, stop and delete."""
 
     instance_id: str = bounded(format="uuid")
     name: str = bounded(description="Unique per owner.")
     owner: str
-    language: str
+    language: str = bounded(description="As asked for or found; empty until the source has been seen.")
     source_type: str
+    revision: int = bounded(1, description="Number of the spec in force.")
+    candidate: CandidateOut | None = bounded(
+        None, description="The revision that a redeploy is bringing up; null: none."
+    )
+    entry_point: str | None = bounded(
+        None, description="What is run of the source; null: it has no such thing, or not yet."
+    )
+    resolved: dict[str, str] = bounded(
+        {},
+        description="What its first build found, so that later ones come to the same: `commit`, `package`, `sha256` …",
+    )
     status: Status = bounded(description="What was last seen of it.")
     phase: str = bounded(description="The step inside the status, for example `install` or `handshake`.")
     desired: Literal["running", "stopped", "deleted"] = bounded(description="What its owner asked for.")
@@ -94,12 +113,12 @@ class LaneOut:
 class InstanceDetailOut(InstanceOut):
     """All of one instance."""
 
-    revision: int = bounded(description="Number of the spec in force.")
     incarnation: int = bounded(description="Number of its current or last process.")
     mcp_config: dict[str, Any] | None = bounded(
         None, description="Its launch; what looks like a secret in `args` is redacted, `env` is left out."
     )
-    entry_point: str | None = None
+    dependencies: list[str] = bounded([], description="Packages asked for beside those that the source names.")
+    build_command: str | None = bounded(None, description="Its own build step.")
     environment_vars: list[str] = bounded([], description="Names only; values are never given back.")
     limits: dict[str, Any] = bounded({}, description="As in a deploy.")
     restart: dict[str, Any] = bounded({}, description="As in a deploy.")
@@ -119,6 +138,32 @@ class InstancesOut:
     """A page of instances, oldest first."""
 
     instances: list[InstanceOut]
+    next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
+
+
+@frozen(kw_only=True)
+class RevisionOut:
+    """One of the specs that an instance had, with what became of it."""
+
+    revision: int
+    cause: str = bounded(description="`deploy`, `redeploy`, `patch`, or `rollback to N`.")
+    created_at: str = bounded(**TIME)
+    source_type: str
+    language: str = bounded(description="As asked for or found; empty until the source has been seen.")
+    source: str = bounded(description="Where it comes from, in one line, without secrets.")
+    resolved: dict[str, str] = bounded({}, description="What its first build found: `commit`, `package`, `sha256` …")
+    ran_at: str | None = bounded(None, **TIME, description="When it first answered its handshake; null: never.")
+    state: Literal["active", "superseded", "failed", "pending"] = bounded(
+        description="`pending` is being brought up; `failed` was never switched over to."
+    )
+    failure: EvidenceOut | None = bounded(None, description="Why it failed.")
+
+
+@frozen(kw_only=True)
+class RevisionsOut:
+    """The revisions that are kept, newest first."""
+
+    revisions: list[RevisionOut]
     next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
 
 

@@ -177,6 +177,7 @@ def make_services(**settings: Any) -> Services:
         hub=Hub(max_bytes=64 * 2**20),
         supervisor=cast("Any", supervisor),
         deployer=cast("Any", None),
+        installs=cast("Any", None),
         toolchain=cast("Any", None),
         tokens=make_tokens(),
         spawner=cast("Any", None),

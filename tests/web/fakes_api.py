@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
@@ -19,6 +21,11 @@ from controlplane.config import Config
 from controlplane.core.lifecycle import SETTLED, Desired, State
 from controlplane.core.rawjson import encode
 from controlplane.core.restart import RestartPolicy
+from controlplane.deploy.inbox import Inbox
+from controlplane.deploy.installs.disk import Disk
+from controlplane.deploy.installs.store import InstallStore
+from controlplane.deploy.installs.turns import Flights
+from controlplane.deploy.source.uploads import Uploads
 from controlplane.deploy.toolchain import Toolchain
 from controlplane.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, StorageUnavailable
 from controlplane.hub import Hub
@@ -30,6 +37,7 @@ from controlplane.model import (
     Listing,
     LogLine,
     Principal,
+    Revision,
     Role,
     Sample,
     Section,
@@ -43,6 +51,7 @@ from controlplane.supervise.catalogue import Catalogue
 from controlplane.supervise.lanes import Lanes
 from controlplane.supervise.listpages import MEMBERS, read_page
 from controlplane.supervise.meter import Meter
+from controlplane.supervise.succession import Succession
 from controlplane.web.app import make_app, make_quart
 from controlplane.web.services import Services
 from tests.web.fakes import NOW, TOKENS, make_token, make_tokens, running
@@ -50,10 +59,11 @@ from tests.web.fakes import NOW, TOKENS, make_token, make_tokens, running
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from controlplane.deploy.source.uploads import Upload
     from controlplane.store.base import EventFilter, LogFilter, MetricFilter
     from controlplane.web.asgi import App
     from controlplane.web.auth import TokenTable
-    from controlplane.wire.deploy import DeployIn, PatchIn
+    from controlplane.wire.deploy import DeployIn, PatchIn, RedeployIn
 
 BOB = "corral_bobs-token-0123456789"
 SECRET = "hunter22-very-secret"
@@ -100,6 +110,7 @@ class ApiRunner:
     """What `wait_gone` answers."""
     calls_in_flight: int = 0
     lane: None = None
+    succession: Succession | None = None
     lanes: Lanes = field(default=Factory(Lanes, takes_self=True))
 
     @property
@@ -200,21 +211,53 @@ class ApiSupervisor:
 
 @define(eq=False)
 class FakeDeployer:
-    """Makes an instance in the state that `outcome` says."""
+    """Makes an instance in the state that `outcome` says; a new revision is what the test makes of it."""
 
     supervisor: ApiSupervisor
+    inbox: Inbox
     outcome: State = State.RUNNING
     seen: list[tuple[Principal, DeployIn, bytes, str | None]] = field(factory=list)
+    uploads: list[Upload | None] = field(factory=list)
+    revised: list[tuple[ApiRunner, Any]] = field(factory=list)
+    """Each redeploy with its body, each rollback with its number."""
     error: Exception | None = None
 
     async def deploy(
-        self, principal: Principal, body: DeployIn, *, body_digest: bytes, idempotency_key: str | None = None
+        self,
+        principal: Principal,
+        body: DeployIn,
+        *,
+        body_digest: bytes,
+        idempotency_key: str | None = None,
+        upload: Upload | None = None,
     ) -> ApiRunner:
         self.seen.append((principal, body, body_digest, idempotency_key))
+        self.uploads.append(upload)
         if self.error is not None:
             raise self.error
         failed = FAILURE if self.outcome is State.FAILED else None
         return self.supervisor.add(body.name, principal.owner, state=self.outcome, last_error=failed)
+
+    async def redeploy(
+        self, principal: Principal, runner: ApiRunner, body: RedeployIn, upload: Upload | None = None
+    ) -> Succession:
+        self.uploads.append(upload)
+        return await self._revise(runner, body)
+
+    async def rollback(self, principal: Principal, runner: ApiRunner, revision: int | None) -> Succession:
+        return await self._revise(runner, revision)
+
+    async def _revise(self, runner: ApiRunner, wanted: Any) -> Succession:
+        if self.error is not None:
+            raise self.error
+        self.revised.append((runner, wanted))
+
+        async def nothing(_: Any) -> None:
+            pass
+
+        spec = evolve(runner.instance.spec, revision=runner.instance.spec.revision + 1)
+        runner.succession = Succession(spec, nothing, nothing)
+        return runner.succession
 
     async def patch(self, runner: ApiRunner, body: PatchIn) -> tuple[str, ...]:
         if body.labels is not None:
@@ -232,6 +275,7 @@ class FakeStore:
     deleted: dict[UUID, tuple[str, str]] = field(factory=dict)
     asked: list[Any] = field(factory=list)
     listings: list[Listing] = field(factory=list)
+    revisions_: list[Revision] = field(factory=list)
     away: bool = False
     frozen: trio.Event | None = None
     """Set: `ping` waits for it, as for a stopped database."""
@@ -243,6 +287,14 @@ class FakeStore:
     async def listings_of(self, instance_id: UUID) -> list[Listing]:
         self._read()
         return [listing for listing in self.listings if listing.instance_id == instance_id]
+
+    async def revisions(self, instance_id: UUID) -> list[Revision]:
+        self._read()
+        return self.revisions_
+
+    async def sources_in_use(self) -> set[tuple[str, str]]:
+        self._read()
+        return set()
 
     async def users(self) -> list[User]:
         self._read()
@@ -365,12 +417,18 @@ class Api:
     """A running API, and a client for it. Alice has `memory` and `files`, bob has `memory` too."""
 
     client: httpx.AsyncClient
+    folder: Path
     port: int
     services: Services
     supervisor: ApiSupervisor
     store: FakeStore
     deployer: FakeDeployer
     cache: FakeCache
+
+    @property
+    def files(self) -> list[Path]:
+        """All that was kept of uploads."""
+        return [path for path in self.folder.glob("uploads/**/*") if not path.is_dir()]
 
     async def ask(
         self, method: str, path: str, *, token: str | None = TOKENS[Role.DEPLOYER], **more: Any
@@ -388,7 +446,11 @@ class Api:
         return next(r for r in self.supervisor.runners() if (r.instance.owner, r.instance.name) == (owner, name))
 
 
-def make_api_services(**settings: Any) -> Services:
+NOWHERE = Path("/nonexistent")
+
+
+def make_api_services(folder: Path = NOWHERE, **settings: Any) -> Services:
+    """`folder` is where uploads go."""
     supervisor = ApiSupervisor()
     supervisor.add("memory", "alice", labels={"team": "docs", "tier": "1"})
     supervisor.add("files", "alice", state=State.STOPPED, desired=Desired.STOPPED, spec=make_spec(language="python"))
@@ -398,15 +460,18 @@ def make_api_services(**settings: Any) -> Services:
     tokens.append(make_token(BOB, "bob", Role.DEPLOYER))
     table: TokenTable = make_tokens()
     table.load(users, tokens)
+    store = cast("Any", FakeStore({u.name: u for u in users}, {t.id: t for t in tokens}))
+    inbox = Inbox(Uploads(folder / "uploads"), store, folder / "scratch")
     return Services(
         config=Config(**{"rate_limit_rps": 0, **settings}),
         home=cast("Any", None),
-        store=cast("Any", FakeStore({u.name: u for u in users}, {t.id: t for t in tokens})),
+        store=store,
         journal=cast("Any", FakeJournal()),
         cache=cast("Any", FakeCache()),
         hub=Hub(max_bytes=64 * 2**20),
         supervisor=cast("Any", supervisor),
-        deployer=cast("Any", FakeDeployer(supervisor)),
+        deployer=cast("Any", FakeDeployer(supervisor, inbox)),
+        installs=InstallStore(Disk(folder / "store"), 2**30, Flights(cast("Any", None))),
         toolchain=Toolchain(path="/usr/bin:/bin", tools={"python": sys.executable, "go": None}),
         tokens=table,
         spawner=cast("Any", FakeSpawner()),
@@ -418,25 +483,42 @@ def make_api_services(**settings: Any) -> Services:
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[Api]:
     """The API on a real socket of the loopback interface."""
-    services = make_api_services(**settings)
+    with TemporaryDirectory(prefix="corral-test-") as folder:
+        services = make_api_services(Path(folder), **settings)
+        services.installs.disk.open()
+        async with _client(services, Path(folder)) as api:
+            yield api
+
+
+@asynccontextmanager
+async def _client(services: Services, folder: Path) -> AsyncIterator[Api]:
     async with running(services, app=cast("App", make_quart(services))) as server:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=10) as client:
             with trio.fail_after(20):
-                yield _api(client, services, server.port)
+                yield _api(client, services, folder, server.port)
 
 
 @asynccontextmanager
 async def in_process(**settings: Any) -> AsyncIterator[Api]:
     """The API without sockets, for tests of many requests."""
-    services = make_api_services(**settings)
+    with TemporaryDirectory(prefix="corral-test-") as folder:
+        services = make_api_services(Path(folder), **settings)
+        services.installs.disk.open()
+        async with _without_sockets(services, Path(folder)) as api:
+            yield api
+
+
+@asynccontextmanager
+async def _without_sockets(services: Services, folder: Path) -> AsyncIterator[Api]:
     transport = httpx.ASGITransport(app=cast("Any", make_app(services)))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=10) as client:
         with trio.fail_after(30):
-            yield _api(client, services)
+            yield _api(client, services, folder)
 
 
-def _api(client: httpx.AsyncClient, services: Services, port: int = 0) -> Api:
+def _api(client: httpx.AsyncClient, services: Services, folder: Path, port: int = 0) -> Api:
     return Api(
+        folder=folder,
         client=client,
         port=port,
         services=services,

@@ -56,12 +56,8 @@ def make_authority(folder: Path) -> Authority:
             .not_valid_after(now + datetime.timedelta(days=1))
         )
 
-    usage = {
-        name: False
-        for name in (
-            "content_commitment key_encipherment data_encipherment key_agreement encipher_only decipher_only".split()
-        )
-    }
+    unused = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only")
+    usage = dict.fromkeys((*unused, "decipher_only"), False)
     ca = (
         certificate(ca_name, ca_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -180,10 +176,10 @@ def serving(authority: Authority, repositories: Path, host: str = "127.0.0.1") -
                 self.request = context.wrap_socket(self.request, server_side=True)
             super().setup()
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - http.server's name for it
             server.answer(self)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815
 
         def handle(self) -> None:
             with suppress(OSError):

@@ -313,6 +313,12 @@ def _flip(install: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
 
 
+def _cut(path: Path) -> None:
+    path.chmod(0o644)
+    os.truncate(path, 2)
+    path.chmod(0o444)
+
+
 def _relink(path: Path, target: str) -> None:
     path.unlink()
     path.symlink_to(target)
@@ -325,7 +331,7 @@ def _write(path: Path, content: str) -> None:
 
 DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a flipped bit": ("index.js", _flip),
-    "a file cut short": ("index.js", lambda at: os.truncate(at / "tree/node_modules/cow/index.js", 2)),
+    "a file cut short": ("index.js", lambda at: _cut(at / "tree/node_modules/cow/index.js")),
     "a missing file": ("index.js", lambda at: (at / "tree/node_modules/cow/index.js").unlink()),
     "a missing folder": ("empty", lambda at: (at / "tree/node_modules/cow/empty").rmdir()),
     "a missing link": ("bin/cow", lambda at: (at / "tree/node_modules/.bin/cow").unlink()),

@@ -1,10 +1,12 @@
 """Unpacks an uploaded archive into a new folder, all of it or nothing.
 
-What it holds is hostile until shown otherwise. Names are checked one by one and
-against each other; sizes, counts, memory and time are bounded by what really
-comes out, not by what the archive says; files are made new, by a path in which
-nothing is followed. Of modes only the executable bit is kept; no device, pipe,
-hard link, owner, time or attribute is made.
+What it holds is hostile until shown otherwise, and so it is read twice. At first
+nothing is written: names are checked one by one and against each other, sizes
+and counts are added up, a tar is decompressed to its end. The second time files
+are made new, by a path in which nothing is followed, and everything is checked
+again, contents included: sizes, memory and time are bounded by what really comes
+out, not by what the archive says. Of modes only the executable bit is kept; no
+device, pipe, hard link, owner, time or attribute is made.
 
 Symbolic links are made last, when every file stands, and only such that stay
 inside and lead through no other link: so nothing is ever written through one,
@@ -17,6 +19,7 @@ import logging
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -95,90 +98,103 @@ def unpack(
         Abandoned: `cancelled` said so.
         OSError: the archive cannot be read, or the folder not be written.
     """
+    limits = limits or UnpackLimits()
+    deadline = time.monotonic() + limits.seconds
     fd = os.open(archive, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(fd, "rb") as file, full_is_overloaded(), ExitStack() as undo:
         into.mkdir(mode=FOLDER_MODE)
         undo.callback(_remove, into)
         try:
+            first = _Reading.of(file, limits, cancelled, deadline)
+            first.run(kind, None)
+            root = first.names.only_folder()
+            links = first.good_links((root,) if strip and root is not None else ())
             with filling(into) as tree:
-                unpacking = _Unpacking.of(file, limits or UnpackLimits(), cancelled, tree)
-                unpacking.write(kind)
-                root = unpacking.names.only_folder()
-                unpacking.write_links((root,) if strip and root is not None else ())
+                _Reading.of(file, limits, cancelled, deadline).run(kind, tree)
+                for parts, target in links:
+                    tree.link(parts, target)
             if strip and root is not None:
                 _lift(into, root)
         except Refused as refused:
             raise _rejected(refused, file, kind, pointer) from None
         undo.pop_all()
-    return unpacking.result(root)
+    return Unpacked(
+        files=first.files, bytes=first.spending.content_bytes, root=root, notes=(*first.left_out(), *first.dangling)
+    )
 
 
 @define
-class _Unpacking:
+class _Reading:
+    """Once through an archive."""
+
     file: BinaryIO
     size: int
     spending: Spending
-    tree: NewTree
     names: EntryNames
     files: int = field(default=0, init=False)
     links: list[tuple[Parts, str]] = field(factory=list, init=False)
-    notes: list[str] = field(factory=list, init=False)
-    dangling: int = field(default=0, init=False)
+    dangling: list[str] = field(factory=list, init=False)
+    """What is said of links that lead to nothing."""
 
     @classmethod
-    def of(cls, file: BinaryIO, limits: UnpackLimits, cancelled: Callable[[], bool], tree: NewTree) -> _Unpacking:
+    def of(cls, file: BinaryIO, limits: UnpackLimits, cancelled: Callable[[], bool], deadline: float) -> _Reading:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise Refused("the archive is no file")
-        spending = Spending(limits, status.st_size, cancelled)
-        return cls(file, status.st_size, spending, tree, EntryNames(limits.entries))
+        spending = Spending(limits, status.st_size, cancelled, deadline)
+        return cls(file, status.st_size, spending, EntryNames(limits.entries))
 
-    def write(self, kind: ArchiveKind) -> None:
-        """Everything but the links."""
+    def run(self, kind: ArchiveKind, tree: NewTree | None) -> None:
+        """Check everything; write everything but the links, if there is something to write to."""
         for entry in _READERS[kind](self.file, self.size, self.spending):
             before = self.names.nodes
             parts = self.names.add(entry.name, entry.kind)
             if parts:
-                self._write(entry, parts, self.names.nodes - before)
+                self._check(entry, parts, self.names.nodes - before)
+                if tree is not None and entry.kind is not Kind.LINK:
+                    _write(tree, entry, parts)
         if not self.files:
             raise Refused("the archive holds no files")
 
-    def _write(self, entry: Entry, parts: Parts, made: int) -> None:
+    def _check(self, entry: Entry, parts: Parts, made: int) -> None:
         if entry.kind is Kind.FOLDER:
             self.spending.made(entry.name, made, 0)
-            self.tree.folder(parts)
             return
         self.spending.made(entry.name, made - 1, 1)
-        if entry.kind is Kind.LINK:
-            self.links.append((parts, entry.target))
-            if len(self.links) > self.spending.limits.links:
-                raise Refused(f"is one link too many; {self.spending.limits.links:,} may be", entry=entry.name)
+        if entry.kind is Kind.FILE:
+            self.spending.content(entry.name, entry.size)
+            self.files += 1
             return
-        self.spending.content(entry.name, entry.size)
-        self.tree.file(parts, entry.contents, is_executable=entry.is_executable)
-        self.files += 1
+        self.links.append((parts, entry.target))
+        if len(self.links) > self.spending.limits.links:
+            raise Refused(f"is one link too many; {self.spending.limits.links:,} may be", entry=entry.name)
 
-    def write_links(self, root: Parts) -> None:
-        """The links, of which none may lead out of `root`."""
-        wanted = []
+    def good_links(self, root: Parts) -> list[tuple[Parts, str]]:
+        """The links that lead to something; none may lead out of `root`."""
+        good = []
         for parts, target in self.links:
             self.spending.check()
             if self.names.has_target(parts, target, root):
-                wanted.append((parts, target))
+                good.append((parts, target))
             else:
-                self.dangling += 1
-                if self.dangling <= MAX_LINK_NOTES:
-                    self.notes.append(
-                        f"left out {spelled('/'.join(parts))}: it is a link to {spelled(target)}, which is not there"
-                    )
-        for parts, target in wanted:
-            self.tree.link(parts, target)
+                self.dangling.append(
+                    f"left out {spelled('/'.join(parts))}: it is a link to {spelled(target)}, which is not there"
+                )
+        if len(self.dangling) > MAX_LINK_NOTES:
+            more = len(self.dangling) - MAX_LINK_NOTES
+            self.dangling[MAX_LINK_NOTES:] = [f"left out {more:,} more links to what is not there"]
+        return good
 
-    def result(self, root: str | None) -> Unpacked:
-        notes = [f"left out {sort}: {count:,} entries" for sort, count in sorted(self.names.left_out.items())]
-        if self.dangling > MAX_LINK_NOTES:
-            self.notes.append(f"left out {self.dangling - MAX_LINK_NOTES:,} more links to what is not there")
-        return Unpacked(files=self.files, bytes=self.spending.content_bytes, root=root, notes=(*notes, *self.notes))
+    def left_out(self) -> list[str]:
+        """What is said of entries that no project needs."""
+        return [f"left out {sort}: {count:,} entries" for sort, count in sorted(self.names.left_out.items())]
+
+
+def _write(tree: NewTree, entry: Entry, parts: Parts) -> None:
+    if entry.kind is Kind.FOLDER:
+        tree.folder(parts)
+    else:
+        tree.file(parts, entry.contents, is_executable=entry.is_executable)
 
 
 def _lift(into: Path, root: str) -> None:

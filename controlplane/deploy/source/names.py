@@ -28,6 +28,8 @@ MAX_DEPTH = 40
 """Components of a name. Each costs an open folder while the tree is written; real sources have up to twenty."""
 MAX_NODES = 100_000
 """Files, links and folders of one tree, those that are only named on the way included: each costs an inode."""
+MAX_FOLDERS = 20_000
+"""Of those, folders. Real sources have hundreds; to remove one can take a file system half a millisecond and more."""
 NAMES_MAX_BYTES = 8 * 2**20
 """All components together: they are kept in memory, up to four times over."""
 
@@ -116,6 +118,7 @@ class EntryNames:
     max_nodes: int = MAX_NODES
     left_out: dict[str, int] = field(factory=dict, init=False)
     """How many entries of each sort were left out, by what an owner calls it."""
+    _folders: int = field(default=0, init=False)
     _root: _Node = field(default=Factory(lambda: _Node("", Kind.FOLDER)), init=False)
     nodes: int = field(default=0, init=False)
     """Files, links and folders so far, those that were only named on the way included."""
@@ -190,7 +193,7 @@ class EntryNames:
         key = fold(part)
         child = above.children.get(key)
         if child is None:
-            self._count(entry, part)
+            self._count(entry, part, is_folder=kind is Kind.FOLDER)
             child = above.children[key] = _Node(part, kind)
         elif child.name != part:
             raise Refused(
@@ -202,12 +205,13 @@ class EntryNames:
             raise Refused("is in it twice", entry=entry)
         return child
 
-    def _count(self, entry: str, part: str = "") -> None:
+    def _count(self, entry: str, part: str = "", *, is_folder: bool = False) -> None:
         self.nodes += 1
+        self._folders += is_folder
         self._bytes += len(part.encode())
-        if self.nodes > self.max_nodes:
+        if self.nodes > self.max_nodes or self._folders > MAX_FOLDERS:
             raise Refused(
-                f"is one too many: a source has at most {self.max_nodes:,} files and folders",
+                f"is one too many: a source has at most {self.max_nodes:,} files and folders, and {MAX_FOLDERS:,} folders",
                 entry=entry,
                 hint="Leave out what the build fetches anyway, such as node_modules.",
             )

@@ -50,19 +50,17 @@ class Spending:
         limits: The limits.
         packed_bytes: Size of the archive itself.
         cancelled: Asked often; True gives up.
+        deadline: On the monotonic clock.
     """
 
     limits: UnpackLimits
     packed_bytes: int
     cancelled: Callable[[], bool]
+    deadline: float
     entries: int = field(default=0, init=False)
     content_bytes: int = field(default=0, init=False)
     disk_bytes: int = field(default=0, init=False)
     _expanded_bytes: int = field(default=0, init=False)
-    _deadline: float = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._deadline = time.monotonic() + self.limits.seconds
 
     @property
     def content_limit_bytes(self) -> int:
@@ -79,7 +77,7 @@ class Spending:
         """
         if self.cancelled():
             raise Abandoned
-        if time.monotonic() > self._deadline:
+        if time.monotonic() > self.deadline:
             raise Refused(f"unpacking takes longer than {self.limits.seconds:g} s", hint=HINT)
 
     def entry(self, name: str | bytes) -> None:

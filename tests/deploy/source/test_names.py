@@ -174,6 +174,15 @@ def test_folders_that_are_only_named_on_the_way_count() -> None:
         found.add("f/g/h/i/j/k", Kind.FILE)
 
 
+def test_folders_have_a_bound_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "MAX_FOLDERS", 5)
+    found = EntryNames()
+    found.add("a/b/c/d/e/f", Kind.FILE)
+
+    with pytest.raises(Refused, match="5 folders"):
+        found.add("g/", Kind.FOLDER)
+
+
 def test_all_names_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names, "NAMES_MAX_BYTES", 1000)
     found = EntryNames()

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.build.conftest import build_host, heard
 from tests.deploy.source.https_server import Authority, Server, make_authority, serving
+
+__all__ = ["authority", "build_host", "heard", "server"]
 
 
 @pytest.fixture(scope="session")

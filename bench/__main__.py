@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from attrs import frozen
 
-from bench import fanout, machine, programs, rest, starts
+from bench import fanout, installs, machine, programs, rest, starts
 from bench.calls import Calls, endpoint_targets, targets
 from bench.corral import Corral
 from bench.gateways import (
@@ -35,14 +35,14 @@ from bench.gateways import (
     install_npm,
 )
 from bench.programs import BenchError, Native
-from bench.results import CORRAL, RAW, Results, endpoint_table, summary, table
+from bench.results import BY_HAND, CORRAL, RAW, Results, endpoint_table, summary, table
 
 RUN_PARENT = Path("/var/tmp")
 """Not /tmp: instances have a /tmp of their own."""
 FOLDER_PREFIX = "corral-bench-"
 ENTER_ONLY = 0o711
 SYSTEM_PYTHON = Path("/usr/bin/python3")
-PARTS = ("calls", "mcp", "starts", "fanout", "spawn")
+PARTS = ("calls", "mcp", "starts", "installs", "fanout", "spawn")
 EX_UNAVAILABLE = 69
 SPAWN_S = 60.0
 Peer = McpHub | NpmMcpProxy | PypiMcpProxy
@@ -63,10 +63,14 @@ class Plan:
     deploys: int
     fans: int
     spawns: int
+    installs: int
+    """Whole installs from the registry."""
 
 
-FULL = Plan(seconds=1.5, repeats=5, patience_s=1.0, calls_s=330.0, part_s=40.0, deploys=15, fans=5, spawns=60)
-QUICK = Plan(seconds=0.5, repeats=3, patience_s=0.4, calls_s=40.0, part_s=6.0, deploys=4, fans=2, spawns=20)
+FULL = Plan(
+    seconds=1.5, repeats=5, patience_s=1.0, calls_s=330.0, part_s=40.0, deploys=15, fans=5, spawns=60, installs=3
+)
+QUICK = Plan(seconds=0.5, repeats=3, patience_s=0.4, calls_s=40.0, part_s=6.0, deploys=4, fans=2, spawns=20, installs=1)
 
 
 @frozen(kw_only=True)
@@ -194,6 +198,10 @@ class Run:
                     self.measure_starts(corral)
                 if "fanout" in parts:
                     self.measure_fanout(corral)
+        if "installs" in parts:
+            self.results.columns.append(BY_HAND)
+            installs.measure_first_and_next(self.folder, self.program, self.results, repeats=self.plan.installs)
+            installs.measure_fleet(self.folder, self.program, self.results)
         if "spawn" in parts:
             self.measure_spawn()
 

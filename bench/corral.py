@@ -40,13 +40,18 @@ class Corral:
         home = folder / f"home-{self.port}"
         home.mkdir(mode=ENTER_ONLY)
         home.chmod(ENTER_ONLY)
+        self.serve(folder)
+        self.instance = self.deploy("bench", [str(self.program)])
+        self.call(self.instance, "tools/call", rest.echo_params("hello"))
+
+    def serve(self, folder: Path, more: Mapping[str, str] | None = None) -> None:
+        """Start the control plane alone, on the home that is there; `more` goes into its environment."""
+        home = folder / f"home-{self.port}"
         own = {"CORRAL_HOME": str(home), "HOST": "127.0.0.1", "PORT": str(self.port), "ADMIN_TOKEN": self.token}
-        env = environment(folder) | own | RAISED | {"PYTHONPATH": str(HERE.parent)}
+        env = environment(folder) | own | RAISED | {"PYTHONPATH": str(HERE.parent)} | dict(more or {})
         argv = [sys.executable, "-m", "controlplane"]
         self.server = Server.start(argv, env=env, folder=folder, name=f"corral-{self.port}")
         self.server.wait_until(lambda: rest.ask(self.port, "GET", "/readyz").status == 200)
-        self.instance = self.deploy("bench", [str(self.program)])
-        self.call(self.instance, "tools/call", rest.echo_params("hello"))
 
     def requests(self, connections: int) -> list[bytes]:
         """Through `execute`."""
@@ -64,11 +69,14 @@ class Corral:
         """A request with the token, for the load programs."""
         return rest.request(self.port, method, path, body, self._fields)
 
-    def deploy(self, name: str, argv: list[str], env: Mapping[str, str] | None = None) -> str:
-        """Start one more instance; returns its id once it runs."""
+    def deploy(
+        self, name: str, argv: list[str], env: Mapping[str, str] | None = None, *, wait_s: float = START_S
+    ) -> str:
+        """Start one more instance; returns its id once it runs, or at once where nothing is to be waited for."""
         config = {"command": argv[0], "args": argv[1:], "env": dict(env or {})}
         body = {"name": name, "source_type": "mcp_config", "mcp_config": config}
-        return str(self.ask("POST", f"/api/v2/deploy?wait={START_S:g}", body, 201)["instance_id"])
+        status = 201 if wait_s else 202
+        return str(self.ask("POST", f"/api/v2/deploy?wait={wait_s:g}", body, status)["instance_id"])
 
     def call(self, instance: str, method: str, params: Any) -> Any:
         """One call; returns its result."""

@@ -11,6 +11,7 @@ from bench.clients import PAIRS, Pair
 
 CORRAL = "Corral"
 RAW = "raw stdio"
+BY_HAND = "`npx -y`, `uvx` by hand"
 CONNECTIONS = (1, 16, 64)
 SUBSCRIBERS = (1, 100, 1000)
 CALLS = "calls"
@@ -58,6 +59,19 @@ def rows() -> list[Row]:
         Row("deploy echo", "deploy → first result, `echo`, ms"),
         Row("deploy memory", "deploy → first result, npm memory server, ms"),
         Row("instance", "memory per instance in the control plane (1 → 50), MiB"),
+    ]
+    for server in ("memory", "filesystem", "time", "git"):
+        found += [
+            Row(f"cold {server}", f"{server}: deploy → first result, nothing installed, s", "less"),
+            Row(f"warm {server}", f"{server}: the same again, installed, s", "less"),
+        ]
+    found += [
+        Row(
+            "fleet",
+            "restart of 100 `npx` instances, no network → all running, s; by hand: 100 starts one by one",
+            "less",
+        ),
+        Row("fleet running", "of these, running"),
     ]
     for n in SUBSCRIBERS:
         at = "1 subscriber" if n == 1 else f"{n:,} subscribers"

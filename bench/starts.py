@@ -59,7 +59,8 @@ class Deploys:
         for number in machine.paced(self.repeats, self.limit_s):
             machine.wait_quiet(own_pids(corral), self.patience_s)
             results.add(self.row, CORRAL, _deploy_and_call(corral, f"{name}-{number}", self) * 1000)
-            results.add(self.row, RAW, _start_and_call(self) * 1000)
+            env = {"PATH": os.environ.get("PATH", os.defpath), **self.env}
+            results.add(self.row, RAW, start_and_call(self.argv, env, self.call) * 1000)
 
 
 def _deploy_and_call(corral: Corral, name: str, what: Deploys) -> float:
@@ -71,15 +72,16 @@ def _deploy_and_call(corral: Corral, name: str, what: Deploys) -> float:
     return took
 
 
-def _start_and_call(what: Deploys) -> float:
-    method, params = what.call
+def start_and_call(argv: Sequence[str], env: Mapping[str, str], call: Call) -> float:
+    """Seconds from the start of a command to its first result, over its pipes; `env` is its whole environment."""
+    method, params = call
     began = time.perf_counter()
     with subprocess.Popen(
-        what.argv,
+        argv,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={"PATH": os.environ.get("PATH", os.defpath), **what.env},
+        env=dict(env),
         bufsize=0,
     ) as child:
         assert child.stdin is not None

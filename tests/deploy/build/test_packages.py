@@ -99,9 +99,8 @@ async def test_a_package_is_looked_up_installed_and_launched_by_its_own_program(
     await shop.builds.link(built, tree, None)
     argv, env, _ = built.launch.in_tree(tree, shop.host.toolchain.path)
     assert argv[0] == "node"
-    done = subprocess.run(
-        argv, env=env | {"PATH": shop.host.toolchain.path}, capture_output=True, text=True, timeout=30
-    )
+    env |= {"PATH": shop.host.toolchain.path}
+    done = subprocess.run(argv, check=True, env=env, capture_output=True, text=True, timeout=30)
     assert done.stdout.strip() == "1.2.3"
     assert staging(shop) == []
 

@@ -22,9 +22,7 @@ from controlplane.core.lifecycle import SETTLED, Desired, State
 from controlplane.core.rawjson import encode
 from controlplane.core.restart import RestartPolicy
 from controlplane.deploy.inbox import Inbox
-from controlplane.deploy.installs.disk import Disk
 from controlplane.deploy.installs.store import InstallStore
-from controlplane.deploy.installs.turns import Flights
 from controlplane.deploy.source.uploads import Uploads
 from controlplane.deploy.toolchain import Toolchain
 from controlplane.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, StorageUnavailable
@@ -57,7 +55,7 @@ from controlplane.web.services import Services
 from tests.web.fakes import NOW, TOKENS, make_token, make_tokens, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from controlplane.deploy.source.uploads import Upload
     from controlplane.store.base import EventFilter, LogFilter, MetricFilter
@@ -149,6 +147,7 @@ class ApiSupervisor:
 
     by_id: dict[UUID, ApiRunner] = field(factory=dict)
     outcome: State = State.RUNNING
+    failure: Evidence = FAILURE
     away: bool = False
 
     def add(self, name: str, owner: str, **changes: Any) -> ApiRunner:
@@ -189,7 +188,7 @@ class ApiSupervisor:
         self._write()
         if runner.state is State.RUNNING:
             raise Conflict("the instance is running already")
-        runner.become(self.outcome, last_error=FAILURE if self.outcome is State.FAILED else None)
+        runner.become(self.outcome, last_error=self.failure if self.outcome is State.FAILED else None)
 
     async def stop(self, runner: ApiRunner) -> None:
         self._write()
@@ -221,6 +220,8 @@ class FakeDeployer:
     revised: list[tuple[ApiRunner, Any]] = field(factory=list)
     """Each redeploy with its body, each rollback with its number."""
     error: Exception | None = None
+    on_deploy: Callable[[ApiRunner], None] = lambda _: None
+    """What happens before a deploy has returned."""
 
     async def deploy(
         self,
@@ -236,7 +237,9 @@ class FakeDeployer:
         if self.error is not None:
             raise self.error
         failed = FAILURE if self.outcome is State.FAILED else None
-        return self.supervisor.add(body.name, principal.owner, state=self.outcome, last_error=failed)
+        runner = self.supervisor.add(body.name, principal.owner, state=self.outcome, last_error=failed)
+        self.on_deploy(runner)
+        return runner
 
     async def redeploy(
         self, principal: Principal, runner: ApiRunner, body: RedeployIn, upload: Upload | None = None
@@ -471,7 +474,7 @@ def make_api_services(folder: Path = NOWHERE, **settings: Any) -> Services:
         hub=Hub(max_bytes=64 * 2**20),
         supervisor=cast("Any", supervisor),
         deployer=cast("Any", FakeDeployer(supervisor, inbox)),
-        installs=InstallStore(Disk(folder / "store"), 2**30, Flights(cast("Any", None))),
+        installs=cast("Any", None),
         toolchain=Toolchain(path="/usr/bin:/bin", tools={"python": sys.executable, "go": None}),
         tokens=table,
         spawner=cast("Any", FakeSpawner()),
@@ -483,11 +486,19 @@ def make_api_services(folder: Path = NOWHERE, **settings: Any) -> Services:
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[Api]:
     """The API on a real socket of the loopback interface."""
+    async with _furnished(settings) as (services, folder), _client(services, folder) as api:
+        yield api
+
+
+@asynccontextmanager
+async def _furnished(settings: dict[str, Any]) -> AsyncIterator[tuple[Services, Path]]:
+    """With a folder, and a real store of installs in it."""
     with TemporaryDirectory(prefix="corral-test-") as folder:
         services = make_api_services(Path(folder), **settings)
-        services.installs.disk.open()
-        async with _client(services, Path(folder)) as api:
-            yield api
+        async with trio.open_nursery() as nursery:
+            services.installs = await InstallStore.open(Path(folder) / "store", 2**30, nursery)
+            yield services, Path(folder)
+            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -501,11 +512,8 @@ async def _client(services: Services, folder: Path) -> AsyncIterator[Api]:
 @asynccontextmanager
 async def in_process(**settings: Any) -> AsyncIterator[Api]:
     """The API without sockets, for tests of many requests."""
-    with TemporaryDirectory(prefix="corral-test-") as folder:
-        services = make_api_services(Path(folder), **settings)
-        services.installs.disk.open()
-        async with _without_sockets(services, Path(folder)) as api:
-            yield api
+    async with _furnished(settings) as (services, folder), _without_sockets(services, folder) as api:
+        yield api
 
 
 @asynccontextmanager

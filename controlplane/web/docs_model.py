@@ -53,6 +53,7 @@ class Operation:
     parameters: Sequence[Mapping[str, Any]]
     body: Sequence[FieldRow] = ()
     body_name: str = ""
+    takes_upload: bool = False
     example: str = ""
     answers: Sequence[tuple[int, str, bool]] = ()
     """Status, class or media type, and whether it is a class."""
@@ -94,6 +95,7 @@ def _operation(document: Mapping[str, Any], route: Route) -> Operation:
         parameters=parameters,
         body=list(rows(schemas, body_name)) if body_name else (),
         body_name=body_name,
+        takes_upload=route.takes_upload,
         example=example,
         answers=[(status, *_answer(content)) for status, content in route.contents],
         problems=[(PROBLEMS[code].status, code) for code in problem_codes(route)],

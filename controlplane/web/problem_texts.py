@@ -66,8 +66,8 @@ TEXTS: Mapping[str, ProblemText] = {
         ("Ask for `application/json`, for a stream for `text/event-stream`, or leave the header out.",),
     ),
     "conflict": ProblemText(
-        "The request does not fit what is there: a name is taken, an instance is already in the state asked for, or an"
-        " `Idempotency-Key` was used with another body.",
+        "The request does not fit what is there: a name is taken, an instance is already in the state asked for, another new"
+        " revision of it is on its way, or an `Idempotency-Key` was used with another body.",
         (
             "`detail` says which. Choose another name, or remove the old instance first.",
             "Use a new `Idempotency-Key` for a new request.",
@@ -79,11 +79,17 @@ TEXTS: Mapping[str, ProblemText] = {
     ),
     "payload_too_large": ProblemText(
         "The body is larger than the route takes: 6 MiB for calls, 100 MiB for deploys.",
-        ("Send less, or give a large source as a `source_url`.",),
+        (
+            "Send less: leave out what can be installed or built, such as `node_modules` and `.git`.",
+            "Give a large source as a `source_url`.",
+        ),
     ),
     "unsupported_media_type": ProblemText(
         "The body is not of a type that the route reads, or is compressed.",
-        ("Send `Content-Type: application/json`, in UTF-8, without `Content-Encoding`.",),
+        (
+            "Send `Content-Type: application/json`, in UTF-8, without `Content-Encoding`.",
+            "With an archive, `multipart/form-data`: a part `spec`, which is JSON, and a part `source`, which is the file.",
+        ),
     ),
     "host_rejected": ProblemText(
         "The `Host` header names a host that is not served here. This keeps foreign web pages from reaching a local server"
@@ -99,16 +105,28 @@ TEXTS: Mapping[str, ProblemText] = {
         ),
     ),
     "source_rejected": ProblemText(
-        "The source that a deploy names cannot be used: its address is not allowed, or nothing usable is there.",
-        ("`detail` says why. Private and loopback addresses need the operator's `SOURCE_ALLOW_PRIVATE`.",),
+        "The source that a deploy names cannot be used: its address is not allowed, nothing usable is there, or this host"
+        " cannot run what is.",
+        (
+            "`detail` says why, and `errors` where. Private and loopback addresses need the operator's `SOURCE_ALLOW_PRIVATE`.",
+            "`corral doctor`, or `GET /runtimes`, says which languages can be run here.",
+        ),
     ),
     "archive_rejected": ProblemText(
-        "The archive cannot be unpacked safely: an entry would leave the folder, is a link or a device, or it is too large.",
-        ("`detail` names the entry. Pack plain files and folders only.",),
+        "The archive cannot be unpacked safely: an entry would leave its folder, has the name of another, or is a device; or"
+        " all of it is too large, damaged, or no such archive. Nothing of it was kept.",
+        (
+            "`detail` names the entry. Pack plain files and folders only.",
+            "`source_type` is `zip` or `tar`; a tar may be packed with gzip, bzip2, xz or zstd.",
+        ),
     ),
     "build_failed": ProblemText(
-        "Installing or building the server failed. `stderr_tail` has the last lines.",
-        ("Read `stderr_tail`; the whole output is in `corral logs NAME`, stream `build`.",),
+        "Installing or building the server failed; it was never started. A redeploy leaves what ran before untouched."
+        " `stderr_tail` has the last lines of the tool that failed.",
+        (
+            "Read `stderr_tail`; the whole output is in `corral logs NAME`, stream `build`.",
+            "Mend the source, then `corral redeploy NAME` with it.",
+        ),
     ),
     "deploy_failed": ProblemText(
         "The instance was made, but did not come up. It stays, as `failed`, with its log, until it is started again or"

@@ -42,6 +42,33 @@ def test_examples_are_valid_by_their_own_schemas() -> None:
             assert jsonschema_rs.Draft202012Validator(schema).is_valid(route.example), route.path
 
 
+def test_routes_that_take_an_archive_say_so() -> None:
+    taking = {route.path for route in ROUTES if route.takes_upload}
+    assert taking == {"/api/v2/deploy", "/deploy", "/instances/{id}/redeploy"}
+    for route in ROUTES:
+        body = DOCUMENT["paths"][route.path][route.method.lower()].get("requestBody")
+        assert ("multipart/form-data" in str(body)) == route.takes_upload
+        if body is not None:
+            assert body["required"] != route.may_be_empty
+    parts = DOCUMENT["paths"]["/deploy"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert parts["schema"]["required"] == ["spec", "source"]
+    assert parts["schema"]["properties"]["spec"] == {"$ref": "#/components/schemas/DeployIn"}
+    assert parts["encoding"] == {"spec": {"contentType": "application/json"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/deploy", "200"), ("/instances/{id}/redeploy", "200"), ("/instances/{id}/rollback", "200")]
+)
+def test_answers_that_may_be_streams_say_so(path: str, status: str) -> None:
+    assert "text/event-stream" in DOCUMENT["paths"][path]["post"]["responses"][status]["content"]
+
+
+async def test_the_page_says_how_an_archive_is_sent() -> None:
+    async with serving() as api:
+        page = (await api.ask("GET", "/docs", token=None)).text
+        assert page.count("source=@server.zip") == 3
+
+
 def test_operations_have_names_of_their_own_and_say_what_may_go_wrong() -> None:
     names = [operation["operationId"] for path in DOCUMENT["paths"].values() for operation in path.values()]
     assert len(names) == len(set(names)) == len(ROUTES)
@@ -83,7 +110,8 @@ POST /instances/{id}/stop|POST /instances/{id}/restart|DELETE /mcp/{id}|DELETE /
 GET /instances/{id}/metrics|GET /instances/{id}/events|GET /instances/{id}/tools|GET /events|POST /mcp/{id}/execute
 GET /mcp/{id}/stream|GET /health|GET /livez|GET /readyz|GET /stats|GET /runtimes|GET /metrics|POST /tokens|GET /tokens
 POST /mcp/{id}|GET /mcp/{id}|DELETE /tokens/{token_id}|POST /users|GET /users|PATCH /users/{name}|GET /openapi.json|GET /docs|GET /problems
-GET /problems/{code}
+GET /problems/{code}|POST /instances/{id}/redeploy|POST /instances/{id}/rollback|GET /instances/{id}/revisions
+GET /runtimes|GET /cache|POST /cache/verify|POST /cache/prune
 """
 
 
@@ -105,6 +133,7 @@ async def test_answers_are_valid_by_the_document_that_is_served() -> None:
             "/instances/memory/metrics": "/instances/{id}/metrics",
             "/instances/memory/events": "/instances/{id}/events",
             "/instances/memory/tools": "/instances/{id}/tools",
+            "/instances/memory/revisions": "/instances/{id}/revisions",
             "/instances/nothing": "/instances/{id}",
             "/instances?limit=0": "/instances",
             "/health": "/health",
@@ -114,8 +143,9 @@ async def test_answers_are_valid_by_the_document_that_is_served() -> None:
             "/runtimes": "/runtimes",
             "/tokens": "/tokens",
             "/users": "/users",
+            "/cache": "/cache",
         }.items():
-            response = await (api.admin("GET", path) if path == "/users" else api.ask("GET", path))
+            response = await (api.admin("GET", path) if path in {"/users", "/cache"} else api.ask("GET", path))
             _check(served, template, "get", response.status_code, response.json())
 
 

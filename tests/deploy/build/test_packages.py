@@ -2,70 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import trio
-from attrs import define, evolve, field
+from attrs import evolve
 
-from controlplane.deploy.build.opening import make_builds
 from controlplane.deploy.installs.keys import SHARED, InstallKey, scope_of
-from controlplane.deploy.installs.store import InstallStore
-from controlplane.deploy.source.uploads import Uploads
 from controlplane.errors import BuildFailed
-from controlplane.model import Command, Instance, Resolved, SourceType, Spec
-from tests.deploy.build.conftest import Heard
+from controlplane.model import Command, Instance, SourceType, Spec
+from tests.deploy.build.conftest import BUILD_S, Shop
 from tests.deploy.conftest import instance_of
 
-if TYPE_CHECKING:
-    from controlplane.deploy.build.builds import Builds
-    from controlplane.deploy.build.workplace import BuildHost
-
 pytestmark = [pytest.mark.network, pytest.mark.needs("registry", "node")]
-WAIT_S = 120.0
+WAIT_S = BUILD_S
 SMALL = "semver"
 """An npm package with one program, no dependencies and no server: quick to install."""
-
-
-@define
-class Records:
-    """The part of a store that builds write to."""
-
-    resolved: dict[Any, Resolved] = field(factory=dict)
-
-    async def set_resolved(self, instance_id: Any, revision: int, resolved: Resolved) -> None:
-        self.resolved[instance_id, revision] = resolved
-
-
-@define
-class Shop:
-    builds: Builds
-    records: Records
-    host: BuildHost
-    heard: Heard = field(factory=Heard)
-
-    async def build(self, instance: Instance) -> Any:
-        with trio.fail_after(WAIT_S):
-            return await self.builds.build(instance, self.heard)
-
-    @property
-    def jobs(self) -> int:
-        """How many processes were ever started."""
-        return self.host.spawner.statistics().spawned
-
-
-@pytest.fixture
-async def shop(build_host: BuildHost, common_folder: Path) -> AsyncIterator[Shop]:
-    async with trio.open_nursery() as nursery:
-        store = await InstallStore.open(common_folder / "store", 2**30, nursery)
-        records = Records()
-        builds = make_builds(build_host, store, Uploads(common_folder / "uploads"), records)  # type: ignore[arg-type]
-        yield Shop(builds, records, build_host)
-        nursery.cancel_scope.cancel()
 
 
 def npx(package: str, *args: str, owner: str = "ada", **members: Any) -> Instance:
@@ -78,10 +31,6 @@ def kept(shop: Shop, built: Any) -> Instance:
     """The same instance at its next start."""
     instance = npx(SMALL, "1.2.3")
     return evolve(instance, spec=evolve(instance.spec, resolved=built.resolved))
-
-
-def staging(shop: Shop) -> list[str]:
-    return os.listdir(shop.builds.store.disk.root / "staging")
 
 
 async def test_a_package_is_looked_up_installed_and_launched_by_its_own_program(shop, common_folder):
@@ -102,7 +51,7 @@ async def test_a_package_is_looked_up_installed_and_launched_by_its_own_program(
     env |= {"PATH": shop.host.toolchain.path}
     done = subprocess.run(argv, check=True, env=env, capture_output=True, text=True, timeout=30)
     assert done.stdout.strip() == "1.2.3"
-    assert staging(shop) == []
+    assert shop.staging == []
 
 
 async def test_the_next_start_and_the_next_instance_start_no_tool_at_all(shop):
@@ -183,7 +132,7 @@ async def test_a_package_that_there_is_not_fails_with_npms_own_words(shop):
     with pytest.raises(BuildFailed, match="npm exited with status 1") as failed:
         await shop.build(npx("@corral-tests/there-is-no-such-package"))
     assert any("404" in line for line in failed.value.evidence["stderr_tail"])
-    assert staging(shop) == []
+    assert shop.staging == []
 
 
 async def test_a_cancelled_install_leaves_nothing(shop):
@@ -193,9 +142,7 @@ async def test_a_cancelled_install_leaves_nothing(shop):
             while "build: install the package" not in shop.heard.phases:
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
-    with trio.fail_after(WAIT_S):
-        while staging(shop) or shop.host.spawner.statistics().jobs:
-            await trio.sleep(0.01)
+    await shop.wait_empty()
     assert not list((shop.builds.store.disk.root / SHARED).glob("installs/*"))
 
 

@@ -37,7 +37,7 @@ NUMBER_MAX_DIGITS = 18
 PER_INSTANCE_ONLY = frozenset({"log", "notification"})
 """Too many for the fleet's streams; they are on the instance's own."""
 
-KEPT = frozenset({"deployed", "deleted", "status", "post_mortem", "tools_changed", "gap"})
+KEPT = frozenset({"deployed", "deleted", "status", "post_mortem", "revision_failed", "tools_changed", "gap"})
 """What happened to an instance, for the database; the rest has tables of its own or is of the moment."""
 
 Topic = UUID | str | None

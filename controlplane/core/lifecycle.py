@@ -41,12 +41,13 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.PREPARING: frozenset({State.STARTING, State.DRAINING, State.FAILED}),
     State.STARTING: frozenset({State.RUNNING, State.BACKOFF, State.DRAINING, State.FAILED}),
     State.RUNNING: frozenset({State.BACKOFF, State.DRAINING, State.FAILED, State.STOPPED}),
-    State.BACKOFF: frozenset({State.STARTING, State.DRAINING, State.FAILED}),
+    State.BACKOFF: frozenset({State.STARTING, State.RUNNING, State.DRAINING, State.FAILED}),
     State.DRAINING: frozenset({State.STOPPED}),
-    State.STOPPED: frozenset({State.PENDING}),
-    State.FAILED: frozenset({State.PENDING, State.DRAINING}),
+    State.STOPPED: frozenset({State.PENDING, State.RUNNING}),
+    State.FAILED: frozenset({State.PENDING, State.RUNNING, State.DRAINING}),
 }
-"""RUNNING → STOPPED is a server that ended by itself under a policy that accepts it."""
+"""RUNNING → STOPPED is a server that ended by itself under a policy that accepts it. BACKOFF, STOPPED and FAILED → RUNNING
+are a new revision that was started beside a process, outlived it, and takes over."""
 
 PUBLIC_STATUS: dict[State, str] = {
     State.PENDING: "pending",

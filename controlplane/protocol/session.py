@@ -247,6 +247,11 @@ class Session:
         """Whether `open` would wait for its turn."""
         return self._asking is not None and self._asking.must_wait(method, asker)
 
+    @property
+    def has_queue(self) -> bool:
+        """Whether callers of a bare server wait for their turn, or have it."""
+        return self._turns.is_taken
+
     def is_crowded(self) -> bool:
         """Whether calls that may ask should rather go to another process."""
         return self._asking is not None and self._asking.is_crowded()

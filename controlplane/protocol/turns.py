@@ -26,6 +26,11 @@ class Turns:
     _free: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _closed: bool = field(default=False, init=False)
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody has the turn; only then do others wait."""
+        return self._lock.locked()
+
     @asynccontextmanager
     async def take(self, deadline: float) -> AsyncIterator[bool]:
         """Wait for a turn, until `deadline` on Trio's clock; whether it came. Leaving the block passes it on."""

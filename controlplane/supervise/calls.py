@@ -207,12 +207,18 @@ async def serving_lane(runner: Runner, timeout_s: float | None = None) -> Lane:
     return runner.lane
 
 
-def crash(failure: Evidence | None, *, leaving: bool = False) -> CorralError:
-    """What a caller is told whose call was in flight when the process ended; `leaving`: so does the control plane."""
+def crash(failure: Evidence | None, *, leaving: bool = False, replaced: bool = False) -> CorralError:
+    """What a caller is told whose call was in flight when the process ended.
+
+    Args:
+        leaving: So does the control plane.
+        replaced: A new revision serves in its place.
+    """
     if leaving:
         return _shutting_down()
     if failure is None:
-        return InstanceUnavailable("the instance was stopped during the call", retry_after_s=1)
+        why = "replaced by a new revision" if replaced else "stopped"
+        return InstanceUnavailable(f"the instance was {why} during the call", retry_after_s=1)
     return InstanceCrashed(failure.reason, hint=failure.hint, evidence=facts(failure))
 
 

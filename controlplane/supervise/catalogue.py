@@ -204,22 +204,25 @@ class Catalogue:
         for section in LIST_CHANGED.get(method, ()):
             self.outdated(section)
 
-    def begin(self, facts: ProtocolFacts) -> None:
+    def begin(self, facts: ProtocolFacts, *, is_new: bool = False) -> None:
         """A new process serves: all is to be asked again, and what it does not offer is gone.
 
         Tools stay as last seen: there are servers that have some and do not say so.
         A bare server takes one call at a time and is given up when one stays unanswered:
         it is asked once, by the first process that has not been listed.
+
+        Args:
+            is_new: It is the first of another revision, which may have other tools.
         """
         present = offered(facts)
         for section, kept in self._kept.items():
             kept.outdate()
-            kept.due = section in present
+            kept.due = section in present or (is_new and section is Section.TOOLS)
             if section not in present and section is not Section.TOOLS and kept.items is not None:
                 self.take(section, ())
         if facts.era is Era.BARE:
             tools = self._kept[Section.TOOLS]
-            tools.due = not self._bare_was_asked and tools.items is None
+            tools.due = is_new or (not self._bare_was_asked and tools.items is None)
             self._bare_was_asked = True
         self.wake()
 

@@ -117,7 +117,7 @@ class Child:
 
     def _is_waited_for(self) -> bool:
         """Whether a caller waits; an answer that is only owed, for the order's sake, is nobody's."""
-        return any(call.outcome is None for call in self.session.pending)
+        return any(call.outcome is None for call in self.session.pending) or self.session.has_queue
 
     async def stop(self, by: float = inf) -> None:
         """The stop ladder: stdin, SIGTERM, SIGKILL to everything it ever had. About 4 s at most, never cancelled half-way.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import signal as signals
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from controlplane.errors import BuildFailed
 from controlplane.model import Evidence
+from controlplane.supervise.logbook import TAIL_LINE_CHARS, TAIL_LINES
 
 if TYPE_CHECKING:
+    from controlplane.errors import CorralError
     from controlplane.spawn.client import SpawnFailed
 
 _HINTS = (
@@ -104,6 +107,27 @@ def of_crash_loop(last: Evidence, why: str) -> Evidence:
 def plain(seen: Seen, code: str, reason: str, *, hint: str | None = None) -> Evidence:
     """A failure without a process: preparing went wrong, or a bug."""
     return _evidence(seen, code, reason, hint=hint)
+
+
+def of_error(seen: Seen, error: CorralError, redact: Callable[[str], str]) -> Evidence:
+    """Preparing went wrong. `error.evidence` may tell how the tool that failed ended, and its last lines."""
+    told = error.evidence
+    lines = told.get("stderr_tail") or ()
+    tail = tuple(redact(str(line))[:TAIL_LINE_CHARS] for line in lines)[-TAIL_LINES:]
+    code, signal = told.get("exit_code"), told.get("signal")
+    return _evidence(
+        evolve(seen, phase="build" if isinstance(error, BuildFailed) else seen.phase, stderr_tail=tail),
+        error.code,
+        redact(error.detail or error.title),
+        exit_code=code if isinstance(code, int) else None,
+        signal=str(signal) if signal else None,
+        hint=error.hint,
+    )
+
+
+def of_interruption(seen: Seen, revision: int, command: str) -> Evidence:
+    """A new revision was on its way when the instance got a command."""
+    return _evidence(seen, "interrupted", f"the instance was {command} before revision {revision} could take over")
 
 
 def guess_hint(lines: Iterable[str]) -> str | None:

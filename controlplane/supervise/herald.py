@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from controlplane.model import Evidence, Instance, Sample
     from controlplane.store.journal import Journal
     from controlplane.supervise.logbook import Logbook
+    from controlplane.supervise.succession import Succession
 
 _LEVELS = {"debug": "debug", "info": "info", "notice": "info", "warning": "warning"}
 """MCP's log levels (RFC 5424) to ours; the graver ones are all `error`."""
@@ -36,21 +37,33 @@ class Herald:
     logbook: Logbook
     on_list_changed: Callable[[str], None]
 
-    def status(self, instance: Instance, phase: str, pid: int | None) -> None:
-        """The instance is in another state or phase."""
-        status = PUBLIC_STATUS[instance.state]
+    def status(self, instance: Instance, phase: str, pid: int | None, candidate: Succession | None) -> None:
+        """The instance is in another state or phase. `candidate` is the succession that is under way."""
         self.journal.observe(instance, phase=phase)
-        self.logbook.system("info", f"{status}: {phase}")
+        self.logbook.system("info", f"{PUBLIC_STATUS[instance.state]}: {phase}")
+        self.candidate(instance, phase, pid, candidate)
+
+    def revision_failed(self, revision: int, evidence: Evidence) -> None:
+        """A revision did not take over: the one before serves on."""
+        self.logbook.system("error", f"revision {revision} did not take over: {evidence.reason}")
+        data = {"revision": revision, "code": evidence.code, "reason": evidence.reason, "phase": evidence.phase}
+        self._publish("revision_failed", data)
+
+    def candidate(self, instance: Instance, phase: str, pid: int | None, candidate: Succession | None) -> None:
+        """The revision that is to take over is in another phase, or there is none any more; the instance is what it was."""
         data: dict[str, Any] = {
             "name": instance.name,
-            "status": status,
+            "status": PUBLIC_STATUS[instance.state],
             "phase": phase,
             "pid": pid,
+            "revision": instance.spec.revision,
             "restarts": instance.restarts,
             "incarnation": instance.incarnation,
         }
         if instance.last_error is not None:
             data["reason"] = instance.last_error.reason
+        if candidate is not None:
+            data["candidate"] = {"revision": candidate.revision, "phase": candidate.phase}
         self._publish("status", data)
 
     def failure(self, evidence: Evidence) -> None:

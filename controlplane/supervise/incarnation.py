@@ -1,14 +1,15 @@
 """One process of an instance, from spawn to burial.
 
 An `Incarnation` here is the running thing; `model.Incarnation` is its record.
-It reports to its owner through three callbacks and ends in an `Ending`; what
-follows from that is the owner's decision.
+It reports to its owner through callbacks and ends in an `Ending`; what follows
+from that is the owner's decision. Two of an instance may be there at a time: one
+that serves, and one that is to take its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +18,7 @@ from attrs import define, evolve, field, frozen
 
 from controlplane import model
 from controlplane.protocol.session import HandshakeRefused
-from controlplane.spawn.client import SpawnFailed
+from controlplane.spawn.client import LeftOvers, SpawnFailed
 from controlplane.supervise import calls
 from controlplane.supervise import evidence as post_mortem
 from controlplane.supervise.child import Child, StartTooSlow, job_spec
@@ -25,6 +26,7 @@ from controlplane.supervise.child import Child, StartTooSlow, job_spec
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from controlplane.errors import CorralError
     from controlplane.protocol.handshake import ProtocolFacts
     from controlplane.protocol.session import Listener
     from controlplane.spawn.client import Spawner
@@ -55,20 +57,20 @@ class Ending:
 class Closed(Protocol):
     """See `Owner.closed`."""
 
-    def __call__(self, *, wanted: bool) -> None: ...
+    def __call__(self, incarnation: Incarnation, /, *, wanted: bool) -> None: ...
 
 
 @frozen(kw_only=True)
 class Owner:
     """What an incarnation needs of the Runner it belongs to."""
 
-    opened: Callable[[Child, ProtocolFacts], None]
-    """The handshake is done: serve."""
+    opened: Callable[[Incarnation], None]
+    """The handshake is done."""
     closed: Closed
-    """No new calls: the wish has changed (`wanted`), or the process is over."""
+    """No new calls: the wish has changed or it was dismissed (`wanted`), or the process is over."""
     progress: Callable[[str], None]
     """A phase begins."""
-    interruptible: Callable[[], AbstractContextManager[None]]
+    interruptible: Callable[[], AbstractContextManager[trio.CancelScope]]
     """Leave the block early when the wish changes."""
     has_changed_its_mind: Callable[[], bool]
     is_leaving: Callable[[], bool]
@@ -79,7 +81,7 @@ class Owner:
 
 @define(eq=False)
 class Incarnation:
-    """Runs once. `child` is set while there is a process."""
+    """Runs once. `child` and `facts` are set once there is a process, and once its handshake is done."""
 
     instance_id: UUID
     number: int
@@ -91,11 +93,42 @@ class Incarnation:
     version: str
     start_timeout_s: float
     child: Child | None = field(default=None, init=False)
+    facts: ProtocolFacts | None = field(default=None, init=False)
+    settled: trio.Event = field(factory=trio.Event, init=False)
+    """Set when the handshake is done, or will not be."""
+    relieved: trio.Event = field(factory=trio.Event, init=False)
+    """Set when it has ended, or need not be waited for: another has taken its place."""
+    ended: trio.Event = field(factory=trio.Event, init=False)
+    """Set when nothing of it is left."""
+    ending: Ending | None = field(default=None, init=False)
+    """How it ended; None before, or if an error of ours ended it."""
+    is_dismissed: bool = field(default=False, init=False)
+    _stage: trio.CancelScope | None = field(default=None, init=False)
     _phase: str = field(default="spawn", init=False)
     _serving_since: float | None = field(default=None, init=False)
 
-    async def run(self, spawner: Spawner, owner: Owner) -> Ending:
-        """Spawn, shake hands, serve until the end, and leave nothing behind."""
+    @property
+    def is_serving(self) -> bool:
+        """Whether it has answered, and runs on."""
+        return self.facts is not None and self.child is not None and not self.child.over.is_set()
+
+    def dismiss(self) -> None:
+        """It is not needed any more: its calls in flight may finish, then it is stopped."""
+        self.is_dismissed = True
+        self.relieved.set()
+        if self._stage is not None:
+            self._stage.cancel()
+
+    async def run(self, spawner: Spawner, owner: Owner) -> None:
+        """Spawn, shake hands, serve until the end, and leave nothing behind. The end is in `ending`."""
+        try:
+            self.ending = await self._live(spawner, owner)
+        finally:
+            self.settled.set()
+            self.relieved.set()
+            self.ended.set()
+
+    async def _live(self, spawner: Spawner, owner: Owner) -> Ending:
         self.logbook.begin(self.number)
         self.meter.forget_peaks()
         try:
@@ -106,30 +139,47 @@ class Incarnation:
         self.child = child = Child.of(job, self.listener, self.logbook, self.version)
         record = model.Incarnation(instance_id=self.instance_id, number=self.number, pid=job.pid, started_at=_now())
         self.journal.incarnation(record)
+        try:
+            failure = await self._converse(child, owner)
+        except BaseException:  # cancelled from above, or a bug of ours: the process goes all the same
+            with trio.CancelScope(shield=True), suppress(LeftOvers):
+                await child.job.kill_all()
+            raise
+        finally:
+            child.job.close_fds()
+        return self._bury(child, record, failure)
+
+    async def _converse(self, child: Child, owner: Owner) -> model.Evidence | None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child.run)
             failure = await self._serve(child, owner)
-            child.session.fail_pending(lambda: calls.crash(failure, leaving=owner.is_leaving()))
+            child.session.fail_pending(lambda: self._epitaph(failure, owner))
             await child.stop(owner.end_by())
             nursery.cancel_scope.cancel()
-        child.job.close_fds()
-        return self._bury(child, record, failure)
+        return failure
 
     async def _serve(self, child: Child, owner: Owner) -> model.Evidence | None:
         """Stay with the process to its end; returns why it failed, None for a wanted or clean end."""
         refusal = None
-        with owner.interruptible():
+        with owner.interruptible() as self._stage:
+            if self.is_dismissed:
+                self._stage.cancel()
             refusal = await self._shake_hands(child, owner)
             if refusal is None and not child.over.is_set() and child.session.facts is not None:
                 self._phase, self._serving_since = "running", trio.current_time()
-                owner.opened(child, child.session.facts)
+                self.facts = child.session.facts
+                owner.opened(self)
+                self.settled.set()
                 await child.over.wait()
-        if owner.has_changed_its_mind():
-            owner.closed(wanted=True)
-            await child.drain(lambda: calls.crash(None, leaving=owner.is_leaving()))
+        if self.is_dismissed or owner.has_changed_its_mind():
+            owner.closed(self, wanted=True)
+            await child.drain(lambda: self._epitaph(None, owner))
             return None
-        owner.closed(wanted=False)
+        owner.closed(self, wanted=False)
         return refusal or self._autopsy(child)
+
+    def _epitaph(self, failure: model.Evidence | None, owner: Owner) -> CorralError:
+        return calls.crash(failure, leaving=owner.is_leaving(), replaced=self.is_dismissed)
 
     async def _shake_hands(self, child: Child, owner: Owner) -> model.Evidence | None:
         """Returns why the handshake did not come to be; None also when the process ended meanwhile."""

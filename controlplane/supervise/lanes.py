@@ -27,10 +27,10 @@ from controlplane.supervise.child import Child, StartTooSlow, job_spec
 from controlplane.supervise.evidence import signal_name
 from controlplane.supervise.lane import Lane
 from controlplane.supervise.lane_start import LaneStart, LegacyRefused
-from controlplane.supervise.logbook import Logbook
 
 if TYPE_CHECKING:
     from controlplane.protocol.capabilities import CapabilitySet
+    from controlplane.supervise.herald import Herald
     from controlplane.supervise.launch import Launch
     from controlplane.supervise.runner import Runner
 
@@ -62,6 +62,9 @@ class Lanes:
     """The live processes, for those who measure them."""
     _nursery: trio.Nursery | None = field(default=None, init=False)
     _launch: Launch | None = field(default=None, init=False)
+    _herald: Herald | None = field(default=None, init=False)
+    """Its log hides the secrets of this launch, whatever comes after it."""
+    _is_replaced: bool = field(default=False, init=False)
     _lanes: set[Lane] = field(factory=set, init=False)
     _starts: set[LaneStart] = field(factory=set, init=False)
     """All that have been begun and are not buried."""
@@ -188,14 +191,15 @@ class Lanes:
 
     # -- for the Runner
 
-    def open(self, nursery: trio.Nursery, launch: Launch) -> None:
-        """From now on processes may be started; they run in this nursery."""
-        self._nursery, self._launch, self._closed = nursery, launch, trio.Event()
+    def open(self, nursery: trio.Nursery, launch: Launch, herald: Herald) -> None:
+        """From now on processes may be started; they run in this nursery, and are told of by this herald."""
+        self._nursery, self._launch, self._herald, self._closed = nursery, launch, herald, trio.Event()
         self.refuses_legacy, self._failures, self._not_before = False, 0, 0.0
         nursery.start_soon(self._reap)
 
-    def close(self) -> None:
-        """The instance stops: calls in flight may finish, then every process ends, and with them the nursery."""
+    def close(self, *, replaced: bool = False) -> None:
+        """The instance stops, or others take over: calls in flight may finish, then every process ends."""
+        self._is_replaced = replaced
         self._nursery = self._spare = None
         self._shared.clear()
         self._more.clear()
@@ -229,7 +233,7 @@ class Lanes:
                     await self._live_in_place(start)
         finally:
             self._starts.discard(start)
-            start.fail(calls.crash(None, leaving=self.runner.orders.leaving))
+            start.fail(self._stopped())
 
     async def _live_in_place(self, start: LaneStart) -> None:
         try:
@@ -242,7 +246,7 @@ class Lanes:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(child.run)
                 await self._serve(start, child)
-                child.session.fail_pending(lambda: _ended(self.runner, child))
+                child.session.fail_pending(lambda: self._ended(child))
                 child.session.audience.end(_reason(child))
                 await child.stop(self.runner.orders.end_by)
                 nursery.cancel_scope.cancel()
@@ -255,14 +259,14 @@ class Lanes:
             child.job.close_fds()
 
     async def _spawn(self) -> Child:
-        runner, launch = self.runner, self._launch
+        launch, herald, around = self._launch, self._herald, self.runner.around
         assert launch is not None
-        around = runner.around
+        assert herald is not None
         slot = around.scheduler.slot()
         try:
             await _first(slot.acquire, self._closed.wait)
             if self._closed.is_set():
-                raise calls.crash(None, leaving=runner.orders.leaving)
+                raise self._stopped()
             job = await around.spawner.spawn(job_spec(launch))
         except SpawnFailed as failed:
             self._count_failure()
@@ -271,22 +275,19 @@ class Lanes:
             ) from None
         finally:
             slot.release()
-        logbook = Logbook(
-            runner.instance, around.journal, around.hub, runner.logbook.redact, runner.logbook.incarnation
-        )
-        return Child.of(job, runner.herald, logbook, around.version)
+        return Child.of(job, herald, herald.logbook.beside(herald.logbook.redact), around.version)
 
     async def _serve(self, start: LaneStart, child: Child) -> None:
         """Wait to be wanted, greet, and stay until the process is over or has to go, or the instance stops."""
         closed = self._closed
         await _first(start.wanted.wait, start.dropped.wait, child.over.wait, closed.wait)
         if closed.is_set() or not start.wanted.is_set() or child.over.is_set():
-            start.fail(_ended(self.runner, child))
+            start.fail(self._ended(child))
             return
         await _first(partial(self._welcome, start, child), closed.wait)
         lane, process = start.lane, f"process {child.job.pid}, for {start.whom}"
         if lane is None:
-            start.fail(_ended(self.runner, child))
+            start.fail(self._ended(child))
             return
         child.logbook.system("info", f"started {process}")
         await _first(lane.retired.wait, child.over.wait, closed.wait)
@@ -296,7 +297,7 @@ class Lanes:
             child.logbook.system("error", f"{_reason(child)}: {process}; its clients begin anew")
         self._lanes.discard(lane)
         lane.retire()
-        await child.drain(lambda: _ended(self.runner, child))
+        await child.drain(lambda: self._ended(child))
 
     async def _welcome(self, start: LaneStart, child: Child) -> None:
         """Greet, and tell those who wait what came of it."""
@@ -325,9 +326,18 @@ class Lanes:
         facts = child.session.facts
         if facts is None:
             self._count_failure()
-            raise _ended(self.runner, child)
+            raise self._ended(child)
         self._failures = 0
         return Lane(child, facts, start.capabilities, start.is_private)
+
+    def _ended(self, child: Child) -> CorralError:
+        if child.over.is_set() and not self.runner.orders.leaving:
+            tail = list(child.logbook.tail)
+            return InstanceCrashed(_reason(child), evidence={"stderr_tail": tail} if tail else {})
+        return self._stopped()
+
+    def _stopped(self) -> CorralError:
+        return calls.crash(None, leaving=self.runner.orders.leaving, replaced=self._is_replaced)
 
     def _count_failure(self) -> None:
         delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2**self._failures)
@@ -364,10 +374,3 @@ def _reason(child: Child) -> str:
         return "the process ended"
     code = child.exit.code
     return f"the process was ended by {signal_name(-code)}" if code < 0 else f"the process ended with status {code}"
-
-
-def _ended(runner: Runner, child: Child) -> CorralError:
-    if child.over.is_set() and not runner.orders.leaving:
-        tail = list(child.logbook.tail)
-        return InstanceCrashed(_reason(child), evidence={"stderr_tail": tail} if tail else {})
-    return calls.crash(None, leaving=runner.orders.leaving)

@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+import trio
 from attrs import field, frozen
+
+from controlplane.errors import BuildFailed
 
 if TYPE_CHECKING:
     from controlplane.model import Instance, Spec
+    from controlplane.supervise.runner import Surroundings
 
 
 class Progress(Protocol):
@@ -55,3 +59,15 @@ class Prepare(Protocol):
     async def discard(self, instance: Instance) -> None:
         """Remove everything that `prepare` made. The instance has no process left."""
         ...
+
+
+async def prepare(around: Surroundings, instance: Instance, progress: Progress) -> Launch:
+    """Have an instance prepared, within the time for that.
+
+    Raises:
+        CorralError: see `Prepare`; BuildFailed also when it took too long.
+    """
+    limit = around.config.build_timeout_s
+    with trio.move_on_after(limit):
+        return await around.prepare.prepare(instance, progress)
+    raise BuildFailed(f"preparing took longer than {limit:g} s")

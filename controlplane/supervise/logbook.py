@@ -47,10 +47,20 @@ class Logbook:
     incarnation: int = 0
     tail: deque[str] = field(factory=lambda: deque(maxlen=TAIL_LINES), init=False)
     _gate: Floodgate = field(factory=Floodgate, init=False)
+    _dropped_before: int = field(default=0, init=False)
 
     @property
     def dropped(self) -> int:
-        return self._gate.dropped_total
+        """Lines, since the instance was adopted."""
+        return self._dropped_before + self._gate.dropped_total
+
+    def beside(self, redact: Callable[[str], str]) -> Logbook:
+        """One for a process that runs beside this one's, whose flood and last words are its own."""
+        return Logbook(self.instance, self.journal, self.hub, redact, self.incarnation)
+
+    def follow(self, earlier: Logbook) -> None:
+        """Take over from the one before."""
+        self._dropped_before = earlier.dropped
 
     def begin(self, incarnation: int) -> None:
         """A new process starts; the post-mortem of the last one has been written."""

@@ -1,4 +1,4 @@
-"""Commands to one instance: each has a number, and interrupts what is going on for an earlier one."""
+"""Commands to one instance: each has a number, and interrupts all that is going on for an earlier one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ shrink to fit. The rest of `app.HARD_END_S` is for the journal, the connections,
 
 @define(eq=False)
 class Orders:
-    """The newest command's number, and the stage that it would interrupt.
+    """The newest command's number, and the stages that it would interrupt.
 
     `obeyed` is the number of the last command whose work has begun, -1 before
     the first; `leaving` is set for good when the control plane itself ends.
@@ -27,7 +27,8 @@ class Orders:
     leaving: bool = field(default=False, init=False)
     end_by: float = field(default=inf, init=False)
     """Trio time by which every process must be gone; infinite unless `leaving`."""
-    _scope: trio.CancelScope | None = field(default=None, init=False)
+    _stages: set[trio.CancelScope] = field(factory=set, init=False)
+    """One for each process of a pair, and for what waits beside them."""
     _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
 
     def give(self, *, leaving: bool = False) -> None:
@@ -35,8 +36,8 @@ class Orders:
         self.newest += 1
         if leaving and not self.leaving:
             self.leaving, self.end_by = True, trio.current_time() + LEAVE_S
-        if self._scope is not None:
-            self._scope.cancel()
+        for stage in self._stages:
+            stage.cancel()
         self.tell()
 
     def obey(self) -> int:
@@ -49,16 +50,16 @@ class Orders:
         return self.newest == order and not self.leaving
 
     @contextmanager
-    def interruptible(self, order: int) -> Iterator[None]:
+    def interruptible(self, order: int) -> Iterator[trio.CancelScope]:
         """Leave the block early when a later command comes; at once when it has come already."""
-        with trio.CancelScope() as scope:
-            self._scope = scope
+        with trio.CancelScope() as stage:
+            self._stages.add(stage)
             if not self.stands(order):
-                scope.cancel()
+                stage.cancel()
             try:
-                yield
+                yield stage
             finally:
-                self._scope = None
+                self._stages.discard(stage)
 
     def tell(self) -> None:
         """Something that somebody may wait for has changed."""

@@ -85,8 +85,11 @@ async def list_for_caller(runner: Runner, section: Section) -> None:
     Raises:
         CorralError: see `listed`.
     """
+    asked = runner.child
     if not runner.catalogue.take(section, await listed(runner.call, section)):
         raise BadChildMessage("the server lists more than is kept of one instance")
+    if asked is not None and runner.child is not asked:  # another process serves by now, and may list something else
+        runner.catalogue.outdated(section)
 
 
 async def keep_fresh(runner: Runner) -> None:

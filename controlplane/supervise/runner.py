@@ -1,9 +1,8 @@
 """One instance, from the owner's wish to a serving process and back.
 
 A Runner owns its instance's state and everything that runs for it: it
-prepares, spawns, shakes hands, serves, restarts and stops, one process at a
-time, and turns every failure of its own into a `failed` instance with a
-reason. Nothing it does can fell another instance.
+prepares, has `Primary` run its processes, stops, and turns every failure of its
+own into a `failed` instance with a reason. Nothing it does can fell another instance.
 
 Commands (`want_running`, `want_stopped` …) only note the wish and interrupt
 what is going on; the one task in `run` does the work. Each command has a number,
@@ -13,9 +12,8 @@ so a stage that was interrupted knows that the wish has changed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from random import random
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,35 +21,32 @@ from attrs import define, evolve, field, frozen
 
 from controlplane.core.lifecycle import SETTLED, Desired, State, advance
 from controlplane.core.redact import redactor
-from controlplane.core.restart import RestartAfter, RestartState, Stop
-from controlplane.errors import BuildFailed, CorralError
-from controlplane.protocol.handshake import Era
+from controlplane.errors import Conflict, CorralError, ShuttingDown
 from controlplane.supervise import calls, refresh
 from controlplane.supervise import evidence as post_mortem
 from controlplane.supervise.catalogue import Catalogue
 from controlplane.supervise.herald import Herald
-from controlplane.supervise.incarnation import Ending, Incarnation, Owner
-from controlplane.supervise.lane import Lane
 from controlplane.supervise.lanes import Lanes
+from controlplane.supervise.launch import prepare
 from controlplane.supervise.logbook import Logbook
 from controlplane.supervise.meter import Meter
 from controlplane.supervise.orders import Orders
+from controlplane.supervise.primary import Primary
+from controlplane.supervise.succession import Candidate, Succession
 
 if TYPE_CHECKING:
     from controlplane.cache import Cache
     from controlplane.config import Config
     from controlplane.hub import Hub
-    from controlplane.model import Evidence, Instance, Sample, Section
+    from controlplane.model import Evidence, Instance, Sample, Section, Spec
     from controlplane.protocol.handshake import ProtocolFacts
     from controlplane.spawn.client import Spawner
     from controlplane.store.journal import Journal
     from controlplane.supervise.child import Child
+    from controlplane.supervise.lane import Lane
     from controlplane.supervise.launch import Launch, Prepare
-    from controlplane.supervise.scheduler import StartScheduler, StartSlot
+    from controlplane.supervise.scheduler import StartScheduler
 
-RESPAWN_DELAY_S = 0.1
-"""After the spawner was lost: the next one is there by then."""
-_LEVELS = {"debug": "debug", "info": "info", "notice": "info", "warning": "warning"}
 log = logging.getLogger("corral.supervise")
 
 
@@ -71,7 +66,7 @@ class Surroundings:
 
 @define(eq=False)
 class Runner:
-    """Supervises one instance. Public attributes are for reading; only `run` changes them."""
+    """Supervises one instance. Public attributes are for reading; only `run`, and what runs in it, changes them."""
 
     instance: Instance
     around: Surroundings
@@ -95,11 +90,14 @@ class Runner:
     """Set when the instance has left: removed, or handed to the next life by a shutdown."""
     protocol: ProtocolFacts | None = field(default=None, init=False)
     """As found at the last handshake."""
-    _restarts: RestartState = field(init=False)
+    primary: Primary = field(init=False)
+    succession: Succession | None = field(default=None, init=False)
+    """The last change of revision: under way until it is `done`."""
+    _nursery: trio.Nursery | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.lanes = Lanes(self)
-        self._restarts = RestartState(self.instance.spec.restart)
+        self.primary = Primary(self)
         redact = redactor(self.instance.spec.env)
         journal, hub = self.around.journal, self.around.hub
         self.logbook = Logbook(self.instance, journal, hub, redact)
@@ -180,6 +178,31 @@ class Runner:
             self.instance, spec=instance.spec, labels=instance.labels, updated_at=instance.updated_at
         )
 
+    def succeed(
+        self, spec: Spec, *, commit: Callable[[Spec], Awaitable[None]], failed: Callable[[Evidence], Awaitable[None]]
+    ) -> Succession:
+        """Begin to replace the revision in force; see `Succession` for the arguments.
+
+        `commit` is awaited while `commands` is held, and cancelled if the control plane ends.
+
+        Raises:
+            Conflict: another one is under way, or the instance is being removed.
+            ShuttingDown
+        """
+        if self.orders.leaving:
+            raise ShuttingDown("the control plane is stopping", retry_after_s=5)
+        if self.gone.is_set() or self._nursery is None or self.instance.desired is Desired.DELETED:
+            raise Conflict("the instance is being removed")
+        if self.succession is not None and not self.succession.done.is_set():
+            raise Conflict(f"revision {self.succession.revision} is on its way already")
+        self.succession = Succession(spec, commit, failed)
+        candidate, order = Candidate(self, self.succession), self.orders.newest
+        if self.serving and self.orders.obeyed == order and self.primary.nursery is not None:
+            self.primary.nursery.start_soon(candidate.run_beside, order)
+        else:
+            self._nursery.start_soon(candidate.run_alone)
+        return self.succession
+
     # -- waiting
 
     async def wait_settled(self, timeout_s: float) -> None:
@@ -218,11 +241,13 @@ class Runner:
     async def run(self) -> None:
         """Service loop of this instance: carry out the wish, whatever happens. Never raises but for cancellation."""
         try:
-            while not self.orders.leaving and self.instance.desired is not Desired.DELETED:
-                order = self.orders.obey()
-                await self._carry_out()
-                while self.orders.stands(order):
-                    await self.orders.wait()
+            async with trio.open_nursery() as self._nursery:
+                while not self.orders.leaving and self.instance.desired is not Desired.DELETED:
+                    order = self.orders.obey()
+                    await self._carry_out()
+                    while self.orders.stands(order):
+                        await self.orders.wait()
+                self._nursery.cancel_scope.cancel()
             await self._depart()
         finally:
             self.gone.set()
@@ -235,139 +260,35 @@ class Runner:
             else:
                 self._come_to_rest()
         except CorralError as error:
-            self._fail(self._plain(error.code, error.detail or error.title, hint=error.hint))
+            self.fail(post_mortem.of_error(self._seen(), error, self.logbook.redact))
         except Exception as error:
             # Rule 1: one tenant's trouble, or our bug in handling it, never crosses the supervisor's nursery.
             log.exception("instance %s: internal error", self.instance.id)
-            self._fail(self._plain("internal", f"an internal error: {type(error).__name__}"))
+            self.fail(self.plain("internal", f"an internal error: {type(error).__name__}"))
 
     async def _live(self) -> None:
         """Prepare once, then run process after process until the wish changes or the restart policy gives up."""
         slot = self.around.scheduler.slot()
         order = self.orders.newest
-        self._restarts = RestartState(self.instance.spec.restart)
-        self._move(State.PENDING, "waiting for a start slot")
+        self.logbook.redact = redactor(self.instance.spec.env)  # no process is left that knows the secrets of another
+        self.move(State.PENDING, "waiting for a start slot")
         try:
             with self.orders.interruptible(order):
                 await slot.acquire()
-                self._move(State.PREPARING, "preparing")
+                self.move(State.PREPARING, "preparing")
                 self.launch = await self._prepare()
-            if not self.orders.stands(order) or await self._run_processes(slot, order):
+            if not self.orders.stands(order) or await self.primary.run(self.launch, slot, order):
                 self._come_to_rest()
         finally:
             slot.release()
 
-    async def _run_processes(self, slot: StartSlot, order: int) -> bool:
-        """One primary after the other, and beside them what else clients need; whether the wish has changed."""
-        assert self.launch is not None
-        async with trio.open_nursery() as nursery:
-            self.lanes.open(nursery, self.launch)
-            try:
-                while self.orders.stands(order):
-                    ending = await self._incarnate(self.launch, slot, order)
-                    if self.orders.stands(order) and not await self._goes_on(ending, slot, order):
-                        return False
-            finally:
-                self.lanes.close()
-        return True
-
     async def _prepare(self) -> Launch:
-        limit = self.around.config.build_timeout_s
-        with trio.move_on_after(limit):
-            return await self.around.prepare.prepare(self.instance, _Told(self))
-        raise BuildFailed(f"preparing took longer than {limit:g} s")
-
-    async def _goes_on(self, ending: Ending, slot: StartSlot, order: int) -> bool:
-        """Ask the restart policy and wait out its delay. False when the instance has come to rest."""
-        self._keep(ending.failure)
-        if ending.failure is not None and not self.instance.ever_ran and not ending.lost:
-            # It never served: a wrong command does not mend itself, and its owner is waiting for the answer.
-            self._fail(ending.failure)
-            return False
-        match self._decide(ending):
-            case Stop(reason, failed, crash_loop):
-                self._give_up(ending.failure, reason, failed=failed, crash_loop=crash_loop)
-                return False
-            case RestartAfter(delay_s, _, reason):
-                self._move(State.BACKOFF, f"restarting in {delay_s:.2f} s: {reason}")
-                with self.orders.interruptible(order):
-                    await trio.sleep(delay_s)
-                    if slot.must_wait:
-                        self._move_phase(f"waiting for a start slot: {reason}")
-                    await slot.acquire()
-                    self.instance = evolve(self.instance, restarts=self.instance.restarts + 1)
-        return True
-
-    def _decide(self, ending: Ending) -> RestartAfter | Stop:
-        if ending.lost:  # not the server's fault, so it does not count
-            return RestartAfter(RESPAWN_DELAY_S, 0, "Corral's spawner was restarted")
-        if ending.excused:  # or any caller could drive it into the crash loop
-            return RestartAfter(RESPAWN_DELAY_S, 0, "a call ran out of time, and only a new process is in step again")
-        now, jitter = trio.current_time(), random()
-        self._restarts, decision = self._restarts.on_exit(ending.code, ran_s=ending.ran_s, now=now, jitter=jitter)
-        return decision
-
-    async def _incarnate(self, launch: Launch, slot: StartSlot, order: int) -> Ending:
-        """Run one process to its end."""
-        self.instance = evolve(self.instance, incarnation=self.instance.incarnation + 1, uid=launch.uid)
-        self._move(State.STARTING, "spawning")
-        incarnation = Incarnation(
-            instance_id=self.instance.id,
-            number=self.instance.incarnation,
-            launch=launch,
-            listener=self.herald,
-            logbook=self.logbook,
-            meter=self.meter,
-            journal=self.around.journal,
-            version=self.around.version,
-            start_timeout_s=self.around.config.start_timeout_s,
-        )
-
-        def opened(child: Child, facts: ProtocolFacts) -> None:
-            slot.release()
-            self._open(child, facts)
-
-        owner = Owner(
-            opened=opened,
-            closed=self._close,
-            progress=self._move_phase,
-            interruptible=lambda: self.orders.interruptible(order),
-            has_changed_its_mind=lambda: not self.orders.stands(order),
-            is_leaving=lambda: self.orders.leaving,
-            end_by=lambda: self.orders.end_by,
-        )
-        try:
-            return await incarnation.run(self.around.spawner, owner)
-        finally:
-            self.child = None
-            self._end_lane("the instance's process ended")
-            slot.release()
-
-    def _open(self, child: Child, facts: ProtocolFacts) -> None:
-        """The handshake is done: serve."""
-        self.child, self.protocol = child, facts
-        self.lane = Lane(child, facts)
-        self.instance = evolve(self.instance, ever_ran=True)
-        self._move(State.RUNNING, "running")
-        self.catalogue.begin(facts)
-        if facts.era is Era.BARE:
-            self.logbook.system("warning", "the server answers without ids (bare dialect): calls run one at a time")
-
-    def _close(self, *, wanted: bool) -> None:
-        """The process serves no longer: no new calls."""
-        self.catalogue.end()
-        if wanted:
-            self.lanes.close()
-            self._move(State.DRAINING, "draining")
-        else:
-            self.child = None
-        self._end_lane("the instance is stopping" if wanted else "the instance's process ended")
-
-    def _end_lane(self, reason: str) -> None:
-        lane, self.lane = self.lane, None
-        if lane is not None:
-            lane.retire()
-            lane.session.audience.end(reason)
+        asked = self.instance.spec
+        launch = await prepare(self.around, self.instance, _Told(self))
+        if launch.spec is not None:
+            changed = self.instance.spec is not asked  # by a patch that came meanwhile
+            self.take(evolve(self.instance.spec, resolved=launch.spec.resolved) if changed else launch.spec)
+        return launch
 
     async def _depart(self) -> None:
         if self.orders.leaving:
@@ -380,17 +301,31 @@ class Runner:
 
     # -- changes of state
 
-    def _move(self, to: State, detail: str) -> None:
+    def take(self, spec: Spec, *, ever_ran: bool | None = None) -> None:
+        """Have another spec from now on; `ever_ran` says whether it has served, None that this stays as it is."""
+        if ever_ran is None:
+            ever_ran = self.instance.ever_ran
+        self.instance = evolve(self.instance, spec=spec, ever_ran=ever_ran, updated_at=_now())
+
+    def move(self, to: State, detail: str) -> None:
+        """Go to another state."""
         self.instance = evolve(self.instance, state=advance(self.instance.state, to), updated_at=_now())
         self.phase = detail
         self._announce()
 
-    def _move_phase(self, phase: str) -> None:
+    def move_phase(self, phase: str) -> None:
+        """Another phase of the same state."""
         self.phase = phase
         self._announce()
 
     def _announce(self) -> None:
-        self.herald.status(self.instance, self.phase, self.pid)
+        under_way = self.succession is not None and not self.succession.done.is_set()
+        self.herald.status(self.instance, self.phase, self.pid, self.succession if under_way else None)
+        self.orders.tell()
+
+    def announce_candidate(self, candidate: Succession | None) -> None:
+        """The revision that is to take over is in another phase; None: there is none any more."""
+        self.herald.candidate(self.instance, self.phase, self.pid, candidate)
         self.orders.tell()
 
     def _come_to_rest(self) -> None:
@@ -404,31 +339,25 @@ class Runner:
         if self.state is State.STOPPED:
             return
         if self.state is not State.DRAINING:
-            self._move(State.DRAINING, "stopping")
-        self._move(State.STOPPED, "stopped")
+            self.move(State.DRAINING, "stopping")
+        self.move(State.STOPPED, "stopped")
 
-    def _fail(self, failure: Evidence) -> None:
-        self._keep(failure)
+    def fail(self, failure: Evidence) -> None:
+        """Come to rest, failed."""
+        self.keep(failure)
         if self.state is State.DRAINING:
-            self._move(State.STOPPED, "stopped")
+            self.move(State.STOPPED, "stopped")
         if self.state is State.STOPPED:
-            self._move(State.PENDING, "failing")
+            self.move(State.PENDING, "failing")
         if self.state is not State.FAILED:
-            self._move(State.FAILED, failure.reason)
+            self.move(State.FAILED, failure.reason)
 
-    def _keep(self, failure: Evidence | None) -> None:
+    def keep(self, failure: Evidence | None) -> None:
         """Remember a post-mortem and tell everybody."""
         if failure is None or failure is self.instance.last_error:
             return
         self.instance = evolve(self.instance, last_error=failure)
         self.herald.failure(failure)
-
-    def _give_up(self, failure: Evidence | None, reason: str, *, failed: bool, crash_loop: bool) -> None:
-        if not failed:
-            self._move(State.STOPPED, reason)
-            return
-        last = failure or self._plain("exited", reason)
-        self._fail(post_mortem.of_crash_loop(last, reason) if crash_loop else last)
 
     # -- small parts
 
@@ -438,9 +367,12 @@ class Runner:
         self.instance = evolve(self.instance, desired=desired, updated_at=_now())
         self.orders.give()
 
-    def _plain(self, code: str, reason: str, *, hint: str | None = None) -> Evidence:
-        seen = post_mortem.Seen(phase=self.phase, at=_now(), incarnation=self.instance.incarnation)
-        return post_mortem.plain(seen, code, reason, hint=hint)
+    def plain(self, code: str, reason: str) -> Evidence:
+        """A post-mortem without a process."""
+        return post_mortem.plain(self._seen(), code, reason)
+
+    def _seen(self) -> post_mortem.Seen:
+        return post_mortem.Seen(phase=self.phase, at=_now(), incarnation=self.instance.incarnation)
 
 
 @frozen
@@ -450,7 +382,7 @@ class _Told:
     runner: Runner
 
     def phase(self, phase: str, detail: str) -> None:
-        self.runner._move_phase(f"{phase}: {detail}" if detail else phase)
+        self.runner.move_phase(f"{phase}: {detail}" if detail else phase)
 
     def output(self, line: bytes) -> None:
         self.runner.logbook.printed("build", line)

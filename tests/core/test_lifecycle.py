@@ -37,6 +37,9 @@ def test_a_move_passes_exactly_if_the_table_lists_it(state: State, to: State) ->
         "pending preparing failed draining stopped",
         "running stopped pending",
         "backoff draining stopped",
+        "running backoff running",
+        "running failed running",
+        "running stopped running",
         "pending draining stopped",
     ],
 )

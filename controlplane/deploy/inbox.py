@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from controlplane.deploy import trees
 from controlplane.deploy.installs.keys import scope_of
 from controlplane.deploy.refusals import Refusals
 from controlplane.deploy.source.archive import ArchiveKind, unpack
-from controlplane.deploy.wanted import decoded
+from controlplane.deploy.wanted import decoded_pieces
 from controlplane.errors import StorageUnavailable
 from controlplane.model import SourceType
 
@@ -140,18 +140,19 @@ class Visit:
             InvalidRequest: it is not base64, or empty.
             PayloadTooLarge, Overloaded
         """
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            for piece in decoded_pieces(data):
+                yield piece
+
         try:
-            content = await trio.to_thread.run_sync(decoded, data)
+            async with aclosing(pieces()) as arriving:
+                return await self.receive(arriving)
         except ValueError as error:
             refusals = Refusals()
             refusals.add("/source_data", str(error), "base64 -w0 archive.zip")
             refusals.raise_if_any()
             raise
-
-        async def pieces() -> AsyncIterator[bytes]:
-            yield content
-
-        return await self.receive(pieces())
 
     async def look_through(self, upload: Upload, kind: ArchiveKind, pointer: str) -> None:
         """Unpack it for a look, and throw away what came of it.

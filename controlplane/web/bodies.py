@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from controlplane.web.route import Route
     from controlplane.web.services import Services
 
+AT_ONCE_BYTES = 2**20
+"""A larger body is read in a thread, so that calls go on between its steps: an archive in base64 takes a second."""
 UPLOAD_WINDOW_BYTES = 256 * 1024
 """How far an upload may run ahead of the disk."""
 UPLOAD_SILENCE_S = 30.0
@@ -92,8 +94,15 @@ async def _json(cls: type[Any], where: Where, request: Request) -> Body:
     guards.check_content_type(where.head)
     guards.check_encoding(where.head)
     with where.services.guards.bodies.reserved(guards.content_length(where.head)):
-        value = decode_json(await request.get_data(cache=False, as_text=False, parse_form_data=False))
-        return Body(structure(value, cls), _digest(value))
+        raw = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+        if len(raw) <= AT_ONCE_BYTES:
+            return _read(raw, cls)
+        return await trio.to_thread.run_sync(_read, raw, cls)
+
+
+def _read(raw: bytes, cls: type[Any]) -> Body:
+    value = decode_json(raw)
+    return Body(structure(value, cls), _digest(value))
 
 
 async def _in_parts(cls: type[Any], boundary: bytes, request: Request, flow: BodyFlow, visit: Visit) -> Body:

@@ -14,7 +14,7 @@ class InstallOut:
 
     key: str = bounded(description="Scope and digest of everything that went into it.")
     scope: str = bounded(description="`shared` by all owners, or the digest of the one whose it is.")
-    kind: str = bounded(description="`package` of a registry, or `build` of a source.")
+    kind: str = bounded(description="`package` of a registry, or `source`, with all that was built of it.")
     label: str = bounded(description="For people: `mcp-server-time@2025.9.25`, or an instance's name.")
     size_bytes: int = bounded(description="On the disk.")
     files: int

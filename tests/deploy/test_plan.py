@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from controlplane.config import Config
 from controlplane.core.restart import RestartMode, RestartPolicy
+from controlplane.deploy import wanted
 from controlplane.deploy.plan import MAX_COMMAND_BYTES, fold_name, notes_on, plan, plan_patch
 from controlplane.deploy.wanted import MAX_SOURCE_BYTES
 from controlplane.errors import InvalidRequest, SourceRejected
@@ -279,6 +280,27 @@ def test_a_ref_that_git_does_not_take_is_the_requests_fault() -> None:
 
 def test_base64_may_be_broken_into_lines() -> None:
     assert planned(direct_deploy(source_data=SOURCE[:6] + "\r\n " + SOURCE[6:] + "\n")).source == b"print('moo')\n"
+
+
+@given(st.binary(min_size=1, max_size=40), st.integers(1, 9), st.data())
+def test_base64_is_the_same_in_pieces(content: bytes, size: int, data: st.DataObject) -> None:
+    text = base64.b64encode(content).decode()
+    for _ in range(data.draw(st.integers(0, 5))):
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + data.draw(st.sampled_from([" ", "\n", "\r\n"])) + text[at:]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wanted, "PIECE_CHARS", size)
+        assert wanted.decoded(text) == content
+
+
+@pytest.mark.parametrize("text", ["QQ==QQ==", "QUI=QUJD", "QUJDQ", "QUJD=", "=", "QU!D", "QUJDQQ==\nQUJD"])
+@pytest.mark.parametrize("size", [1, 4, 8, 100])
+def test_what_is_no_base64_is_none_in_pieces(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wanted, "PIECE_CHARS", size)
+
+    with pytest.raises(ValueError, match="is not base64"):
+        wanted.decoded(text)
 
 
 def test_the_longest_command_and_source_that_are_allowed_are_allowed() -> None:

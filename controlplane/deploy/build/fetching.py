@@ -129,7 +129,7 @@ class Fetching:
             allow_ssh=self.host.config.source_allow_ssh,
         )
         place_folder = scratch / "git"
-        await trio.to_thread.run_sync(lambda: place_folder.mkdir(mode=0o700))
+        await trio.to_thread.run_sync(_make_inside, scratch, place_folder)
         async with open_workplace(self.host, place_folder, progress) as place:
             got = await git.fetch(wanted, self.egress, place.run, timeout_s=self.host.config.fetch_timeout_s)
             uid = place.uid
@@ -146,6 +146,12 @@ def _write_inline(spec: Spec, scratch: Path) -> Fetched:
     with open(fd, "wb") as file:
         file.write(spec.source or b"")
     return Fetched(tree=tree, facts={})
+
+
+def _make_inside(scratch: Path, folder: Path) -> None:
+    """The tools' user comes through `scratch`; all else in it stays Corral's own."""
+    scratch.chmod(0o711)
+    folder.mkdir(mode=0o700)
 
 
 def _take_over(found: Path, tree: Path, uid: int | None) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +35,10 @@ STREAMS = r"(stream|/events|logs|/sse)$"
 """They do not end by themselves; their own tests end them."""
 ENDPOINT = r"/mcp/\{id\}(/messages)?$"
 """Its streams need a session, which no random field names."""
+
+
+def git(**changes: Any) -> dict[str, Any]:
+    return {"name": "x", "source_type": "git", "source_url": "https://example.org/x.git", **changes}
 
 
 def deploy(**changes: Any) -> dict[str, Any]:
@@ -79,8 +87,24 @@ DEPLOYS: dict[str, tuple[dict[str, Any], str]] = {
         {"name": "x", "source_type": "direct", "entry_point": "../a.py", "source_data": "eA=="},
         "/entry_point",
     ),
-    "git": ({"name": "x", "source_type": "git", "source_url": "https://example.org/x.git"}, "/source_type"),
+    "a repository without an address": ({"name": "x", "source_type": "git"}, "/source_url"),
+    "an archive without a source": ({"name": "x", "source_type": "tar"}, "/source_data"),
+    "a ref that is an option": (git(source_ref="--upload-pack=id"), "/source_ref"),
+    "a folder above": (git(source_subdir="../../etc"), "/source_subdir"),
+    "a package that is an option": (git(dependencies=["--index-url=https://evil.example"]), "/dependencies/0"),
+    "a package that is an editable": (git(dependencies=["-e", "."]), "/dependencies/0"),
+    "a package that is an address": (git(dependencies=["x @ https://evil.example/x.whl"]), "/dependencies/0"),
+    "a package with a marker": (git(dependencies=["x; python_version > '3'"]), "/dependencies/0"),
+    "a package that is a path": (git(dependencies=["@scope/../.."]), "/dependencies/0"),
+    "5,000 packages": (git(dependencies=["x"] * 5000), "/dependencies"),
 }
+
+ADDRESSES = (
+    "http://example.org/x.git", "git://example.org/x.git", "file:///etc", "/etc", "ssh://git@example.org/x", "git@example.org:x",
+    "ext::sh -c id", "--upload-pack=id", "https://user:pass@example.org/x", "https://127.0.0.1/x", "https://localhost/x",
+    "https://[::1]/x", "https://0x7f000001/x", "https://2130706433/x", "https://169.254.169.254/latest", "https://10.0.0.1/x",
+    "https://[::ffff:127.0.0.1]/x", "https://example.org:22/x", "https://example.org/x#--upload-pack=id", "https://exa mple.org/x",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +130,32 @@ def test_a_malformed_body_is_a_problem_that_says_so(lax: Plane, path: str, body:
     expected = {code, "not_found"} if "nobody" in path else {code}
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] in expected, answer.text
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_that_is_not_fetched_from_is_a_rejected_source(lax: Plane, address: str) -> None:
+    answer = lax.request("POST", "/deploy", json=git(source_url=address))
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "source_rejected"), answer.text
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/source_url"]
+    assert lax.instances() == []
+
+
+def test_a_hostile_archive_is_refused_by_its_entry_and_nothing_is_left(lax: Plane) -> None:
+    hostile = io.BytesIO()
+    with zipfile.ZipFile(hostile, "w") as file:
+        file.writestr("server.py", "print()")
+        file.writestr("../../evil.py", "print()")
+
+    in_base64 = {"name": "x", "source_type": "zip", "source_data": base64.b64encode(hostile.getvalue()).decode()}
+    spec = json.dumps({"name": "x", "source_type": "zip"})
+    in_parts = {"spec": (None, spec, "application/json"), "source": ("x.zip", hostile.getvalue(), "application/zip")}
+    for answer in (lax.request("POST", "/deploy", json=in_base64), lax.request("POST", "/deploy", files=in_parts)):
+        assert (answer.status_code, answer.json()["code"]) == (422, "archive_rejected"), answer.text
+        assert "../../evil.py" in answer.json()["detail"]
+    assert lax.instances() == []
+    assert [path for path in (lax.home / "uploads").rglob("*") if path.is_file()] == []
+    assert list((lax.home / "store/staging").iterdir()) == []
 
 
 @pytest.mark.parametrize("case", DEPLOYS)

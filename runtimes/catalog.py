@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import evolve
 
-from runtimes import node, python, typescript
+from runtimes import go, node, python, rust, typescript
 from runtimes.recipe import CannotPlan, Recipe, UnknownLanguage, Wish
-from runtimes.tree import SourceTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from runtimes.tree import SourceTree
 
 
 class Runtime(Protocol):
@@ -33,7 +34,7 @@ class Runtime(Protocol):
         """How it is built and run. Raises `CannotPlan`."""
 
 
-RUNTIMES: tuple[Runtime, ...] = (python, node, typescript)
+RUNTIMES: tuple[Runtime, ...] = (python, node, typescript, go, rust)
 """In the order in which a suffix that several speak of is given to one."""
 LANGUAGES = tuple(runtime.NAMES[0] for runtime in RUNTIMES)
 MANIFESTS = (
@@ -126,15 +127,6 @@ def plan(tree: SourceTree, wish: Wish) -> Recipe:
     except UnknownLanguage as error:
         raise CannotPlan(str(error), field="language") from None
     return runtime.plan(tree, wish)
-
-
-def recipe(language: str, entry_point: str) -> Recipe:
-    """Plan one source file that names no dependencies.
-
-    Raises:
-        UnknownLanguage: no runtime here knows the language.
-    """
-    return plan(SourceTree.of({entry_point: ""}), Wish(language=normalize(language), entry_point=entry_point))
 
 
 def _guess(tree: SourceTree, entry_point: str | None) -> tuple[Runtime, str]:

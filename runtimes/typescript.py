@@ -9,7 +9,7 @@ What runs, by the first of these that there is:
 
 How it becomes JavaScript:
 
-- the request's `build_command`, if there is one;
+- the request's `build_command`, if there is one: of an entry point `x.ts`, it makes `x.js`;
 - the project's `build` script;
 - `tsc`, if what is to run lies in the `outDir` of `tsconfig.json`: the project's own, or else a pinned one;
 - for a TypeScript file, esbuild (pinned): its local imports go into one file beside it, packages stay outside. As with
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from runtimes import entry, javascript, jsonc, node, npm, requirements
+from runtimes import javascript, jsonc, node, npm, requirements
 from runtimes.npm import Manifest, Start
 from runtimes.recipe import Recipe, Step, Wish
 
@@ -77,12 +77,10 @@ def plan(tree: SourceTree, wish: Wish) -> Recipe:
     manifest = npm.manifest_of(tree)
     out = _out_folder(tree)
     start = _start(tree, manifest, wish, out)
+    if wish.build_command is not None and start.file.endswith(SUFFIXES):
+        made = start.file[: -len("ts")] + "js"
+        start = javascript.at(start, made)
     if start.file.endswith(SUFFIXES):
-        if wish.build_command is not None:
-            raise entry.refusal(
-                f"{start.file} is not what a build makes",
-                hint="with a build_command, name the JavaScript file it makes",
-            )
         return _bundled(tree, manifest, wanted, start)
     builds_itself = wish.build_command is not None or _builds(manifest)
     if builds_itself or not javascript.needs_build(tree, start.file):
@@ -126,7 +124,7 @@ def _start(tree: SourceTree, manifest: Manifest, wish: Wish, out: str | None) ->
         if makes and start.file.endswith(javascript.SCRIPTS) and _is_made(manifest, wish, start.file, out):
             return start
     file = javascript.well_known(tree, SUFFIXES) or javascript.well_known(tree, javascript.SCRIPTS)
-    if file is not None and (wish.build_command is None or not file.endswith(SUFFIXES)):
+    if file is not None:
         return Start(runner="node", file=file)
     raise javascript.nothing_to_run(tree, FILE_NAME, _LOOKED_FOR)
 

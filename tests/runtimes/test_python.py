@@ -24,6 +24,16 @@ def commands(recipe: Recipe) -> list[str]:
     return [" ".join(line) for line in words]
 
 
+def test_a_single_file_answers_at_once_and_leaves_no_bytecode() -> None:
+    assert planned({"a.py": ""}) == Recipe(
+        language="python",
+        entry_point="a.py",
+        argv=("python", "a.py"),
+        env=(("PYTHONUNBUFFERED", "1"), ("PYTHONDONTWRITEBYTECODE", "1")),
+        needs=("python",),
+    )
+
+
 MAKE = "uv venv --relocatable --clear --no-project --python python .venv"
 INSTALL = "uv pip install --python .venv/bin/python"
 SYNC = "uv sync --frozen --no-dev --no-editable"

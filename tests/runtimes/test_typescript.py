@@ -134,10 +134,8 @@ def test_a_build_command_replaces_the_compiler_and_says_what_it_makes() -> None:
 
     assert [step.argv[:2] for step in recipe.steps] == [("sh", "-c")]
     assert recipe.argv == ("node", "out/server.js")
-    with pytest.raises(CannotPlan, match="is not what a build makes"):
-        planned({"server.ts": ""}, build_command="make", entry_point="server.ts")
-    with pytest.raises(CannotPlan, match="nothing says which file to run"):
-        planned({"server.ts": ""}, build_command="make")
+    assert planned({"server.mts": ""}, build_command="make", entry_point="server.mts").argv == ("node", "server.mjs")
+    assert planned({"src/server.ts": ""}, build_command="make").argv == ("node", "src/server.js")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from attrs import field, frozen
 
 MANIFEST_MAX_BYTES = 512 * 1024
-"""Of one manifest; a longer one is taken as not there."""
+"""Of one file; of a longer one only the beginning is seen."""
 
 
 @frozen(kw_only=True)
@@ -34,7 +34,7 @@ class SourceTree:
         return name in self.files
 
     def text(self, name: str) -> str | None:
-        """A manifest's text; None if there is no such file, or it is not UTF-8."""
+        """A file's text, up to `MANIFEST_MAX_BYTES`; None if there is no such file, or it is not UTF-8."""
         if name not in self.files:
             return None
         try:

@@ -23,6 +23,7 @@ from controlplane.deploy.source import git
 from controlplane.deploy.source.archive import ArchiveKind, unpack
 from controlplane.deploy.source.download import download
 from controlplane.deploy.source.giturl import read_repository
+from controlplane.deploy.source.listing import check_names
 from controlplane.errors import SourceRejected
 from controlplane.model import SourceType
 from runtimes import catalog
@@ -155,9 +156,10 @@ def _make_inside(scratch: Path, folder: Path) -> None:
 
 
 def _take_over(found: Path, tree: Path, uid: int | None) -> None:
-    """Nothing runs as the tools' user any more: what it fetched becomes Corral's."""
+    """Nothing runs as the tools' user any more: what it fetched becomes Corral's, if its names may stand."""
     if uid is not None:
         trees.give(found, uid, os.geteuid())
+    check_names(found)
     found.rename(tree)
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from controlplane.deploy.source.names import EntryNames, Kind, decoded
+from controlplane.deploy.source.refusal import Refused
 from controlplane.errors import SourceRejected
 from runtimes.tree import MANIFEST_MAX_BYTES, SourceTree
 
@@ -84,6 +86,28 @@ def digest_tree(folder: Path, limits: ListingLimits | None = None) -> str:
         else:
             raise SourceRejected(f"{found.path!r} is neither a file, a folder nor a link.")
     return digest.hexdigest()
+
+
+def check_names(folder: Path, limits: ListingLimits | None = None) -> None:
+    """Hold what came from elsewhere to the rules for an archive's names; blocks.
+
+    Raises:
+        SourceRejected: an entry cannot stand in a source, or not beside another; it is named.
+        OSError: it cannot be read.
+    """
+    limits = limits or ListingLimits()
+    names = EntryNames(limits.entries)
+    try:
+        for found in _walk(folder, limits):
+            names.add(decoded(os.fsencode(found.path)), _kind(found.status.st_mode))
+    except Refused as refused:
+        raise SourceRejected(f"the source cannot be used: {refused}", hint=refused.hint) from None
+
+
+def _kind(mode: int) -> Kind:
+    if stat.S_ISDIR(mode):
+        return Kind.FOLDER
+    return Kind.LINK if stat.S_ISLNK(mode) else Kind.FILE
 
 
 def _prefix(sort: bytes, path: bytes, size: int = 0) -> bytes:

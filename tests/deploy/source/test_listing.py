@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from controlplane.deploy.source.listing import ListingLimits, digest_tree, read_tree
+from controlplane.deploy.source.listing import ListingLimits, check_names, digest_tree, read_tree
 from controlplane.errors import SourceRejected
 from runtimes.tree import MANIFEST_MAX_BYTES
 from tests.deploy.source.test_archive_zip import TREES, standing
@@ -198,3 +198,30 @@ def test_what_is_no_part_of_a_source_has_no_identity(source: Path) -> None:
 
         with pytest.raises(SourceRejected, match="'door' is neither"):
             digest_tree(source)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["README.md", "readme.md"], "readme.md"),
+        (["caf\u00e9", "cafe\u0301"], "caf"),
+        (["a/b", "A/c"], "A"),
+        (["tab\tname"], "tab"),
+    ],
+)
+def test_names_that_could_not_stand_in_an_archive_are_refused_by_name(
+    tmp_path: Path, names: list[str], reason: str
+) -> None:
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    with pytest.raises(SourceRejected, match=reason):
+        check_names(tmp_path)
+
+
+def test_ordinary_names_may_stand(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "Main.java").write_text("x")
+    (tmp_path / "link").symlink_to("src")
+    check_names(tmp_path)

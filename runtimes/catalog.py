@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import evolve
 
-from runtimes import go, node, python, rust, typescript
+from runtimes import binary, bun, deno, dotnet, go, java, node, php, python, ruby, rust, typescript
 from runtimes.recipe import CannotPlan, Recipe, UnknownLanguage, Wish
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class Runtime(Protocol):
         """How it is built and run. Raises `CannotPlan`."""
 
 
-RUNTIMES: tuple[Runtime, ...] = (python, node, typescript, go, rust)
+RUNTIMES: tuple[Runtime, ...] = (
+    python, node, typescript, go, rust, deno, bun, ruby, php, java, dotnet, binary,
+)  # fmt: skip
 """In the order in which a suffix that several speak of is given to one."""
 LANGUAGES = tuple(runtime.NAMES[0] for runtime in RUNTIMES)
 MANIFESTS = (
@@ -63,10 +65,13 @@ _LAUNCHERS = {
     "uvx": "python",
     "uv": "python",
     "pipx": "python",
+    "tsx": "typescript",
+    "ts-node": "typescript",
     "go": "go",
     "cargo": "rust",
     "java": "java",
     "ruby": "ruby",
+    "bundle": "ruby",
     "php": "php",
     "dotnet": "dotnet",
 }
@@ -131,7 +136,10 @@ def plan(tree: SourceTree, wish: Wish) -> Recipe:
 
 def _guess(tree: SourceTree, entry_point: str | None) -> tuple[Runtime, str]:
     """By manifests, then by the suffix of what runs. A named entry point decides between several."""
-    guesses = [(runtime, why) for runtime in RUNTIMES if (why := runtime.guess(tree)) is not None]
+    if entry_point is not None and binary.is_program(tree, entry_point):
+        return binary, f"{entry_point} is an executable"
+    by_manifest = (runtime for runtime in RUNTIMES if runtime is not binary)
+    guesses = [(runtime, why) for runtime in by_manifest if (why := runtime.guess(tree)) is not None]
     spoken = _speak_of(entry_point or "")
     if spoken:
         fitting = [(runtime, why) for runtime, why in guesses if runtime.NAMES[0] in spoken]
@@ -157,6 +165,8 @@ def _by_suffix(tree: SourceTree) -> tuple[Runtime, str]:
         if spoken:
             shown = ", ".join(names[0] for names in spoken.values())
             raise _ambiguous(f"the source has files of several languages: {shown}", list(spoken))
+    if (why := binary.guess(tree)) is not None:
+        return binary, why
     raise _unknown(tree)
 
 

@@ -78,6 +78,12 @@ PACKAGIST = Registry(
     "mcp/sdk:^0.1",
     "composer.json",
 )
+NUGET = Registry(
+    "NuGet",
+    re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?:@[0-9][A-Za-z0-9.*+-]*)?"),
+    "ModelContextProtocol@0.4.0",
+    "project file",
+)
 DENO = Registry(
     "JSR and npm",
     re.compile(rf"jsr:@[a-z0-9-]+/[a-z0-9-]+(?:@{NPM_RANGE})?|npm:{NPM_NAME}(?:@{NPM_RANGE})?"),

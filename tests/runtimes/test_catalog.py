@@ -29,6 +29,10 @@ from runtimes.tree import SourceTree
         ("TS", "typescript"),
         ("golang", "go"),
         ("rs", "rust"),
+        ("C#", "dotnet"),
+        ("csharp", "dotnet"),
+        ("rb", "ruby"),
+        ("ELF", "binary"),
     ],
 )
 def test_a_language_goes_by_several_names(named: str, language: str) -> None:
@@ -52,6 +56,12 @@ def test_a_language_that_is_not_run_from_source_is_refused_with_those_that_are(n
         ("a.b.cjs", "node"),
         ("main.go", "go"),
         ("main.rs", "rust"),
+        ("server.rb", "ruby"),
+        ("server.php", "php"),
+        ("Server.java", "java"),
+        ("server.jar", "java"),
+        ("Program.cs", "dotnet"),
+        ("server.tsx", "deno"),
         ("index.ts", "typescript"),
         ("index.cob", None),
         ("py", None),
@@ -78,6 +88,9 @@ def test_a_files_suffix_tells_its_language(name: str, language: str | None) -> N
         ("go", "go"),
         ("cargo", "rust"),
         ("./server.py", "python"),
+        ("bundle", "ruby"),
+        ("ts-node", "typescript"),
+        ("./server.jar", "java"),
         ("/opt/cow", "binary"),
         ("", "binary"),
         ("..", "binary"),
@@ -112,7 +125,12 @@ def test_a_recipe_runs(tmp_path: Path) -> None:
 
 
 def planned(*files: str, **wish: object) -> Recipe:
-    contents = {"package.json": "{}", "pyproject.toml": "[project]"}
+    contents = {
+        "package.json": "{}",
+        "Cargo.toml": "[package]\nname = 'x'",
+        "moo": "\x7fELF",
+        "jsr.ts": "import 'jsr:x'",
+    }
     return catalog.plan(SourceTree.of({name: contents.get(name, "") for name in files}), Wish(**wish))
 
 
@@ -128,6 +146,24 @@ def planned(*files: str, **wish: object) -> Recipe:
         (["requirements.txt", "package.json", "server.py", "index.js"], "index.js", "node"),
         (["package.json", "index.js", "tool.py"], "tool.py", "python"),
         (["a.py", "b.js"], "b.js", "node"),
+        (["package.json", "tsconfig.json", "index.ts"], None, "typescript"),
+        (["package.json", "bun.lock", "index.ts"], None, "bun"),
+        (["package.json", "bun.lock", "index.ts"], "index.ts", "bun"),
+        (["deno.json", "main.ts"], None, "deno"),
+        (["deno.json", "main.ts"], "main.ts", "deno"),
+        (["jsr.ts"], None, "deno"),
+        (["server.ts"], None, "typescript"),
+        (["go.mod", "main.go", "moo"], "main.go", "go"),
+        (["main.go"], "main.go", "go"),
+        (["Cargo.toml", "src/main.rs"], None, "rust"),
+        (["main.rs"], None, "rust"),
+        (["Gemfile", "server.rb"], None, "ruby"),
+        (["composer.json", "server.php"], None, "php"),
+        (["moo.jar"], None, "java"),
+        (["A.csproj"], None, "dotnet"),
+        (["moo", "README.md"], None, "binary"),
+        (["requirements.txt", "server.py", "moo"], None, "python"),
+        (["server.py", "moo"], "moo", "binary"),
     ],
 )
 def test_the_language_is_guessed_from_manifests_then_from_what_runs_then_from_the_files(
@@ -171,5 +207,5 @@ def test_an_unknown_language_is_refused_by_its_field() -> None:
 
 @pytest.mark.parametrize("language", catalog.LANGUAGES)
 def test_every_language_says_what_it_needs_and_what_its_files_are_called(language: str) -> None:
-    assert catalog.tools(language)
+    assert catalog.tools(language) or language == "binary"
     assert catalog.of_file(catalog.file_name(language)) in (None, *catalog.LANGUAGES)

@@ -49,7 +49,7 @@ from controlplane.store.journal import Journal
 from controlplane.store.postgres import open_store
 from controlplane.supervise.runner import Surroundings
 from controlplane.supervise.sampler import Sampler
-from controlplane.supervise.scheduler import StartScheduler
+from controlplane.supervise.scheduler import StartScheduler, available_memory_mb
 from controlplane.supervise.supervisor import Supervisor
 from controlplane.upkeep import Upkeep
 from controlplane.web import door
@@ -167,7 +167,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             version=version("corral"),
             spawner=spawner,
             prepare=prepare,
-            scheduler=StartScheduler(config.start_concurrency),
+            scheduler=StartScheduler(config.start_concurrency, os.cpu_count(), available_memory_mb),
             journal=journal,
             hub=hub,
             cache=cache,

@@ -188,7 +188,7 @@ class Config:
         "START_CONCURRENCY",
         _count(1),
         lambda: max(2, os.cpu_count() or 2),
-        "Instances that install or start at the same time.",
+        "Instances that start at the same time, and one more that somebody waits for; builds, one for each core, come on top.",
     )
     start_timeout_s: float = _var(
         "START_TIMEOUT", _seconds, 60.0, "Seconds an instance may take from spawn to handshake."

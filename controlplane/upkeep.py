@@ -16,6 +16,7 @@ import trio
 from attrs import define, field
 
 from controlplane.core.lifecycle import Desired, State
+from controlplane.core.queueing import Priority
 from controlplane.errors import CorralError, StorageUnavailable
 from controlplane.store.base import Change, Retention, Subject
 
@@ -64,7 +65,7 @@ class Upkeep:
         for listing in await self.store.listings(LISTINGS_MAX_BYTES):
             listings.setdefault(listing.instance_id, []).append(listing)
         for instance in await self.store.instances():
-            runner = self.supervisor.adopt(instance)
+            runner = self.supervisor.adopt(instance, Priority.BOOT)
             if instance.id in listings:
                 runner.catalogue.restore(listings[instance.id])
             if instance.state not in AT_REST:

@@ -17,6 +17,7 @@ import trio
 from attrs import define, field
 
 from controlplane.core import jsonrpc
+from controlplane.core.queueing import Priority
 from controlplane.errors import Busy, CorralError, InstanceCrashed, InstanceUnavailable
 from controlplane.protocol.capabilities import declared
 from controlplane.protocol.handshake import LEGACY_VERSIONS, Era, client_info
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from controlplane.supervise.herald import Herald
     from controlplane.supervise.launch import Launch
     from controlplane.supervise.runner import Runner
+    from controlplane.supervise.scheduler import StartSlot
 
 LANES_MAX = 16
 """Processes of one instance beside its primary."""
@@ -237,7 +239,7 @@ class Lanes:
 
     async def _live_in_place(self, start: LaneStart) -> None:
         try:
-            child = await self._spawn()
+            child = await self._spawn(start)
         except CorralError as error:
             start.fail(error)
             return
@@ -258,13 +260,15 @@ class Lanes:
             self.children.discard(child)
             child.job.close_fds()
 
-    async def _spawn(self) -> Child:
+    async def _spawn(self, start: LaneStart) -> Child:
         launch, herald, around = self._launch, self._herald, self.runner.around
         assert launch is not None
         assert herald is not None
-        slot = around.scheduler.slot()
+        slot = around.scheduler.slot(
+            self.runner.instance.owner, Priority.CALL if start.wanted.is_set() else Priority.RESTART
+        )
         try:
-            await _first(slot.acquire, self._closed.wait)
+            await _first(slot.acquire, self._closed.wait, partial(_promote_when_wanted, slot, start))
             if self._closed.is_set():
                 raise self._stopped()
             job = await around.spawner.spawn(job_spec(launch))
@@ -343,6 +347,13 @@ class Lanes:
         delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2**self._failures)
         self._failures += 1
         self._not_before = trio.current_time() + delay_s
+
+
+async def _promote_when_wanted(slot: StartSlot, start: LaneStart) -> None:
+    """A spare one is started for nobody, until somebody comes."""
+    await start.wanted.wait()
+    slot.promote(Priority.CALL)
+    await trio.sleep_forever()
 
 
 def _introduction(runner: Runner, capabilities: CapabilitySet) -> bytes:

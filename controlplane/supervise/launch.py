@@ -10,14 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-import trio
 from attrs import field, frozen
-
-from controlplane.errors import BuildFailed
 
 if TYPE_CHECKING:
     from controlplane.model import Instance, Spec
-    from controlplane.supervise.runner import Surroundings
 
 
 class Progress(Protocol):
@@ -28,6 +24,9 @@ class Progress(Protocol):
 
     def output(self, line: bytes) -> None:
         """A line that a tool printed while fetching, installing or building, without its line break."""
+
+    async def begin_work(self) -> None:
+        """Something has to be fetched, installed or built: wait until there is room for that. A second time does nothing."""
 
 
 @frozen(kw_only=True)
@@ -59,15 +58,3 @@ class Prepare(Protocol):
     async def discard(self, instance: Instance) -> None:
         """Remove everything that `prepare` made. The instance has no process left."""
         ...
-
-
-async def prepare(around: Surroundings, instance: Instance, progress: Progress) -> Launch:
-    """Have an instance prepared, within the time for that.
-
-    Raises:
-        CorralError: see `Prepare`; BuildFailed also when it took too long.
-    """
-    limit = around.config.build_timeout_s
-    with trio.move_on_after(limit):
-        return await around.prepare.prepare(instance, progress)
-    raise BuildFailed(f"preparing took longer than {limit:g} s")

@@ -16,6 +16,7 @@ import trio
 from attrs import define, evolve, field
 
 from controlplane.core.lifecycle import State
+from controlplane.core.queueing import Priority
 from controlplane.core.restart import RestartAfter, RestartState, Stop
 from controlplane.protocol.handshake import Era
 from controlplane.supervise import evidence as post_mortem
@@ -103,11 +104,9 @@ class Primary:
 
     async def _pause_before_restart(self, delay_s: float, reason: str, order: int) -> None:
         runner = self.runner
-        self._slot = runner.around.scheduler.slot()
+        self._slot = runner.claim(Priority.RESTART, lambda waiting: runner.move_phase(f"{waiting}: {reason}"))
         with runner.orders.interruptible(order) as self._pause:
             await trio.sleep(delay_s)
-            if self._slot.must_wait:
-                runner.move_phase(f"waiting for a start slot: {reason}")
             await self._slot.acquire()
             runner.instance = evolve(runner.instance, restarts=runner.instance.restarts + 1)
         self._pause = None

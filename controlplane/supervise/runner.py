@@ -20,6 +20,7 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from controlplane.core.lifecycle import SETTLED, Desired, State, advance
+from controlplane.core.queueing import Priority
 from controlplane.core.redact import redactor
 from controlplane.errors import Conflict, CorralError, ShuttingDown
 from controlplane.supervise import calls, refresh
@@ -27,10 +28,10 @@ from controlplane.supervise import evidence as post_mortem
 from controlplane.supervise.catalogue import Catalogue
 from controlplane.supervise.herald import Herald
 from controlplane.supervise.lanes import Lanes
-from controlplane.supervise.launch import prepare
 from controlplane.supervise.logbook import Logbook
 from controlplane.supervise.meter import Meter
 from controlplane.supervise.orders import Orders
+from controlplane.supervise.preparing import Preparing
 from controlplane.supervise.primary import Primary
 from controlplane.supervise.succession import Candidate, Succession
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from controlplane.supervise.child import Child
     from controlplane.supervise.lane import Lane
     from controlplane.supervise.launch import Launch, Prepare
-    from controlplane.supervise.scheduler import StartScheduler
+    from controlplane.supervise.scheduler import StartScheduler, StartSlot
 
 log = logging.getLogger("corral.supervise")
 
@@ -70,6 +71,8 @@ class Runner:
 
     instance: Instance
     around: Surroundings
+    priority: Priority = Priority.COMMAND
+    """Of its first start; what comes later is its owner's command."""
     phase: str = field(default="pending", init=False)
     child: Child | None = field(default=None, init=False)
     lane: Lane | None = field(default=None, init=False)
@@ -94,6 +97,9 @@ class Runner:
     succession: Succession | None = field(default=None, init=False)
     """The last change of revision: under way until it is `done`."""
     _nursery: trio.Nursery | None = field(default=None, init=False)
+    _claim: StartSlot | None = field(default=None, init=False)
+    _callers: int = field(default=0, init=False)
+    """Those that wait for it to serve."""
 
     def __attrs_post_init__(self) -> None:
         self.lanes = Lanes(self)
@@ -212,10 +218,16 @@ class Runner:
                 await self.orders.wait()
 
     async def wait_serving(self, timeout_s: float) -> bool:
-        """Wait for a start that is under way; False if it does not come to serving in time."""
-        with trio.move_on_after(timeout_s):
-            while not self.serving and self._is_coming_up():
-                await self.orders.wait()
+        """Wait for a start that is under way, and have it go first; False if it does not come to serving in time."""
+        self._callers += 1
+        try:
+            if self._claim is not None:
+                self._claim.promote(Priority.CALL)
+            with trio.move_on_after(timeout_s):
+                while not self.serving and self._is_coming_up():
+                    await self.orders.wait()
+        finally:
+            self._callers -= 1
         return self.serving
 
     async def wait_gone(self, timeout_s: float) -> bool:
@@ -268,7 +280,8 @@ class Runner:
 
     async def _live(self) -> None:
         """Prepare once, then run process after process until the wish changes or the restart policy gives up."""
-        slot = self.around.scheduler.slot()
+        slot = self.claim(self.priority, self._move_to_phase)
+        self.priority = Priority.COMMAND
         order = self.orders.newest
         self.logbook.redact = redactor(self.instance.spec.env)  # no process is left that knows the secrets of another
         self.move(State.PENDING, "waiting for a start slot")
@@ -276,15 +289,15 @@ class Runner:
             with self.orders.interruptible(order):
                 await slot.acquire()
                 self.move(State.PREPARING, "preparing")
-                self.launch = await self._prepare()
+                self.launch = await self._prepare(slot)
             if not self.orders.stands(order) or await self.primary.run(self.launch, slot, order):
                 self._come_to_rest()
         finally:
             slot.release()
 
-    async def _prepare(self) -> Launch:
+    async def _prepare(self, slot: StartSlot) -> Launch:
         asked = self.instance.spec
-        launch = await prepare(self.around, self.instance, _Told(self))
+        launch = await Preparing(self.around, slot, self._move_to_phase, self.logbook).run(self.instance)
         if launch.spec is not None:
             changed = self.instance.spec is not asked  # by a patch that came meanwhile
             self.take(evolve(self.instance.spec, resolved=launch.spec.resolved) if changed else launch.spec)
@@ -317,6 +330,10 @@ class Runner:
         """Another phase of the same state."""
         self.phase = phase
         self._announce()
+
+    def _move_to_phase(self, phase: str) -> None:
+        if phase != self.phase:
+            self.move_phase(phase)
 
     def _announce(self) -> None:
         under_way = self.succession is not None and not self.succession.done.is_set()
@@ -361,6 +378,13 @@ class Runner:
 
     # -- small parts
 
+    def claim(self, priority: Priority, told: Callable[[str], None]) -> StartSlot:
+        """What the next start of the process in charge needs; a caller who waits for that makes it urgent."""
+        if self._callers:
+            priority = Priority.CALL
+        self._claim = self.around.scheduler.slot(self.instance.owner, priority, told)
+        return self._claim
+
     def _obey(self, desired: Desired) -> None:
         if self.instance.desired is Desired.DELETED:
             return  # nothing brings a deleted instance back
@@ -373,19 +397,6 @@ class Runner:
 
     def _seen(self) -> post_mortem.Seen:
         return post_mortem.Seen(phase=self.phase, at=_now(), incarnation=self.instance.incarnation)
-
-
-@frozen
-class _Told:
-    """Tells of preparing, in the instance's phase and log."""
-
-    runner: Runner
-
-    def phase(self, phase: str, detail: str) -> None:
-        self.runner.move_phase(f"{phase}: {detail}" if detail else phase)
-
-    def output(self, line: bytes) -> None:
-        self.runner.logbook.printed("build", line)
 
 
 def _now() -> datetime:

@@ -20,11 +20,12 @@ import trio
 from attrs import define, evolve, field
 
 from controlplane.core.lifecycle import Desired
+from controlplane.core.queueing import Priority
 from controlplane.core.redact import redactor
 from controlplane.errors import CorralError
 from controlplane.supervise import evidence as post_mortem
 from controlplane.supervise.herald import Herald
-from controlplane.supervise.launch import prepare
+from controlplane.supervise.preparing import Preparing
 
 if TYPE_CHECKING:
     from controlplane.model import Evidence, Spec
@@ -84,7 +85,7 @@ class _Failed(Exception):
 
 @define(eq=False)
 class Candidate:
-    """Carries out one succession; also who is told how preparing goes on (`launch.Progress`)."""
+    """Carries out one succession."""
 
     runner: Runner
     succession: Succession
@@ -97,16 +98,6 @@ class Candidate:
         runner, around = self.runner, self.runner.around
         logbook = runner.logbook.beside(redactor(self.succession.spec.env))
         self.herald = Herald(runner.instance, around.journal, around.hub, logbook, runner.catalogue.told)
-
-    # -- launch.Progress
-
-    def phase(self, phase: str, detail: str) -> None:
-        """A step begins."""
-        self._move_phase(f"{phase}: {detail}" if detail else phase)
-
-    def output(self, line: bytes) -> None:
-        """A tool has printed a line."""
-        self.herald.logbook.printed("build", line)
 
     # -- the attempt
 
@@ -140,7 +131,7 @@ class Candidate:
             _Failed, CorralError: not so.
         """
         runner = self.runner
-        slot = runner.around.scheduler.slot()
+        slot = runner.around.scheduler.slot(runner.instance.owner, Priority.COMMAND, self._move_phase)
         try:
             with runner.orders.interruptible(order):
                 process = await self._start(slot, order)
@@ -169,7 +160,8 @@ class Candidate:
         runner, succession = self.runner, self.succession
         self._move_phase("waiting for a start slot")
         await slot.acquire()
-        launch = await prepare(runner.around, evolve(runner.instance, spec=succession.spec), self)
+        preparing = Preparing(runner.around, slot, self._move_phase, self.herald.logbook)
+        launch = await preparing.run(evolve(runner.instance, spec=succession.spec))
         succession.spec = launch.spec or succession.spec
         self._move_phase("spawning")
         process = runner.primary.begin_beside(launch, self.herald, slot, order, self._move_phase)
@@ -229,6 +221,8 @@ class Candidate:
     # -- small parts
 
     def _move_phase(self, phase: str) -> None:
+        if phase == self.succession.phase:
+            return
         self.succession.phase = phase
         self.herald.logbook.system("info", f"revision {self.succession.revision}: {phase}")
         self.runner.announce_candidate(self.succession)

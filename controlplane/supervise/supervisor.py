@@ -17,6 +17,7 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from controlplane.core.lifecycle import PUBLIC_STATUS, Desired, State
+from controlplane.core.queueing import Priority
 from controlplane.errors import Conflict, NotFound, ShuttingDown
 from controlplane.supervise.orders import LEAVE_S
 from controlplane.supervise.refresh import keep_fresh
@@ -95,14 +96,14 @@ class Supervisor:
 
     # -- commands
 
-    def adopt(self, instance: Instance) -> Runner:
-        """Take an instance that the database knows, once; it starts if that is desired."""
+    def adopt(self, instance: Instance, priority: Priority = Priority.COMMAND) -> Runner:
+        """Take an instance that the database knows, once; it starts if that is desired, as urgently as `priority` says."""
         known = self._runners.get(instance.id)
         if known is not None:
             return known
         if self._stopping:
             raise ShuttingDown("the control plane is stopping", retry_after_s=5)
-        runner = Runner(evolve(instance, state=State.STOPPED), self.around)
+        runner = Runner(evolve(instance, state=State.STOPPED), self.around, priority)
         self._runners[instance.id] = runner
         self._names[instance.owner, instance.name] = instance.id
         self._nursery.start_soon(self._run, runner, name=f"instance {instance.name}")

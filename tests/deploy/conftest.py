@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import trio
 
 from controlplane.config import Config
 from controlplane.deploy.prepare import HostPrepare
@@ -30,6 +31,9 @@ class Quiet:
 
     def output(self, line: bytes) -> None:
         pass
+
+    async def begin_work(self) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 def instance_of(spec: Spec, **members: Any) -> Instance:

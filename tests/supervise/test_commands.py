@@ -10,6 +10,7 @@ import trio.testing
 from attrs import evolve
 
 from controlplane.core.lifecycle import Desired, State
+from controlplane.core.queueing import Priority
 from controlplane.core.restart import RestartPolicy
 from controlplane.errors import Busy, InstanceCrashed, NotFound
 from tests.supervise.conftest import open_yard
@@ -82,7 +83,7 @@ async def test_a_restart_that_waits_for_its_turn_says_so(yard_folder: Path, tool
     async with open_yard(yard_folder, toolchain, start_concurrency=1) as yard:
         with trio.fail_after(60):
             runner = await yard.running(echo, restart=RestartPolicy(base_delay_s=0.01))
-            slot = yard.around.scheduler.slot()
+            slot = yard.around.scheduler.slot("bob", Priority.RESTART)
             await slot.acquire()
             with pytest.raises(InstanceCrashed):
                 await runner.call("tools/call", b'{"name":"exit","arguments":{}}')

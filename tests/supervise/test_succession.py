@@ -15,6 +15,7 @@ from attrs import define, evolve, field
 
 from controlplane.core.jsonrpc import member_value
 from controlplane.core.lifecycle import State
+from controlplane.core.queueing import Priority
 from controlplane.core.restart import RestartPolicy
 from controlplane.errors import (
     BuildFailed,
@@ -560,7 +561,7 @@ class Holding:
         let_go: Callable[[], None] = lambda: None  # noqa: E731
         source = None
         if phase == "slot":
-            slots = [stage.yard.around.scheduler.slot() for _ in range(2)]
+            slots = [stage.yard.around.scheduler.slot("bob", Priority.CALL) for _ in range(3)]
             for slot in slots:
                 await slot.acquire()
             let_go = lambda: [slot.release() for slot in slots] and None  # noqa: E731

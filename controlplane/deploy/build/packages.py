@@ -87,6 +87,7 @@ class PackageInstalls:
             return None
         found = await self._kept(spec, instance_id)
         if found is None:
+            await progress.begin_work()
             found = await self._install(_pinned(command, spec.resolved), spec, instance_id, progress)
         read = partial(_read_below, found.tree)
         try:

@@ -76,6 +76,7 @@ class SourceBuilds:
         kept = await self._kept(instance)
         if kept is not None:
             return kept
+        await progress.begin_work()
         scratch = await self.store.in_thread(self.store.disk.new_place)
         try:
             fetched = await self.fetching.fetch(instance, scratch, progress)

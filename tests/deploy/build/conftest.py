@@ -45,6 +45,9 @@ class Heard:
     def output(self, line: bytes) -> None:
         self.lines.append(line.decode())
 
+    async def begin_work(self) -> None:
+        await trio.lowlevel.checkpoint()
+
 
 @pytest.fixture
 def heard() -> Heard:

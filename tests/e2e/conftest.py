@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.plane import plane, planes
+from tests.e2e.sources import origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["plane", "planes"]
+__all__ = ["origin", "plane", "planes"]
 
 FIGURES = pytest.StashKey[list[tuple[str, str, str]]]()
 """(test, what, how much)"""

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from attrs import field, frozen
 from backports import zstd
 
@@ -140,6 +141,13 @@ def open_origin() -> Iterator[Origin]:
             yield Origin(server, bundle, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    """One for all tests of a module; its control plane is to be made with its `settings`."""
+    with open_origin() as opened:
+        yield opened
 
 
 def _trusted_here() -> bytes:

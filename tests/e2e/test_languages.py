@@ -16,7 +16,7 @@ from attrs import frozen
 from tests import servers
 from tests.e2e.adding import assert_adds
 from tests.e2e.plane import open_plane, wait_until
-from tests.e2e.sources import files_of, in_base64, open_origin, tar_of, zip_of
+from tests.e2e.sources import files_of, in_base64, tar_of, zip_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,12 +127,6 @@ OF_FOLDERS: tuple[Callable[[Sample, Origin], dict[str, Any]], ...] = (
     in_subdir,
 )
 KINDS = (*OF_FOLDERS, direct)
-
-
-@pytest.fixture(scope="module")
-def origin() -> Iterator[Origin]:
-    with open_origin() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

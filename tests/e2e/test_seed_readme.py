@@ -1,4 +1,4 @@
-"""Every request of the founding README that needs no build, as it is printed there."""
+"""Every request of the founding README, as it is printed there; only the repository is another."""
 
 from __future__ import annotations
 
@@ -13,13 +13,23 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.e2e.plane import is_alive, text_of
+from tests.e2e.plane import is_alive, open_plane, text_of
+from tests.e2e.sources import in_base64, zip_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.e2e.plane import Plane
+    from tests.e2e.sources import Origin
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FIELDS = ("instance_id", "name", "language", "status", "created_at", "sse_endpoint", "api_endpoint")
+
+
+@pytest.fixture(scope="module")
+def plane(origin: Origin) -> Iterator[Plane]:
+    with open_plane(**origin.settings) as opened:
+        yield opened.start()
 
 
 def deploy(plane: Plane, path: str, body: dict[str, Any]) -> httpx.Response:
@@ -56,6 +66,55 @@ def test_the_node_sample_deploys_and_answers(plane: Plane) -> None:
     assert answer.json()["language"] == "node"
     listed = plane.execute("timestamp-server", "tools/list", {}).json()["result"]["tools"]
     assert [tool["name"] for tool in listed] == ["timestamp"]
+
+
+@pytest.mark.needs("npm")
+def test_the_node_sample_as_an_archive_is_found_by_its_package_json(plane: Plane) -> None:
+    manifest = b'{"name": "mcp-node-server", "version": "1.0.0", "main": "server.js", "dependencies": {}}'
+    archive = zip_of({"package.json": manifest, "server.js": (EXAMPLES / "timestamp.js").read_bytes()})
+    body = {"name": "zipped-server", "source_type": "zip", "source_data": in_base64(archive)}
+
+    answer = deploy(plane, "/api/v2/deploy", body)
+
+    assert answer.status_code == 201, answer.text
+    assert (answer.json()["language"], answer.json()["entry_point"]) == ("node", "server.js")
+    listed = plane.execute("zipped-server", "tools/list", {}).json()["result"]["tools"]
+    assert [tool["name"] for tool in listed] == ["timestamp"]
+
+
+USES_BOTH = b"""
+import os
+
+import aiofiles
+import requests
+
+assert requests.get and aiofiles.open and os.environ["API_KEY"] == "secret"
+"""
+
+
+@pytest.mark.needs("git")
+@pytest.mark.network
+def test_the_traditional_upload_builds_a_repository_with_its_dependencies(plane: Plane, origin: Origin) -> None:
+    """The server of the README, made to need what the request has."""
+    server = USES_BOTH + (EXAMPLES / "calculator.py").read_bytes()
+    body = {
+        "name": "my-mcp-server",
+        "source_type": "git",
+        "source_url": origin.publish("mcp-server", {"server.py": server}),
+        "language": "python",
+        "entry_point": "server.py",
+        "dependencies": ["requests", "aiofiles"],
+        "environment_vars": {"API_KEY": "secret"},
+    }
+
+    answer = deploy(plane, "/api/v2/deploy", body)
+
+    assert answer.status_code == 201, answer.text
+    document = answer.json()
+    assert (document["language"], document["status"]) == ("python", "running")
+    assert document["resolved"]["commit"] == origin.commit_of("mcp-server", "main")
+    listed = plane.execute("my-mcp-server", "tools/list", {}).json()["result"]["tools"]
+    assert [tool["name"] for tool in listed] == ["calculator"]
 
 
 @pytest.mark.needs("node")

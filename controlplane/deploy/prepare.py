@@ -28,6 +28,7 @@ from controlplane.deploy import trees
 from controlplane.deploy.build.builds import plain_recipe
 from controlplane.deploy.build.built import provide
 from controlplane.deploy.build.launching import BuiltLaunch
+from controlplane.deploy.ground import ground
 from controlplane.deploy.installs.keys import SHARED, key_of
 from controlplane.deploy.installs.linking import drop_tree
 from controlplane.deploy.limits import rlimits_of
@@ -172,27 +173,16 @@ class HostPrepare:
             return self._users[instance.id]
 
     def _environment(self, place: _Place) -> dict[str, str]:
-        """The allow-listed ground that a spec's own variables stand on."""
-        home = str(place.folder / "home")
-        passed = {name: self.environ[name] for name in self.config.child_env_pass if name in self.environ}
-        return passed | {
-            "PATH": self.toolchain.path,
-            "HOME": home,
-            "USER": "corral",
-            "LOGNAME": "corral",
-            "SHELL": "/bin/sh",
-            "LANG": "C.UTF-8",
-            "TERM": "dumb",
-            "TMPDIR": "/tmp" if place.is_private else str(place.folder / "tmp"),  # noqa: S108
-            "PYTHONUNBUFFERED": "1",
-            "npm_config_cache": f"{home}/.npm",
-            "npm_config_update_notifier": "false",
-            "npm_config_fund": "false",
-            "npm_config_audit": "false",
-            "UV_CACHE_DIR": f"{home}/.cache/uv",
-            "UV_NO_PROGRESS": "1",
-            "UV_SYSTEM_CERTS": "1",  # the host's own trust, as pip and npm take it
-        }
+        home = place.folder / "home"
+        return ground(
+            self.environ,
+            self.config.child_env_pass,
+            path=self.toolchain.path,
+            home=home,
+            tmp=str(TMP if place.is_private else place.folder / "tmp"),
+            npm=home / ".npm",
+            uv=home / ".cache/uv",
+        ) | {"PYTHONUNBUFFERED": "1"}
 
 
 @frozen

@@ -25,6 +25,7 @@ from controlplane.deploy import trees
 from controlplane.deploy.build.disk import DiskWatch
 from controlplane.deploy.build.launching import placed
 from controlplane.deploy.build.output import Output
+from controlplane.deploy.ground import ground
 from controlplane.deploy.limits import rlimits_of
 from controlplane.errors import BuildFailed, Overloaded, SourceRejected
 from controlplane.model import Limits
@@ -146,29 +147,21 @@ class Workplace:
         return placed(word, self.tree, self.cache)
 
     def _environment(self, private_tmp: bool) -> dict[str, str]:
-        host, home = self.host, str(self.folder / "home")
-        passed = {name: host.environ[name] for name in host.config.child_env_pass if name in host.environ}
-        return passed | {
-            "PATH": host.toolchain.path,
-            "HOME": home,
-            "USER": "corral",
-            "LOGNAME": "corral",
-            "SHELL": "/bin/sh",
-            "LANG": "C.UTF-8",
-            "TERM": "dumb",
+        host = self.host
+        return ground(
+            host.environ,
+            host.config.child_env_pass,
+            path=host.toolchain.path,
+            home=self.folder / "home",
+            tmp=TMP if private_tmp else str(self.folder / "tmp"),
+            npm=self.cache / "npm",
+            uv=self.cache / "uv",
+        ) | {
             "NO_COLOR": "1",
             "CI": "true",
-            "TMPDIR": TMP if private_tmp else str(self.folder / "tmp"),
-            "npm_config_cache": str(self.cache / "npm"),
-            "npm_config_update_notifier": "false",
-            "npm_config_fund": "false",
-            "npm_config_audit": "false",
             "npm_config_progress": "false",
-            "UV_CACHE_DIR": str(self.cache / "uv"),
             "UV_LINK_MODE": "copy",  # what is kept must not share its bytes with a folder that builds may write
-            "UV_NO_PROGRESS": "1",
             "UV_PYTHON_DOWNLOADS": "never",
-            "UV_SYSTEM_CERTS": "1",  # the host's own trust, as pip and npm take it
         }
 
 

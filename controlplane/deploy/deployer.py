@@ -198,28 +198,32 @@ class Deployer:
         with trio.CancelScope(shield=True):  # the store bounds its own time
             number = await self.store.add_revision(evolve(runner.instance, spec=spec))
             failed = partial(self.store.fail_revision, instance_id, number)
+            # What is tried beside a process that serves is committed once it has answered, whatever has become of that.
+            has_answered = runner.serving and runner.orders.obeyed == runner.orders.newest
+            commit = partial(self._commit, runner, labels, has_answered)
             try:
-                succession = runner.succeed(
-                    evolve(spec, revision=number), commit=partial(self._commit, runner, labels), failed=failed
-                )
+                succession = runner.succeed(evolve(spec, revision=number), commit=commit, failed=failed)
             except CorralError as error:
                 now = datetime.now(UTC)
                 await failed(Evidence(code=error.code, reason=error.detail or error.title, phase="pending", at=now))
                 raise
         return succession
 
-    async def _commit(self, runner: Runner, labels: Mapping[str, str] | None, spec: Spec) -> None:
-        """Write which revision is in force from now on, and that it is to run."""
+    async def _commit(self, runner: Runner, labels: Mapping[str, str] | None, has_answered: bool, spec: Spec) -> None:
+        """Write which revision is in force from now on, and that it is to run.
+
+        Raises:
+            StorageUnavailable: it may stand all the same; `Supervisor.follow` finds out.
+        """
         now = datetime.now(UTC)
         before = runner.instance
-        after = evolve(before, labels=before.labels if labels is None else dict(labels), updated_at=now)
-        if spec.resolved is not None:
-            await self.store.set_resolved(before.id, spec.revision, spec.resolved)
-        # A candidate has answered its handshake beside the one that serves; alone, it has yet to start.
-        await self.store.switch_revision(evolve(after, spec=spec), ran_at=now if runner.serving else None)
-        if before.desired is not Desired.RUNNING:
-            await self.store.set_desired(before.id, Desired.RUNNING)
-        runner.replace(evolve(runner.instance, labels=after.labels, updated_at=now))
+        labels = before.labels if labels is None else dict(labels)
+        await self.store.switch_revision(
+            evolve(before, spec=spec, labels=labels, desired=Desired.RUNNING, updated_at=now),
+            ran_at=now if has_answered else None,
+            replaced_ran=before.spec.revision if before.ever_ran else None,
+        )
+        runner.replace(evolve(runner.instance, labels=labels, updated_at=now))
 
     async def _way_back(self, runner: Runner) -> int:
         now = runner.instance.spec.revision

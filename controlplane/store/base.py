@@ -331,6 +331,7 @@ class Store(Protocol):
     async def update_instance(self, instance: Instance, spec: Spec | None = None) -> Instance:
         """Write the labels and, if given, `spec` as the next revision, in force at once (a patch).
 
+        With `instance.ever_ran` it is written that the revision ran that is replaced, `instance.spec`.
         Returns the instance with the revision in the number it got. Raises NotFound: it was deleted.
         """
         ...
@@ -342,15 +343,19 @@ class Store(Protocol):
         """
         ...
 
-    async def switch_revision(self, instance: Instance, *, ran_at: datetime | None = None) -> None:
-        """Make `instance.spec.revision`, which was added before, the one in force, and write the labels.
+    async def switch_revision(
+        self, instance: Instance, *, ran_at: datetime | None = None, replaced_ran: int | None = None
+    ) -> None:
+        """Make `instance.spec.revision`, which was added before, the one in force; all of this or nothing.
 
-        With `ran_at`: its handshake is done already. Else `ever_ran` begins anew, unless it ran before.
+        Labels, the desired state and, unless it is None, `spec.resolved` are written with it. With `ran_at`: its
+        handshake is done already. Else `ever_ran` begins anew, unless it ran before. `replaced_ran` is the number
+        of the revision that it replaces if that ran, which the journal may not have written yet.
         Raises NotFound: the instance was deleted, or the revision is not kept.
         """
 
     async def fail_revision(self, instance_id: UUID, revision: int, failure: Evidence) -> None:
-        """Remember why a revision was not switched over to; of one that is gone, nothing."""
+        """Remember why a revision was not switched over to; of one that is gone, or in force after all, nothing."""
 
     async def set_resolved(self, instance_id: UUID, revision: int, resolved: Resolved) -> None:
         """Remember what the revision's first build found, and its language if none was named; as above."""

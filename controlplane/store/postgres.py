@@ -155,8 +155,10 @@ class PostgresStore:
     async def add_revision(self, instance: Instance) -> int:
         return await self._call(queries_revisions.add_revision, self._box, instance, writes=True)
 
-    async def switch_revision(self, instance: Instance, *, ran_at: datetime | None = None) -> None:
-        await self._call(queries_revisions.switch_revision, instance, ran_at, writes=True)
+    async def switch_revision(
+        self, instance: Instance, *, ran_at: datetime | None = None, replaced_ran: int | None = None
+    ) -> None:
+        await self._call(queries_revisions.switch_revision, instance, ran_at, replaced_ran, writes=True)
 
     async def fail_revision(self, instance_id: UUID, revision: int, failure: Evidence) -> None:
         await self._call(queries_revisions.fail_revision, instance_id, revision, failure, writes=True)

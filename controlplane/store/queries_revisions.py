@@ -51,14 +51,19 @@ UPDATE_SWITCHED = """
 UPDATE_IN_FORCE = """
     UPDATE mcp_instances AS instance
        SET revision = spec.revision, language = spec.language, ever_ran = spec.ran_at IS NOT NULL,
-           labels = $3, updated_at = $4
+           labels = $3, updated_at = $4, desired = $5
       FROM mcp_specs AS spec
      WHERE instance.id = $1 AND spec.instance_id = $1 AND spec.revision = $2
 """
+UPDATE_REPLACED = """
+    UPDATE mcp_specs SET ran_at = $3 WHERE instance_id = $1 AND revision = $2 AND ran_at IS NULL
+"""
+"""That it ran, the journal may not have written yet; what it has to say next is about the revision that replaces it."""
 UPDATE_RESOLVED = """
     UPDATE mcp_specs SET resolved = $3, language = CASE WHEN language = '' THEN $4 ELSE language END
      WHERE instance_id = $1 AND revision = $2
 """
+UPDATE_FAILED = "UPDATE mcp_specs SET failure = $3 WHERE instance_id = $1 AND revision = $2"
 UPDATE_LANGUAGE = """
     UPDATE mcp_instances AS instance SET language = spec.language
       FROM mcp_specs AS spec
@@ -91,6 +96,8 @@ async def update_instance(connection: Any, box: SecretBox, instance: Instance, s
         if spec is None:
             await connection.execute(UPDATE_LABELS, instance.id, labels, instance.updated_at)
             return instance
+        if instance.ever_ran:
+            await connection.execute(UPDATE_REPLACED, instance.id, instance.spec.revision, instance.updated_at)
         changed = await _insert(connection, box, evolve(instance, spec=spec))
         await connection.execute(
             UPDATE_CHANGED,
@@ -115,26 +122,31 @@ async def add_revision(connection: Any, box: SecretBox, instance: Instance) -> i
     return added.spec.revision
 
 
-async def switch_revision(connection: Any, instance: Instance, ran_at: datetime | None) -> None:
-    """Put a revision in force; that it runs (`ran_at`) is written in the same breath."""
+async def switch_revision(
+    connection: Any, instance: Instance, ran_at: datetime | None, replaced_ran: int | None
+) -> None:
+    """Put a revision in force, with all that is known of it and of the one that it replaces: all of it or nothing."""
     labels = labels_json(instance)
-    revision = instance.spec.revision
+    spec, now = instance.spec, instance.updated_at
+    found = None if spec.resolved is None else resolved_json(spec.resolved)
     async with connection.transaction():
         await _lock(connection, instance.id)
-        kept = await connection.fetchval(UPDATE_SWITCHED, instance.id, revision, ran_at)
+        kept = await connection.fetchval(UPDATE_SWITCHED, instance.id, spec.revision, ran_at)
         if not kept:
-            raise _not_kept(revision)
-        await connection.execute(UPDATE_IN_FORCE, instance.id, revision, labels, instance.updated_at)
+            raise _not_kept(spec.revision)
+        if replaced_ran is not None:
+            await connection.execute(UPDATE_REPLACED, instance.id, replaced_ran, now)
+        if spec.resolved is not None:
+            await connection.execute(UPDATE_RESOLVED, instance.id, spec.revision, found, spec.resolved.language)
+        await connection.execute(UPDATE_IN_FORCE, instance.id, spec.revision, labels, now, instance.desired.value)
 
 
 async def fail_revision(connection: Any, instance_id: UUID, revision: int, failure: Evidence) -> None:
-    """Write why a revision failed; nothing if it is gone."""
-    await connection.execute(
-        "UPDATE mcp_specs SET failure = $3 WHERE instance_id = $1 AND revision = $2",
-        instance_id,
-        revision,
-        evidence_json(failure),
-    )
+    """Write why a revision failed; nothing if it is gone, or in force: a switch may stand whose outcome nobody knew."""
+    async with connection.transaction():
+        in_force = await connection.fetchval(LOCK_INSTANCE, instance_id)
+        if in_force != revision:
+            await connection.execute(UPDATE_FAILED, instance_id, revision, evidence_json(failure))
 
 
 async def set_resolved(connection: Any, instance_id: UUID, revision: int, resolved: Resolved) -> None:

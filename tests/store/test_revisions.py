@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from controlplane.core.lifecycle import Desired, State
-from controlplane.errors import InvalidRequest, NotFound
+from controlplane.errors import CorralError, InvalidRequest, NotFound
 from controlplane.model import Origin, Resolved, Role, SourceType, User
 from controlplane.secretbox import SecretUnreadable
 from controlplane.store.base import Batch, observation
@@ -161,13 +161,67 @@ async def test_a_switch_to_what_is_not_there_is_refused_and_changes_nothing(
     assert await store.instances() == [made]
 
 
+async def test_a_switch_knows_that_what_it_replaces_ran_before_the_journal_does(
+    store: PostgresStore, made: Instance
+) -> None:
+    """The journal's next word is about the new revision: the earlier would look as if it had never run."""
+    switched = on_top(made, await store.add_revision(on_top(made)))
+    await store.switch_revision(switched, ran_at=now(), replaced_ran=1)
+    await store.write(Batch(observations=(observation(attrs.evolve(switched, ever_ran=True), phase=""),)))
+
+    second, first = await store.revisions(made.id)
+    assert first.ran_at == switched.updated_at
+    await store.switch_revision(on_top(made, await store.add_revision(on_top(made))), ran_at=now(), replaced_ran=2)
+    await store.switch_revision(attrs.evolve(made, updated_at=now()), replaced_ran=3)
+    assert (await store.revisions(made.id))[1:] == [second, first], "the first time is kept"
+
+
+async def test_a_patch_knows_that_what_it_replaces_ran_before_the_journal_does(
+    store: PostgresStore, made: Instance
+) -> None:
+    patched = await store.update_instance(attrs.evolve(made, ever_ran=True), spec())
+    await store.update_instance(attrs.evolve(patched, ever_ran=False), spec())
+    assert [kept.ran_at for kept in await store.revisions(made.id)] == [None, None, made.updated_at]
+
+
+async def test_a_switch_writes_the_wish_and_what_the_build_found(store: PostgresStore, made: Instance) -> None:
+    await store.set_desired(made.id, Desired.STOPPED)
+    number = await store.add_revision(on_top(made, language=""))
+    switched = on_top(made, number, language="", resolved=RESOLVED)
+    await store.switch_revision(switched)
+
+    assert await in_force(store) == attrs.evolve(switched, spec=attrs.evolve(switched.spec, language="python"))
+
+
+async def test_a_switch_that_fails_half_way_leaves_nothing(
+    store: PostgresStore, made: Instance, sql: Callable[[str], str]
+) -> None:
+    await store.set_desired(made.id, Desired.STOPPED)
+    number = await store.add_revision(on_top(made))
+    await store.fail_revision(made.id, number, evidence())
+    before = await store.instances(), await store.revisions(made.id)
+    sql(f"ALTER TABLE mcp_instances ADD CONSTRAINT never CHECK (revision <> {number})")
+
+    with pytest.raises(CorralError):
+        await store.switch_revision(on_top(made, number, resolved=RESOLVED), ran_at=now(), replaced_ran=1)
+    assert (await store.instances(), await store.revisions(made.id)) == before
+
+
+async def test_a_revision_in_force_has_not_failed_to_take_over(store: PostgresStore, made: Instance) -> None:
+    """Whoever heard nothing of its switch says so; it stands all the same."""
+    number = await store.add_revision(on_top(made))
+    await store.switch_revision(on_top(made, number), ran_at=now())
+    await store.fail_revision(made.id, number, evidence(code="storage_unavailable"))
+    assert [kept.failure for kept in await store.revisions(made.id)] == [None, None]
+
+
 async def test_a_revision_comes_back_whole_for_a_rollback_and_without_its_source_in_the_list(
     store: PostgresStore,
 ) -> None:
     added = instance(spec=attrs.evolve(FULL_SPEC, revision=1))
     await store.add_instance(added, quota=10)
     failure = evidence(code="build_failed", exit_code=1)
-    await store.add_revision(on_top(added))
+    await store.switch_revision(on_top(added, await store.add_revision(on_top(added))))
     await store.fail_revision(added.id, 1, failure)
 
     whole = await store.revision(added.id, 1)
@@ -235,14 +289,14 @@ async def test_the_first_time_that_a_revision_ran_is_kept(store: PostgresStore, 
 async def test_members_that_a_later_version_wrote_are_ignored(store: PostgresStore, sql: Callable[[str], str]) -> None:
     added = instance(spec=attrs.evolve(FULL_SPEC, revision=1))
     await store.add_instance(added, quota=10)
-    await store.fail_revision(added.id, 1, evidence())
-    before = await store.revision(added.id, 1)
+    await store.fail_revision(added.id, await store.add_revision(added), evidence())
+    before = await store.revision(added.id, 2)
     later = """'{"later": {"a": [1]}}'"""
     sql(
         f"UPDATE mcp_specs SET origin = origin || {later}, resolved = resolved || {later}, failure = failure || {later}"
     )
 
-    assert await store.revision(added.id, 1) == before
+    assert await store.revision(added.id, 2) == before
     assert (await in_force(store)).spec == added.spec
 
 

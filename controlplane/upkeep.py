@@ -128,9 +128,9 @@ class Upkeep:
             else:
                 self._instances_changed = True  # perhaps its deploy is under way; look again at the next turn
         for instance_id, runner in runners.items():
-            desired = written[instance_id].desired if instance_id in written else Desired.DELETED
-            if desired is not runner.instance.desired:
-                await self.supervisor.follow(runner)  # which looks again, as this may be older than the last wish
+            if _is_other(written.get(instance_id), runner.instance):
+                # It looks again, as this may be older than the last wish.
+                self._instances_changed |= not await self.supervisor.follow(runner)
 
     async def _touch(self) -> None:
         used = self.tokens.touches()
@@ -151,6 +151,12 @@ class Upkeep:
                 # A row that the database refuses, or one that is gone: this turn's work, not the control plane's end.
                 log.exception("%s failed; it is tried again in %g s", work.__name__, seconds)
             await trio.sleep(seconds)
+
+
+def _is_other(written: Instance | None, known: Instance) -> bool:
+    if written is None:
+        return known.desired is not Desired.DELETED
+    return (written.desired, written.spec.revision) != (known.desired, known.spec.revision)
 
 
 def _age_s(instance: Instance) -> float:

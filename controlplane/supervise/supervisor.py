@@ -146,8 +146,8 @@ class Supervisor:
             self._forget_name(runner)
             runner.want_removed()
 
-    async def follow(self, runner: Runner) -> None:
-        """Do what the database says, should it be something else.
+    async def follow(self, runner: Runner) -> bool:
+        """Do what the database says, should it be something else; False: look again later.
 
         A change that Postgres committed while it broke down was answered with 503, and stands all the same.
 
@@ -155,19 +155,14 @@ class Supervisor:
             StorageUnavailable: it cannot be read.
         """
         async with _turn(runner):
-            written = {instance.id: instance.desired for instance in await self.store.instances()}
-            desired = written.get(runner.instance.id, Desired.DELETED)
-            if desired is runner.instance.desired or self._stopping:
-                return
-            log.warning("instance %s: the database says %s; following it", runner.instance.name, desired.value)
-            match desired:
-                case Desired.RUNNING:
-                    runner.want_running()
-                case Desired.STOPPED:
-                    runner.want_stopped()
-                case Desired.DELETED:
-                    self._forget_name(runner)
-                    runner.want_removed()
+            number = runner.instance.spec.revision
+            written = {instance.id: instance for instance in await self.store.instances()}.get(runner.instance.id)
+            if self._stopping:
+                return True
+            if runner.instance.spec.revision != number:
+                return False  # a patch came meanwhile, and what was read may be older
+            self._follow_desired(runner, Desired.DELETED if written is None else written.desired)
+            return written is None or _follow_revision(runner, written)
 
     async def stop_all(self) -> None:
         """End every process for the control plane's own stop; desired states stay. Bounded."""
@@ -179,6 +174,19 @@ class Supervisor:
                 await runner.gone.wait()
 
     # -- parts
+
+    def _follow_desired(self, runner: Runner, desired: Desired) -> None:
+        if desired is runner.instance.desired:
+            return
+        log.warning("instance %s: the database says %s; following it", runner.instance.name, desired.value)
+        match desired:
+            case Desired.RUNNING:
+                runner.want_running()
+            case Desired.STOPPED:
+                runner.want_stopped()
+            case Desired.DELETED:
+                self._forget_name(runner)
+                runner.want_removed()
 
     async def _wish(self, runner: Runner, desired: Desired) -> None:
         if self._stopping:
@@ -217,6 +225,24 @@ class Supervisor:
             return self._names[key]
         except KeyError:
             raise NotFound("there is no such instance", hint="corral ls shows what there is") from None
+
+
+def _follow_revision(runner: Runner, written: Instance) -> bool:
+    """Have the revision that the database says, from the next start on; False: not while another is on its way."""
+    before, succession = runner.instance.spec.revision, runner.succession
+    if written.spec.revision == before:
+        return True
+    if succession is not None and not succession.done.is_set():
+        return False
+    log.warning(
+        "instance %s: the database says revision %d, not %d; the next start follows it",
+        runner.instance.name,
+        written.spec.revision,
+        before,
+    )
+    runner.replace(written)
+    runner.take(written.spec, ever_ran=written.ever_ran)
+    return True
 
 
 @asynccontextmanager

@@ -6,22 +6,33 @@ import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 from attrs import define, evolve, field
 
-from controlplane.core.lifecycle import Desired
-from controlplane.errors import ArchiveRejected, Conflict, InvalidRequest, NotFound, RateLimited, ShuttingDown
+from controlplane.core.lifecycle import Desired, State
+from controlplane.errors import (
+    ArchiveRejected,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    ShuttingDown,
+    StorageUnavailable,
+)
 from controlplane.model import Evidence, Resolved
+from controlplane.store.postgres import PostgresStore
 from controlplane.supervise.succession import Succession
+from controlplane.upkeep import Upkeep
+from controlplane.web.auth import TokenTable
 from tests.deploy.farm import WAIT_S, Farm, open_farm
 from tests.deploy.test_inbox import ZIP, encoded, pieces, zipped
 from tests.services import database_url, postgres_server, redis_url, valkey_server
 
 if TYPE_CHECKING:
-    from controlplane.model import Spec
+    from controlplane.model import Instance, Spec
     from controlplane.supervise.runner import Runner
 
 __all__ = ["database_url", "postgres_server", "redis_url", "valkey_server"]
@@ -30,6 +41,7 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 FAILURE = Evidence(code="build_failed", reason="no such package", phase="build", at=NOW, exit_code=1)
 FILE = base64.b64encode(b"print('moo')\n").decode()
 OTHER = base64.b64encode(b"print('baa')\n").decode()
+SWITCH = PostgresStore.switch_revision
 
 
 @define(eq=False)
@@ -232,11 +244,76 @@ async def test_without_a_number_it_is_the_newest_earlier_one_that_ran(farm: Farm
     assert (await farm.rollback(runner)).spec.cause == "rollback to 1"
 
 
+async def test_the_way_back_is_known_though_the_journal_has_yet_to_write_that_it_ran(
+    farm: Farm, serving: Serving
+) -> None:
+    """Deploy, run and redeploy in less than the journal waits: its next word is about the new revision."""
+    runner = serving.runner
+    runner.take(runner.instance.spec, ever_ran=True)
+    await farm.redeploy(runner)
+    await serving.comes_up()
+    assert (await farm.rollback(runner)).spec.cause == "rollback to 1"
+    await serving.fails()
+
+    await farm.patch(runner, limits={"memory_mb": 64})
+    assert (await farm.rollback(runner)).spec.cause == "rollback to 2"
+
+
+async def test_what_was_tried_beside_a_process_ran_though_that_process_is_gone_when_it_takes_over(
+    farm: Farm, serving: Serving
+) -> None:
+    runner = serving.runner
+    runner.instance = evolve(runner.instance, state=State.RUNNING, ever_ran=True)
+    runner.child = object()  # type: ignore[assignment]
+    await farm.redeploy(runner)
+    runner.child = None
+    await serving.comes_up()
+
+    assert None not in [revision.ran_at for revision in await farm.store.revisions(runner.instance.id)]
+    assert (await farm.kept())["cow"].ever_ran
+
+
 async def test_there_is_no_way_to_what_is_in_force_or_is_not_there(farm: Farm, serving: Serving) -> None:
     with pytest.raises(Conflict, match="in force already"):
         await farm.rollback(serving.runner, 1)
     with pytest.raises(NotFound, match="9"):
         await farm.rollback(serving.runner, 9)
+
+
+# -- what nobody knows
+
+
+async def fall_silent(self: PostgresStore, instance: Instance, **options: Any) -> None:
+    """A switch that stands, though nobody hears of it."""
+    await SWITCH(self, instance, **options)
+    raise StorageUnavailable("the connection was lost")
+
+
+async def test_a_switch_that_stands_though_nobody_heard_of_it_is_followed(
+    farm: Farm, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, supervisor = serving.runner, farm.deployer.supervisor
+    await farm.redeploy(runner, source_data=OTHER, labels={"b": "2"})
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresStore, "switch_revision", fall_silent)
+        with pytest.raises(StorageUnavailable):
+            await serving.comes_up()
+
+    assert not await supervisor.follow(runner), "not while it is under way"
+    assert runner.instance.spec.revision == 1
+    await serving.fails()
+    with trio.fail_after(WAIT_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Upkeep(farm.deployer.config, farm.store, TokenTable(), supervisor).run)
+            while runner.instance.spec.revision == 1:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+    kept = (await farm.kept())["cow"]
+    assert (kept.spec.revision, kept.spec.source) == (2, b"print('baa')\n")
+    assert (runner.instance.spec, dict(runner.instance.labels)) == (kept.spec, {"b": "2"})
+    assert (await farm.store.revision(runner.instance.id, 2)).failure is None
+    assert await supervisor.follow(runner)
 
 
 # -- where nothing serves

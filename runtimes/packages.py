@@ -43,15 +43,21 @@ def lock_file(command: PackageCommand) -> str:
     return LOCK_FILES[command.ecosystem]
 
 
-def lock(command: PackageCommand) -> Recipe:
-    """Find out what a command stands for at this moment; nothing is installed, and no script of a package runs."""
+def lock(command: PackageCommand, *, builds: bool = False) -> Recipe:
+    """Find out what a command stands for at this moment; nothing is installed.
+
+    Args:
+        command: Which.
+        builds: Whether a package's own code may run for that. A source distribution of PyPI's has to be built before it
+            says what it needs; without this only wheels count.
+    """
     if command.ecosystem == "npm":
         argv: tuple[Word, ...] = ("npm", "install", "--package-lock-only", "--ignore-scripts", *npm.QUIET)
         step = Step(name="resolve the package", argv=argv, env=npm.ENV)
         return Recipe(language="node", files=(_manifest(command),), steps=(step,), argv=(), needs=npm.NEEDS)
     wanted = "".join(f"{text}\n" for text in command.requirements)
     argv = (
-        "uv", "pip", "compile", "--no-header", "--no-annotate", "--no-emit-index-url", "--generate-hashes",
+        "uv", "pip", "compile", *_only_wheels(builds), "--no-header", "--no-annotate", "--no-emit-index-url", "--generate-hashes",
         "--python", command.python or "python", "--output-file", LOCK_FILES["pypi"], _WANTED,
     )  # fmt: skip
     step = Step(name="resolve the package", argv=argv, env=uv.ENV)
@@ -70,8 +76,8 @@ def version(command: PackageCommand, locked: str) -> str:
     return found
 
 
-def install(command: PackageCommand, locked: str) -> Recipe:
-    """Install what a lock has, and nothing else."""
+def install(command: PackageCommand, locked: str, *, builds: bool = False) -> Recipe:
+    """Install what a lock has, and nothing else; `builds` as for `lock`."""
     if command.ecosystem == "npm":
         # With the packages' own install scripts, as npx has it.
         step = Step(name="install the package", argv=("npm", "ci", "--omit=dev", *npm.QUIET), env=npm.ENV)
@@ -84,7 +90,8 @@ def install(command: PackageCommand, locked: str) -> Recipe:
             needs=npm.NEEDS,
             installed=(npm.MODULES,),
         )
-    argv: tuple[Word, ...] = ("uv", "pip", "sync", "--require-hashes", "--python", uv.PYTHON, LOCK_FILES["pypi"])
+    options = ("--require-hashes", *_only_wheels(builds))
+    argv: tuple[Word, ...] = ("uv", "pip", "sync", *options, "--python", uv.PYTHON, LOCK_FILES["pypi"])
     step = Step(name="install the package", argv=argv, env=uv.ENV)
     return Recipe(
         language="python",
@@ -106,6 +113,10 @@ def launch(command: PackageCommand, read: Read) -> tuple[Word, ...]:
     """
     words = _npm_launch(command, read) if command.ecosystem == "npm" else _pypi_launch(command, read)
     return (*words, *command.args)
+
+
+def _only_wheels(builds: bool) -> tuple[str, ...]:
+    return () if builds else ("--no-build",)
 
 
 def _manifest(command: PackageCommand) -> tuple[str, str]:

@@ -77,14 +77,17 @@ class Line:
         self._waiting.remove(one)
         self._forget_if_empty()
 
-    def next(self, now: float, among: Collection[Priority] = frozenset(Priority)) -> Waiting | None:
+    def next(
+        self, now: float, among: Collection[Priority] = frozenset(Priority), but: Collection[str] = ()
+    ) -> Waiting | None:
         """Whose turn it is.
 
         Args:
             now: Seconds.
             among: The classes that there is a place for.
+            but: Owners who have as much as they may have.
         """
-        able = [one for one in self._waiting if one.priority in among]
+        able = [one for one in self._waiting if one.priority in among and one.owner not in but]
         if not able:
             return None
         oldest = able[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ class Preparing:
     slot: StartSlot
     told: Callable[[str], None]
     logbook: Logbook
+    launch: Launch | None = field(default=None, init=False)
+    """What was prepared, also where nobody waited for a slot to run it."""
     _time: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _is_work: bool = field(default=False, init=False)
 
@@ -39,7 +41,7 @@ class Preparing:
         limit = self.around.config.build_timeout_s
         with self._time:
             self._time.deadline = trio.current_time() + limit
-            launch = await self.around.prepare.prepare(instance, self)
+            self.launch = launch = await self.around.prepare.prepare(instance, self)
         if self._time.cancelled_caught:
             raise BuildFailed(f"preparing took longer than {limit:g} s")
         await self.slot.acquire()
@@ -55,11 +57,14 @@ class Preparing:
         """A tool has printed a line."""
         self.logbook.printed("build", line)
 
-    async def begin_work(self) -> None:
-        """Wait for a build slot; the time for it begins anew then."""
+    async def begin_work(self, turn: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Wait for a turn without any slot, and then for a build slot; the time for the work begins anew then."""
         if self._is_work:
             return
         self._is_work = True
         self._time.deadline = inf
+        if turn is not None:
+            self.slot.release()
+            await turn()
         await self.slot.acquire_build()
         self._time.deadline = trio.current_time() + self.around.config.build_timeout_s

@@ -5,7 +5,8 @@ time limit. With a few at a time each one is quick. There are two bounds. A
 *start* slot is held from finding what to launch to the handshake, which is
 seconds. Whoever finds that it has to fetch or build first, which is minutes,
 gives it back and takes a *build* slot for that. So builds wait for builds, and
-what is ready starts past them.
+what is ready starts past them. Of the build slots one owner never has all: a build may
+take its whole time limit and do nothing.
 
 One slot more of each is there for those that somebody waits for (a caller, an
 owner's command): a boot whose servers are slow to answer does not hold them up.
@@ -14,6 +15,7 @@ While memory is short nothing begins that is not the only one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -59,6 +61,8 @@ class _Gate:
 
     kind: str
     places: int
+    most: int | None = None
+    """What one owner may hold at the same time; None: all."""
     line: Line = field(factory=Line, init=False)
     holders: set[StartSlot] = field(factory=set, init=False)
     apart: StartSlot | None = field(default=None, init=False)
@@ -72,12 +76,19 @@ class _Gate:
     def next(self, now: float) -> StartSlot | None:
         """Whose turn it is; None also when there is no place."""
         if len(self.holders) < self.places:
-            waiting = self.line.next(now)
+            waiting = self.line.next(now, but=self._served())
         elif self.apart is None:
-            waiting = self.line.next(now, SOMEBODY_WAITS)
+            waiting = self.line.next(now, SOMEBODY_WAITS, self._served())
         else:
             waiting = None
         return None if waiting is None else self.slots[waiting]
+
+    def _served(self) -> set[str]:
+        """Owners who have as much as they may have."""
+        if self.most is None:
+            return set()
+        held = Counter(slot.owner for slot in (*self.holders, *([self.apart] if self.apart else ())))
+        return {owner for owner, number in held.items() if number >= self.most}
 
     def has_place(self, priority: Priority) -> bool:
         """Whether one that came now would go at once."""
@@ -232,7 +243,8 @@ class StartScheduler:
 
     def __attrs_post_init__(self) -> None:
         self.starts = _Gate("a start slot", self.concurrency)
-        self.builds = _Gate("a build slot", self.build_concurrency or self.concurrency)
+        builds = self.build_concurrency or self.concurrency
+        self.builds = _Gate("a build slot", builds, most=builds)  # of one more than that
 
     def slot(self, owner: str, priority: Priority, told: Callable[[str], None] = _nobody) -> StartSlot:
         """A new claim, not yet held."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ class Quiet:
     def output(self, line: bytes) -> None:
         pass
 
-    async def begin_work(self) -> None:
-        await trio.lowlevel.checkpoint()
+    async def begin_work(self, turn: Callable[[], Awaitable[None]] | None = None) -> None:
+        await (turn() if turn is not None else trio.lowlevel.checkpoint())
 
 
 def instance_of(spec: Spec, **members: Any) -> Instance:

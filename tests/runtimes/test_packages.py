@@ -69,7 +69,7 @@ def test_a_pypi_lock_is_installed_into_an_environment_of_its_own_and_by_hash() -
 
     assert [typed(step.argv) for step in recipe.steps] == [
         "uv venv --relocatable --clear --no-project --python python .venv",
-        "uv pip sync --require-hashes --python .venv/bin/python requirements.lock",
+        "uv pip sync --require-hashes --no-build --python .venv/bin/python requirements.lock",
     ]
     assert recipe.installed == (".venv",)
     assert all(("UV_PYTHON_DOWNLOADS", "never") in step.env for step in recipe.steps)

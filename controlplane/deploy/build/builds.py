@@ -41,6 +41,12 @@ def plain_recipe(spec: Spec) -> Recipe | None:
     return recipe if not recipe.steps and not recipe.files else None
 
 
+def install_of(spec: Spec) -> InstallKey | None:
+    """What a revision was built as, where that is known."""
+    install = spec.resolved.facts.get("install") if spec.resolved is not None else None
+    return InstallKey.parse(install) if install is not None else None
+
+
 @frozen(kw_only=True)
 class Builds:
     """Builds on this machine, and what became of it written down."""
@@ -60,7 +66,7 @@ class Builds:
         if spec.command is None:
             built: Built | None = await self.sources.build(instance, progress)
         elif (command := self.packages.understands(spec)) is not None:
-            built = await self.packages.install(command, spec, instance.id, progress)
+            built = await self.packages.install(command, instance, progress)
         else:
             return None
         if built is not None and built.resolved != spec.resolved:
@@ -77,9 +83,14 @@ class Builds:
     def hold(self, instances: Iterable[Instance]) -> None:
         """Keep what these were built as, also of those that are stopped, from being collected."""
         for instance in instances:
-            resolved = instance.spec.resolved
-            if resolved is not None and "install" in resolved.facts:
-                self.store.hold(InstallKey.parse(resolved.facts["install"]), instance.id)
+            if (key := install_of(instance.spec)) is not None:
+                self.store.hold(key, instance.id)
+
+    def hold_only(self, instance: Instance, keys: Iterable[InstallKey]) -> None:
+        """Keep these for an instance, and nothing else."""
+        self.store.release(instance.id)
+        for key in keys:
+            self.store.hold(key, instance.id)
 
     async def link(self, built: Built, folder: Path, uid: int | None) -> None:
         """Give the instance a tree of its own.

@@ -20,9 +20,10 @@ BLOCK_BYTES = 512
 
 @define(eq=False)
 class DiskWatch:
-    """Ends a job whose folder outgrows `limit_mb`."""
+    """Ends a job whose folders grow by more than `limit_mb`; `before_bytes` is what was there. One may be in another."""
 
-    folder: Path
+    folders: tuple[Path, ...]
+    before_bytes: int
     limit_mb: int
     outgrown: bool = field(default=False, init=False)
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
@@ -32,16 +33,18 @@ class DiskWatch:
         with self._scope:
             while not self.outgrown:
                 await trio.sleep(LOOK_EVERY_S)
-                self.outgrown = await trio.to_thread.run_sync(used_bytes, self.folder) > self.limit_mb * 2**20
+                used = await trio.to_thread.run_sync(used_bytes, *self.folders)
+                self.outgrown = used - self.before_bytes > self.limit_mb * 2**20
             await job.kill_all()
 
     def stop(self) -> None:
         self._scope.cancel()
 
 
-def used_bytes(folder: Path) -> int:
-    """What a tree takes on disk, as far as it can be seen; no link is followed. Blocking."""
-    total, folders = 0, [os.fspath(folder)]
+def used_bytes(*roots: Path) -> int:
+    """What trees take on disk, as far as it can be seen; no link is followed. Blocking."""
+    apart = [root for root in roots if not any(root != other and root.is_relative_to(other) for other in roots)]
+    total, folders = 0, [os.fspath(root) for root in apart]
     while folders:
         try:
             with os.scandir(folders.pop()) as entries:

@@ -3,8 +3,10 @@
 `npx -y server` asks the registry at every start, and keeps two processes of its own
 beside the server. Here the package is looked up at the deploy, installed into the
 store, and its own program is what runs; restarts never touch a registry. An install
-is shared between owners, so nothing of any owner may go into it: it is built from
-the registry alone, with an empty cache that nobody else has used.
+is shared between owners, so nothing of any owner may go into it: it is looked up
+without running anything of any package, and installed from the registry alone, with
+an empty cache that nobody else has used. A package that cannot be looked up so (only
+PyPI's source distributions) is installed for its owner alone.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import json
 import os
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from controlplane.deploy.build.launching import BuiltLaunch
 from controlplane.deploy.build.recipes import carry_out
 from controlplane.deploy.build.workplace import open_workplace
 from controlplane.deploy.installs.disk import MAX_LOCK_BYTES
-from controlplane.deploy.installs.keys import SHARED, InstallKey, key_of
+from controlplane.deploy.installs.keys import SHARED, InstallKey, key_of, scope_of
 from controlplane.errors import BuildFailed
 from controlplane.model import Resolved
 from runtimes import packages
@@ -35,12 +36,10 @@ from runtimes.recipe import CannotPlan
 from runtimes.tree import MANIFEST_MAX_BYTES
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from controlplane.deploy.build.workplace import BuildHost
     from controlplane.deploy.installs.disk import Install
     from controlplane.deploy.installs.store import InstallStore
-    from controlplane.model import Spec
+    from controlplane.model import Instance, Spec
     from controlplane.supervise.launch import Progress
     from runtimes.recipe import Word
 
@@ -58,6 +57,8 @@ class _Locked:
     at: float
     version: str
     lock: str
+    ran_code: bool
+    """Packages' own code ran to find it out, and may have had a hand in it: it is good for one owner only."""
 
 
 @define(eq=False)
@@ -77,7 +78,7 @@ class PackageInstalls:
             return None
         return package_of(command.command, command.args)
 
-    async def install(self, command: PackageCommand, spec: Spec, instance_id: UUID, progress: Progress) -> Built | None:
+    async def install(self, command: PackageCommand, instance: Instance, progress: Progress) -> Built | None:
         """What the command runs, installed; None where its own tool must run it after all.
 
         Raises:
@@ -85,10 +86,10 @@ class PackageInstalls:
         """
         if not await self._suits(command):
             return None
-        found = await self._kept(spec, instance_id)
+        found = await self._kept(instance)
         if found is None:
             await progress.begin_work()
-            found = await self._install(_pinned(command, spec.resolved), spec, instance_id, progress)
+            found = await self._install(_pinned(command, instance.spec.resolved), instance, progress)
         read = partial(_read_below, found.tree)
         try:
             argv = await trio.to_thread.run_sync(packages.launch, command, read)
@@ -103,52 +104,59 @@ class PackageInstalls:
         here = (await trio.to_thread.run_sync(self.host.toolchain.versions, ["python"])).get("python", "")
         return here == command.python or here.startswith(f"{command.python}.")
 
-    async def _kept(self, spec: Spec, instance_id: UUID) -> Install | None:
+    async def _kept(self, instance: Instance) -> Install | None:
         """What an earlier start of the same revision was built as."""
-        if spec.resolved is None or "install" not in spec.resolved.facts:
+        resolved = instance.spec.resolved
+        if resolved is None or "install" not in resolved.facts:
             return None
-        key = InstallKey.parse(spec.resolved.facts["install"])
-        self.store.hold(key, instance_id)
+        key = InstallKey.parse(resolved.facts["install"])
+        self.store.hold(key, instance.id)
         install = await self.store.get(key)
         if install is not None and await still_fits(install, self.host.toolchain):
             return install
         return None
 
-    async def _install(self, command: PackageCommand, spec: Spec, instance_id: UUID, progress: Progress) -> Install:
+    async def _install(self, command: PackageCommand, instance: Instance, progress: Progress) -> Install:
         tools = await provide(self.host.toolchain, packages.lock(command).needs)
-        scratch = await self.store.in_thread(self.store.disk.new_place)
+        locked = await self._lock(command, instance, progress)
+        name = f"{command.package}@{locked.version}"
+        versions = json.dumps(tools, sort_keys=True)
+        scope = scope_of(instance.owner) if locked.ran_code else SHARED
+        key = key_of(scope, command.ecosystem, name, locked.lock, command.python or "", versions, PLATFORM)
+        self.store.hold(key, instance.id)
+
+        async def build(folder: Path) -> dict[str, str]:
+            async with open_workplace(self.host, folder, progress) as place:
+                await carry_out(packages.install(command, locked.lock, builds=locked.ran_code), place)
+            label = f"{command.ecosystem} {name}"
+            return {LABEL: label, KIND: command.ecosystem, TOOLS: versions, "package": name, "lock": locked.lock}
+
+        progress.phase("build", f"install {name}")
+        return await self.store.make(key, build)
+
+    async def _lock(self, command: PackageCommand, instance: Instance, progress: Progress) -> _Locked:
+        """Ask the registry, once for all who want the same now.
+
+        Without running any package's code, if that is possible: then nobody can have had a hand in the answer.
+        """
         try:
-            locked = await self._lock(command, spec, scratch, progress)
-            name = f"{command.package}@{locked.version}"
-            versions = json.dumps(tools, sort_keys=True)
-            key = key_of(SHARED, command.ecosystem, name, locked.lock, command.python or "", versions, PLATFORM)
-            self.store.hold(key, instance_id)
+            return await self._asked(command, instance, progress, builds=False)
+        except BuildFailed:
+            if command.ecosystem != "pypi":
+                raise
+        return await self._asked(command, instance, progress, builds=True)
 
-            async def build(folder: Path) -> dict[str, str]:
-                cache = folder / "downloads"
-                # What the look-up fetched is of use to the install; it may be gone with whoever looked.
-                await trio.to_thread.run_sync(_move_if_there, scratch / "cache", cache)
-                async with open_workplace(self.host, folder, progress, cache=cache) as place:
-                    await carry_out(packages.install(command, locked.lock), place)
-                label = f"{command.ecosystem} {name}"
-                return {LABEL: label, KIND: command.ecosystem, TOOLS: versions, "package": name, "lock": locked.lock}
-
-            progress.phase("build", f"install {name}")
-            return await self.store.make(key, build)
-        finally:
-            with trio.CancelScope(shield=True):  # as long as it takes to remove what one look-up left
-                await self.store.in_thread(self.store.disk.discard, scratch)
-
-    async def _lock(self, command: PackageCommand, spec: Spec, scratch: Path, progress: Progress) -> _Locked:
-        """Ask the registry, once for all who want the same now."""
-        wanted = (command.ecosystem, command.python or "", *command.requirements)
+    async def _asked(self, command: PackageCommand, instance: Instance, progress: Progress, *, builds: bool) -> _Locked:
+        owner = instance.owner if builds else ""
+        wanted = (command.ecosystem, owner, command.python or "", *command.requirements)
         turn = self._asking.setdefault(wanted, trio.Lock())
         try:
             async with turn:
                 known = self._known.get(wanted)
-                if known is not None and spec.cause != "redeploy" and self.clock() - known.at < FRESH_S:
+                is_fresh = known is not None and self.clock() - known.at < FRESH_S
+                if known is not None and is_fresh and instance.spec.cause != "redeploy":
                     return known
-                fresh = await self._ask(command, scratch, progress)
+                fresh = await self._ask(command, progress, builds=builds)
                 self._known[wanted] = fresh
                 while len(self._known) > REMEMBERED_MAX:
                     del self._known[next(iter(self._known))]
@@ -157,9 +165,9 @@ class PackageInstalls:
             if not turn.locked():
                 self._asking.pop(wanted, None)
 
-    async def _ask(self, command: PackageCommand, scratch: Path, progress: Progress) -> _Locked:
-        async with open_workplace(self.host, scratch, progress) as place:
-            await carry_out(packages.lock(command), place)
+    async def _ask(self, command: PackageCommand, progress: Progress, *, builds: bool) -> _Locked:
+        async with self.store.scratch() as folder, open_workplace(self.host, folder, progress) as place:
+            await carry_out(packages.lock(command, builds=builds), place)
             raw = await trio.to_thread.run_sync(_read_below, place.tree, packages.lock_file(command), MAX_LOCK_BYTES)
         if raw is None:
             raise BuildFailed(
@@ -167,9 +175,10 @@ class PackageInstalls:
             )
         lock = raw.decode("utf-8", "replace")
         try:
-            return _Locked(at=self.clock(), version=packages.version(command, lock), lock=lock)
+            version = packages.version(command, lock)
         except CannotPlan as error:
             raise BuildFailed(str(error)) from None
+        return _Locked(at=self.clock(), version=version, lock=lock, ran_code=builds)
 
 
 def _built(command: PackageCommand, install: Install, argv: tuple[Word, ...]) -> Built:
@@ -177,11 +186,6 @@ def _built(command: PackageCommand, install: Install, argv: tuple[Word, ...]) ->
     launch = evolve(BuiltLaunch.of(recipe), argv=argv)
     facts = {"package": install.facts.get("package", command.package), "install": str(install.key)}
     return Built(install=install, launch=launch, resolved=Resolved(language=recipe.language, facts=facts))
-
-
-def _move_if_there(path: Path, to: Path) -> None:
-    with suppress(FileNotFoundError):
-        path.rename(to)
 
 
 def _pinned(command: PackageCommand, resolved: Resolved | None) -> PackageCommand:

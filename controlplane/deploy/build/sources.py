@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import asdict, evolve, frozen
+from attrs import asdict, define, evolve, field
 
 from controlplane.deploy.build.built import KIND, LABEL, PLATFORM, TOOLS, Built, provide, still_fits
 from controlplane.deploy.build.launching import LAUNCH, BuiltLaunch
@@ -57,13 +59,14 @@ def plan_source(tree: SourceTree, spec: Spec) -> Recipe:
         raise SourceRejected(str(error), hint=error.hint, errors=errors) from None
 
 
-@frozen(kw_only=True)
+@define(kw_only=True, eq=False)
 class SourceBuilds:
     """Builds sources on this machine."""
 
     host: BuildHost
     store: InstallStore
     fetching: Fetching
+    _turns: dict[str, trio.Lock] = field(factory=dict, init=False)
 
     async def build(self, instance: Instance, progress: Progress) -> Built:
         """The instance's source, built.
@@ -76,14 +79,22 @@ class SourceBuilds:
         kept = await self._kept(instance)
         if kept is not None:
             return kept
-        await progress.begin_work()
-        scratch = await self.store.in_thread(self.store.disk.new_place)
-        try:
+        async with self._turn(instance.owner, progress), self.store.scratch() as scratch:
             fetched = await self.fetching.fetch(instance, scratch, progress)
             return await self._build(instance, fetched, progress)
+
+    @asynccontextmanager
+    async def _turn(self, owner: str, progress: Progress) -> AsyncIterator[None]:
+        """One of the owner's builds at a time, waited for without a slot: their cache would make them wait in one."""
+        turn = self._turns.setdefault(owner, trio.Lock())
+        try:
+            await progress.begin_work(turn.acquire)
+            yield
         finally:
-            with trio.CancelScope(shield=True):  # as long as it takes to remove one source
-                await self.store.in_thread(self.store.disk.discard, scratch)
+            if turn.statistics().owner is trio.lowlevel.current_task():
+                turn.release()
+            if not turn.locked():
+                self._turns.pop(owner, None)
 
     async def _kept(self, instance: Instance) -> Built | None:
         """What an earlier start of the same revision was built as: nothing is fetched again."""

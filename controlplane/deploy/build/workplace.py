@@ -22,7 +22,7 @@ import trio
 from attrs import define, field, frozen
 
 from controlplane.deploy import trees
-from controlplane.deploy.build.disk import DiskWatch
+from controlplane.deploy.build.disk import DiskWatch, used_bytes
 from controlplane.deploy.build.launching import placed
 from controlplane.deploy.build.output import Output
 from controlplane.deploy.ground import ground
@@ -78,6 +78,8 @@ class Workplace:
     cache: Path
     uid: int | None
     progress: Progress
+    cached_bytes: int = field(default=0, init=False)
+    """What the cache took on disk before the build."""
 
     @property
     def tree(self) -> Path:
@@ -102,7 +104,7 @@ class Workplace:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(output.collect, job.stdout_fd, True)
                 nursery.start_soon(output.collect, job.stderr_fd, False)
-                watch = DiskWatch(self.folder, self.host.limits.disk_mb)
+                watch = DiskWatch((self.folder, self.cache), self.cached_bytes, self.host.limits.disk_mb)
                 nursery.start_soon(watch.run, job)
                 ended = await job.wait()
                 watch.stop()
@@ -188,6 +190,8 @@ async def open_workplace(
         await trio.to_thread.run_sync(_furnish, place, keeper)
         yield place
     finally:
+        with trio.CancelScope(shield=True):  # two system calls
+            await trio.to_thread.run_sync(_close, place)
         host.uids.release(uid)
 
 
@@ -208,6 +212,7 @@ def _furnish(place: Workplace, keeper: int | None) -> None:
     for name in ("tree", "home", "tmp"):
         (place.folder / name).mkdir(mode=0o700, exist_ok=True)
     place.cache.mkdir(mode=0o700, exist_ok=True)
+    place.cached_bytes = used_bytes(place.cache)
     if place.uid is None:
         return
     place.folder.chmod(0o711)
@@ -215,7 +220,13 @@ def _furnish(place: Workplace, keeper: int | None) -> None:
         os.chown(place.folder / name, place.uid, place.uid, follow_symlinks=False)
     before = os.geteuid() if keeper is None else keeper
     if before != place.uid:
+        os.chown(place.cache, 0, 0, follow_symlinks=False)  # or whoever has the last build's id by now could enter it
         trees.give(place.cache, before, place.uid)
+
+
+def _close(place: Workplace) -> None:
+    """Shut the place to its own user, whose id is somebody else's next."""
+    place.folder.chmod(0o700)
 
 
 async def _bury(job: Job) -> None:

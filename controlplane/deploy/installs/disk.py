@@ -106,6 +106,8 @@ class Disk:
             folder.chmod(mode)
         for left in self._staging.iterdir():
             _remove(left)
+        for scope in self.owners():  # of a build that was cut short
+            self.close_cache(scope)
 
     def folder_of(self, key: InstallKey) -> Path:
         return self._scope(key.scope) / "installs" / key.digest
@@ -127,14 +129,24 @@ class Disk:
     def cache_of(self, scope: str) -> Path:
         return self.root / "owners" / scope / "cache"
 
-    def make_cache(self, scope: str) -> Path:
+    def open_cache(self, scope: str) -> Path:
+        """Let a build's user get to an owner's cache."""
         self._make_scope(scope)
         cache = self.cache_of(scope)
         cache.mkdir(mode=PRIVATE, exist_ok=True)
+        if os.geteuid() == 0:
+            self._scope(scope).chmod(ENTER_ONLY)
         return cache
+
+    def close_cache(self, scope: str) -> None:
+        """Nobody's way leads there any more: it still belongs to the last build's user, whose id may be given away."""
+        with suppress(FileNotFoundError):
+            self._scope(scope).chmod(PRIVATE)
 
     def new_place(self) -> Path:
         """An empty folder to build in."""
+        if not self._staging.exists():  # somebody has removed the whole store
+            self.open()
         place = self._unused()
         place.mkdir(mode=PRIVATE)
         return place
@@ -212,7 +224,7 @@ class Disk:
         folder.rmdir()
 
     def _make_scope(self, scope: str) -> None:
-        self._scope(scope).mkdir(mode=ENTER_ONLY if os.geteuid() == 0 else PRIVATE, exist_ok=True)
+        self._scope(scope).mkdir(mode=PRIVATE, exist_ok=True)
 
     def _scope(self, scope: str) -> Path:
         return self.root / SHARED if scope == SHARED else self.root / "owners" / scope

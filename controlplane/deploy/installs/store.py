@@ -150,10 +150,35 @@ class InstallStore:
             raise ValueError("what is shared is built without a cache, which a build could poison for others")
         async with self.gate(scope).alone():
             try:
-                folder = await self.in_thread(self.disk.make_cache, scope)
+                folder = await self.in_thread(self.disk.open_cache, scope)
             except OSError as error:
                 raise Overloaded(f"the cache cannot be used: {error.strerror or error}") from error
-            yield folder
+            try:
+                yield folder
+            finally:
+                with trio.CancelScope(shield=True):  # one system call
+                    await self.in_thread(self.disk.close_cache, scope)
+
+    @asynccontextmanager
+    async def scratch(self) -> AsyncIterator[Path]:
+        """An empty folder of Corral's, gone at the end with all that is in it.
+
+        Raises:
+            Overloaded: the disk is full, also while the folder is in use.
+            BuildFailed: the disk fails in another way.
+        """
+        place = None
+        try:
+            place = await self.in_thread(self.disk.new_place)
+            yield place
+        except OSError as error:
+            if error.errno in FULL:
+                raise _full() from None
+            raise BuildFailed(f"the store cannot be written: {error.strerror or error}") from error
+        finally:
+            if place is not None:
+                with trio.CancelScope(shield=True):  # as long as it takes to remove one source
+                    await self.in_thread(self.disk.discard, place)
 
     # -- for `collecting`
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -45,8 +45,8 @@ class Heard:
     def output(self, line: bytes) -> None:
         self.lines.append(line.decode())
 
-    async def begin_work(self) -> None:
-        await trio.lowlevel.checkpoint()
+    async def begin_work(self, turn: Callable[[], Awaitable[None]] | None = None) -> None:
+        await (turn() if turn is not None else trio.lowlevel.checkpoint())
 
 
 @pytest.fixture

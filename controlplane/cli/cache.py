@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.filesize import decimal
 
+from controlplane.cli.exits import Exit
 from controlplane.cli.screen import Column
 from controlplane.cli.session import Session, json_option, pass_session
 from controlplane.cli.units import local_date
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 
 VERIFY_WAIT_S = 600.0
 """To read ten GiB from a slow disk."""
+KEY_CHARS = 8
 COLUMNS = (
     Column("WHAT", gives=True, style="bold"),
     Column("SIZE", right=True),
     Column("FILES", right=True, spare=2),
     Column("USED BY", right=True),
     Column("LAST USED", spare=1),
-    Column("SCOPE", spare=3),
-    Column("KEY", gives=True, style="dim", spare=4),
+    Column("KEY", style="dim", spare=3),
 )
 
 
@@ -41,7 +42,10 @@ def ls(session: Session, /) -> None:
     if session.shown_as_json(answer):
         return
     document = answer.document
-    session.screen.table(COLUMNS, [_row(row) for row in document["installs"]])
+    rows = [_row(row) for row in document["installs"]]
+    downloads = [row for row in document.get("downloads") or () if row["size_bytes"]]
+    rows += [["downloads of builds", decimal(row["size_bytes"]), "", "", "", _short(row["scope"])] for row in downloads]
+    session.screen.table(COLUMNS, rows)
     total, limit = document["total_bytes"], document["limit_bytes"]
     session.screen.note((f"{decimal(total)} of {decimal(limit)}", "dim"))
 
@@ -58,7 +62,13 @@ def verify(session: Session, /) -> None:
     damaged = answer.document["damaged"]
     session.screen.line(f"{answer.document['checked']} checked, {len(damaged)} damaged")
     for key in damaged:
-        session.screen.line(("✗ ", "red"), str(key))
+        session.screen.line(("✗ ", "red"), _short(str(key)))
+    if damaged:
+        session.screen.note(
+            ("Hint: ", "bold yellow"),
+            "removed; each is made anew when an instance that uses it next starts (corral restart NAME)",
+        )
+        raise click.exceptions.Exit(Exit.FAILED)
 
 
 @cache.command(short_help="Remove what no instance uses.")
@@ -75,6 +85,8 @@ def prune(session: Session, /, *, everything: bool) -> None:
         return
     removed = answer.document["removed"]
     session.screen.line(f"{len(removed)} removed, {decimal(answer.document['freed_bytes'])} freed")
+    if not removed and not everything:
+        session.screen.note(("The store is within its limit; --all removes whatever no instance uses.", "dim"))
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
@@ -84,6 +96,10 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         str(row.get("files")),
         str(row.get("in_use_by")),
         local_date(row.get("last_used_at")),
-        str(row.get("scope")),
-        str(row.get("key")),
+        _short(str(row.get("key"))),
     ]
+
+
+def _short(key: str) -> str:
+    """Enough of a key to tell it from others; `--json` has all of it."""
+    return "/".join(part[:KEY_CHARS] for part in key.split("/"))

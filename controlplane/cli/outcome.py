@@ -49,7 +49,9 @@ def settle(session: Session, answer: Answer, *, wanted: str, wait_s: float, took
 
 
 def _facts(instance: Mapping[str, Any], took_s: float) -> str:
-    facts = [f"pid {instance['pid']}"] if instance.get("pid") else []
+    revision = instance.get("revision")
+    facts = [f"revision {revision}"] if isinstance(revision, int) and revision > 1 else []
+    facts += [f"pid {instance['pid']}"] if instance.get("pid") else []
     if instance.get("status") == "running" and instance.get("isolation"):
         facts.append(str(instance["isolation"]))
     return f"  ({', '.join([*facts, duration(took_s)])})"

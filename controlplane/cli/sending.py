@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, field, frozen
 
 from controlplane.cli.client import Body
-from controlplane.cli.exits import CommandFailed, program
+from controlplane.cli.exits import CommandFailed, Exit, Problem, program
 from controlplane.cli.outcome import interrupted, settle
 from controlplane.cli.progress import told
 
@@ -49,6 +49,7 @@ def send(session: Session, order: Order, *, wait_s: float) -> None:
         raise interrupted(session, order.name, order.what) from None
     except CommandFailed as failure:
         raise _with_next_step(failure, order) from failure
+    _refuse_unfinished(answer, order, wait_s)
     settle(session, answer, wanted="running", wait_s=wait_s, took_s=time.monotonic() - began)
     if not session.json and answer.document.get("status") == "running":
         session.screen.note(("Next: ", "dim"), f"{program()} tools {answer.document.get('name')}")
@@ -68,6 +69,25 @@ def post(session: Session, order: Order, wait_s: float) -> Answer:
         return converse(lambda _event: None)
     with told(session, order.name) as show:
         return converse(show)
+
+
+def _refuse_unfinished(answer: Answer, order: Order, wait_s: float) -> None:
+    """Say that the new revision is still on its way: what runs is the one before.
+
+    Raises:
+        CommandFailed: it is.
+    """
+    candidate = answer.document.get("candidate")
+    if not isinstance(candidate, dict) or not wait_s:
+        return
+    number, running = candidate.get("revision"), answer.document.get("revision")
+    problem = Problem(
+        title=f"Revision {number} of {order.name} is not in force yet",
+        detail=f"It is at: {candidate.get('phase')}. Revision {running} goes on serving.",
+        hint=f"Follow it with `{program()} logs -f {order.name}`, see it with `{program()} revisions {order.name}`; "
+        "wait longer with --wait.",
+    )
+    raise CommandFailed(problem, Exit.TIMEOUT, answer.body)
 
 
 def _with_next_step(failure: CommandFailed, order: Order) -> CommandFailed:

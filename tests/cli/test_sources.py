@@ -155,6 +155,15 @@ def test_redeploy_sends_only_what_changes(api, corral):
     assert second == {"source_type": "mcp_config", "mcp_config": command, "limits": {"memory_mb": 64}}
 
 
+def test_a_redeploy_that_takes_longer_than_the_wait_is_no_success(api, corral):
+    under_way = instance(revision=4, candidate={"revision": 5, "phase": "build: install"})
+    api.on("POST /instances/memory/redeploy", document(under_way, 202))
+    shown = corral("redeploy", "memory", "--wait", "1")
+    assert shown.code == 6
+    assert "Revision 5 of memory is not in force yet" in shown.err
+    assert "Revision 4 goes on serving" in shown.err
+
+
 def test_rollback_names_a_revision_or_leaves_it_to_the_server(api, corral):
     path = "POST /instances/memory/rollback"
     api.on(path, document(instance()))
@@ -183,7 +192,8 @@ def test_the_cache_is_listed_verified_and_pruned(api, corral):
     api.on("POST /cache/verify", document({"checked": 1, "damaged": ["shared/ab"], "repaired": []}))
     api.on("POST /cache/prune", document({"removed": ["shared/ab"], "freed_bytes": 2_000_000}))
     assert "2.0 MB" in corral("cache", "ls").out
-    assert corral("cache", "verify").out == "1 checked, 1 damaged\n✗ shared/ab\n"
+    verified = corral("cache", "verify")
+    assert (verified.code, verified.out) == (1, "1 checked, 1 damaged\n✗ shared/ab\n")
     assert corral("cache", "prune", "--all").out == "1 removed, 2.0 MB freed\n"
     assert api.asked_for("POST /cache/prune")[0].query == {"all": "true"}
 

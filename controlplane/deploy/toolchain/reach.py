@@ -17,12 +17,12 @@ def is_reachable(path: Path, *, by_others: bool) -> bool:
     """Whether instances can run this file: any user when they run as others, else just Corral's own."""
     if not os.access(path, os.X_OK):  # most places have most tools not: one question for those
         return False
-    if not by_others:
-        return True
     try:
         real = path.resolve(strict=True)
         if real.is_relative_to(TMP):
             return False
+        if not by_others:
+            return True
         folders = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
         return folders and bool(real.stat().st_mode & stat.S_IXOTH)
     except (OSError, RuntimeError):

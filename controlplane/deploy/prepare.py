@@ -7,7 +7,8 @@
         app-<key>/                its source, with all that was built of it, linked from the store (`installs`)
 
 Everything here happens while the instance has no process, but for a candidate's: it
-gets a tree of its own, and finds the rest as the running revision has it.
+gets a tree of its own, and finds the rest as the running revision has it. What only
+one of two launches used goes with it (`leases`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import re
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +27,13 @@ from attrs import define, evolve, field, frozen
 
 from controlplane.core.lifecycle import LIVE, State
 from controlplane.deploy import trees
-from controlplane.deploy.build.builds import plain_recipe
+from controlplane.deploy.build.builds import install_of, plain_recipe
 from controlplane.deploy.build.built import provide
 from controlplane.deploy.build.launching import BuiltLaunch
 from controlplane.deploy.ground import ground
 from controlplane.deploy.installs.keys import SHARED, key_of
 from controlplane.deploy.installs.linking import drop_tree
+from controlplane.deploy.leases import Lease, Leases
 from controlplane.deploy.limits import rlimits_of
 from controlplane.deploy.plan import notes_on
 from controlplane.errors import BuildFailed, Overloaded, SourceRejected
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from controlplane.config import Config
     from controlplane.deploy.build.builds import Builds
     from controlplane.deploy.build.built import Built
+    from controlplane.deploy.installs.keys import InstallKey
     from controlplane.deploy.toolchain import Toolchain
     from controlplane.model import Instance, Spec
     from controlplane.spawn.uids import UidPool
@@ -71,11 +75,30 @@ class HostPrepare:
     """The control plane's own environment, for the names in CHILD_ENV_PASS."""
     builds: Builds | None = None
     """None: commands run as they are written, and sources that need building are refused."""
+    _leases: dict[UUID, Leases] = field(factory=dict, init=False)
     _users: dict[UUID, int | None] = field(factory=dict, init=False)
     _claiming: trio.Lock = field(factory=trio.Lock, init=False)
 
     async def prepare(self, instance: Instance, progress: Progress) -> Launch:
         """See `supervise.launch.Prepare`."""
+        leases = self._leases.setdefault(instance.id, Leases())
+        lease, leases.is_preparing = leases.begin(), True
+        held: InstallKey | None = None
+        try:
+            return await self._prepared(instance, progress, lease)
+        except BaseException:
+            if _is_candidate(instance):
+                with trio.CancelScope(shield=True):  # as long as it takes to remove one tree
+                    await lease.end()
+            else:  # it will be tried again, with what is there
+                held = lease.install or install_of(instance.spec)
+                leases.forget(lease)
+            raise
+        finally:
+            leases.is_preparing = False
+            self._hold_what_is_used(instance, leases, held)
+
+    async def _prepared(self, instance: Instance, progress: Progress, lease: Lease) -> Launch:
         progress.phase("prepare", "folder and user")
         spec = instance.spec
         plain = await trio.to_thread.run_sync(plain_recipe, spec)
@@ -85,12 +108,15 @@ class HostPrepare:
         await self._furnish(instance, place, uid)
         built = None if plain is not None else await self._built(instance, progress)
         if built is not None:
-            argv, env, cwd = await self._linked(instance, place, built, uid)
+            argv, env, cwd = await self._linked(instance, place, built, uid, lease)
         elif plain is not None:
-            argv, env, cwd = await self._inline(instance, place, plain, uid)
+            argv, env, cwd = await self._inline(instance, place, plain, uid, lease)
         else:
             assert spec.command is not None
             argv, env, cwd = (spec.command.command, *spec.command.args), dict[str, str](), place.cwd(spec)
+        if not _is_candidate(instance):
+            lease.among.forget_others(lease)
+            await trio.to_thread.run_sync(_remove_other_trees, place.folder, lease.tree)
         return Launch(
             argv=argv,
             env=self._environment(place) | env | dict(spec.env),
@@ -101,10 +127,21 @@ class HostPrepare:
             isolation="process",
             notes=(*notes_on(spec), *(built.launch.notes if built is not None else ())),
             spec=evolve(spec, resolved=built.resolved) if built is not None else None,
+            lease=lease,
         )
+
+    async def retire(self, instance: Instance, launch: Launch) -> None:
+        """See `supervise.launch.Prepare`."""
+        leases, lease = self._leases.get(instance.id), launch.lease
+        if leases is None or not isinstance(lease, Lease):
+            return
+        await lease.end()
+        if not leases.is_preparing:  # or that will see to it when it is done
+            self._hold_what_is_used(instance, leases, install_of(instance.spec))
 
     async def discard(self, instance: Instance) -> None:
         """See `supervise.launch.Prepare`."""
+        self._leases.pop(instance.id, None)
         await trio.to_thread.run_sync(trees.remove, self.instances / str(instance.id))
         if self.builds is not None:
             self.builds.store.release(instance.id)
@@ -126,32 +163,30 @@ class HostPrepare:
         return None
 
     async def _linked(
-        self, instance: Instance, place: _Place, built: Built, uid: int | None
+        self, instance: Instance, place: _Place, built: Built, uid: int | None, lease: Lease
     ) -> tuple[tuple[str, ...], dict[str, str], str]:
-        """The instance's own tree of what was built. A tree that one of its processes runs in is left as it is."""
+        """The instance's own tree of what was built."""
         assert self.builds is not None
-        tree = place.folder / f"{TREE}{built.install.key.digest[:KEY_CHARS]}"
-        if not _is_candidate(instance) or not await trio.to_thread.run_sync(tree.exists):
-            await self.builds.link(built, tree, uid)
-        if not _is_candidate(instance):
-            await trio.to_thread.run_sync(_remove_other_trees, place.folder, tree.name)
-            self.builds.store.release(instance.id)
-            self.builds.store.hold(built.install.key, instance.id)
+        lease.install = built.install.key
+        tree = place.folder / f"{TREE}{lease.install.digest[:KEY_CHARS]}"
+        await lease.put(tree, partial(self.builds.link, built, tree, uid), is_candidate=_is_candidate(instance))
         argv, env, cwd = built.launch.in_tree(tree, self.toolchain.path)
         return argv, env, cwd if instance.spec.command is None else place.cwd(instance.spec)
 
     async def _inline(
-        self, instance: Instance, place: _Place, recipe: Recipe, uid: int | None
+        self, instance: Instance, place: _Place, recipe: Recipe, uid: int | None, lease: Lease
     ) -> tuple[tuple[str, ...], dict[str, str], str]:
         """A file that needs no building, in a tree of its own."""
         spec = instance.spec
         name, source = spec.entry_point or "", spec.source or b""
         tree = place.folder / f"{TREE}{key_of(SHARED, name, source).digest[:KEY_CHARS]}"
-        if not _is_candidate(instance) or not await trio.to_thread.run_sync(tree.exists):
-            await trio.to_thread.run_sync(_make_tree, tree, name, source, uid)
-        if not _is_candidate(instance):
-            await trio.to_thread.run_sync(_remove_other_trees, place.folder, tree.name)
+        make = partial(trio.to_thread.run_sync, _make_tree, tree, name, source, uid)
+        await lease.put(tree, make, is_candidate=_is_candidate(instance))
         return BuiltLaunch.of(recipe).in_tree(tree, self.toolchain.path)
+
+    def _hold_what_is_used(self, instance: Instance, leases: Leases, also: InstallKey | None) -> None:
+        if self.builds is not None and self._leases.get(instance.id) is leases:
+            self.builds.hold_only(instance, leases.installs() | ({also} if also is not None else set()))
 
     async def _provide_known(self, spec: Spec, plain: Recipe | None) -> None:
         """The tools that are known to be needed before anything is fetched or planned; told before anything is made."""
@@ -236,10 +271,11 @@ def _make_tree(tree: Path, name: str, source: bytes, uid: int | None) -> None:
         raise BuildFailed(f"the source could not be written: {error.strerror or error}") from error
 
 
-def _remove_other_trees(folder: Path, kept: str) -> None:
+def _remove_other_trees(folder: Path, kept: Path | None) -> None:
     """Trees of revisions that nothing runs any more; one that cannot be removed is tried again at the next start."""
-    for name in sorted(os.listdir(folder)):
-        if name.startswith(TREE) and name != kept:
+    found = {name.removeprefix(".").partition(".")[0] for name in os.listdir(folder)}
+    for name in sorted(found):
+        if name.startswith(TREE) and folder / name != kept:
             with suppress(OSError):
                 drop_tree(folder / name)
 

@@ -2,7 +2,8 @@
 
 No link is followed. Everything is named relative to an open folder, so no path
 is too long and none can be swapped on the way; depth costs neither stack nor
-descriptors. While this works, nothing runs as the tree's owner.
+descriptors. While a tree is given away, nothing runs as its owner; where one is
+removed beside a running process of the owner's, something may be left, no more.
 """
 
 from __future__ import annotations
@@ -84,8 +85,7 @@ def _remove(path: Path | str, at: int | None) -> None:
             return
     except FileNotFoundError:
         return
-    with suppress(OSError):  # a plain user cannot empty a folder of its own that it has closed to itself
-        os.chmod(path, stat.S_IRWXU, dir_fd=at)
+    _unlock(path, at)
     fd = os.open(path, FOLDER, dir_fd=at)
     try:
         for inside, name, status in _bottom_up(fd, unlock=True):
@@ -153,8 +153,17 @@ def _reopen(fd: int, name: str) -> int:
     return opened
 
 
+def _unlock(path: Path | str, at: int | None) -> None:
+    """A plain user cannot empty a folder of its own that it has closed to itself. Never through a link put there now."""
+    with suppress(OSError):
+        fd = os.open(path, os.O_PATH | FOLDER, dir_fd=at)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IRWXU)  # fchmod does not take what is open as a path
+        finally:
+            os.close(fd)
+
+
 def _can_enter(fd: int, name: str, *, unlock: bool) -> bool:
     if unlock:
-        with suppress(OSError):
-            os.chmod(name, stat.S_IRWXU, dir_fd=fd)
+        _unlock(name, fd)
     return os.access(name, os.R_OK | os.X_OK, dir_fd=fd)

@@ -77,6 +77,8 @@ class Lanes:
     """Shared ones beside the first, for calls that would wait for somebody else's client there."""
     _spare: LaneStart | None = field(default=None, init=False)
     _closed: trio.Event = field(factory=trio.Event, init=False)
+    _gone: trio.Event = field(factory=trio.Event, init=False)
+    """Set when it is closed and nothing of it is left."""
     _failures: int = field(default=0, init=False)
     _not_before: float = field(default=0.0, init=False)
 
@@ -196,6 +198,7 @@ class Lanes:
     def open(self, nursery: trio.Nursery, launch: Launch, herald: Herald) -> None:
         """From now on processes may be started; they run in this nursery, and are told of by this herald."""
         self._nursery, self._launch, self._herald, self._closed = nursery, launch, herald, trio.Event()
+        self._gone = trio.Event()
         self.refuses_legacy, self._failures, self._not_before = False, 0, 0.0
         nursery.start_soon(self._reap)
 
@@ -208,6 +211,15 @@ class Lanes:
         self._closed.set()
         for lane in self._lanes:
             lane.retire()
+        self._look_whether_gone()
+
+    async def wait_gone(self) -> None:
+        """Until every process has ended, after `close`."""
+        await self._gone.wait()
+
+    def _look_whether_gone(self) -> None:
+        if self._closed.is_set() and not self._starts:
+            self._gone.set()
 
     async def _reap(self) -> None:
         while not self._closed.is_set():
@@ -236,6 +248,7 @@ class Lanes:
         finally:
             self._starts.discard(start)
             start.fail(self._stopped())
+            self._look_whether_gone()
 
     async def _live_in_place(self, start: LaneStart) -> None:
         try:

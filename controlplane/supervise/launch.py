@@ -7,7 +7,7 @@ source, install, build, choose uid and paths). `deploy/` implements it and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
@@ -25,8 +25,12 @@ class Progress(Protocol):
     def output(self, line: bytes) -> None:
         """A line that a tool printed while fetching, installing or building, without its line break."""
 
-    async def begin_work(self) -> None:
-        """Something has to be fetched, installed or built: wait until there is room for that. A second time does nothing."""
+    async def begin_work(self, turn: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Something has to be fetched, installed or built: wait until there is room for that. A second time does nothing.
+
+        Args:
+            turn: Something else to wait for first, which holds up nobody else meanwhile.
+        """
 
 
 @frozen(kw_only=True)
@@ -43,15 +47,28 @@ class Launch:
     notes: tuple[str, ...] = ()
     spec: Spec | None = None
     """The instance's Spec with `resolved` filled in, if this is when it was found out."""
+    lease: object = field(default=None, eq=False, repr=False)
+    """What was made for this launch, as who prepared it knows it: for `retire`."""
 
 
 class Prepare(Protocol):
-    """Make an instance ready to launch, again and again: after a restart everything is found in place."""
+    """Make an instance ready to launch, again and again: after a restart everything is found in place.
+
+    One at a time for each instance; a launch that is prepared while no other has processes replaces them all.
+    """
 
     async def prepare(self, instance: Instance, progress: Progress) -> Launch:
         """Raises a `CorralError` (`SourceRejected`, `BuildFailed` …) that says what to mend.
 
         Its `evidence` may hold `exit_code`, `signal` and `stderr_tail` of the tool that failed.
+        Nothing is left then that was made for this launch alone.
+        """
+        ...
+
+    async def retire(self, instance: Instance, launch: Launch) -> None:
+        """No process of this launch is left, and none will be: remove what no other launch of the instance uses.
+
+        The instance has the spec in force. Another launch may be prepared meanwhile.
         """
         ...
 

@@ -242,6 +242,8 @@ class Primary:
         """From now on this one serves, which is ready; the one before finishes its calls and goes, and so do its lanes."""
         runner, before, lanes = self.runner, self._in_charge, self.runner.lanes
         assert self.nursery is not None
+        assert runner.launch is not None
+        self.nursery.start_soon(self._retire, runner.launch, before, lanes)
         self._in_charge = incarnation
         herald.logbook.follow(runner.logbook)
         herald.logbook.system("info", f"revision {spec.revision} takes over from {runner.instance.spec.revision}")
@@ -259,3 +261,10 @@ class Primary:
         if self._pause is not None:
             self._pause.cancel()
         self._open(incarnation, is_new=True)
+
+    async def _retire(self, launch: Launch, before: Incarnation | None, lanes: Lanes) -> None:
+        """Clear up after a revision that was replaced, once nothing runs of it any more."""
+        if before is not None:
+            await before.ended.wait()
+        await lanes.wait_gone()
+        await self.runner.retire(launch)

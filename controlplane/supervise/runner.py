@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from controlplane.supervise.launch import Launch, Prepare
     from controlplane.supervise.scheduler import StartScheduler, StartSlot
 
+RETIRE_LIMIT_S = 30.0
+"""For removing what a launch leaves: a command to the instance may wait for it, and its next start removes it as well."""
 log = logging.getLogger("corral.supervise")
 
 
@@ -311,6 +313,19 @@ class Runner:
             await self.around.prepare.discard(self.instance)
         except Exception:
             log.exception("instance %s: its files could not be removed", self.instance.id)
+
+    async def retire(self, launch: Launch) -> None:
+        """Nothing runs of a launch beside the one in force, nor will: leave nothing of it. Bounded; never raises."""
+        if self.orders.leaving or self.instance.desired is Desired.DELETED:  # whatever comes next removes it as well
+            return
+        with (
+            trio.CancelScope(shield=True),
+            trio.move_on_at(min(trio.current_time() + RETIRE_LIMIT_S, self.orders.end_by)),
+        ):
+            try:
+                await self.around.prepare.retire(self.instance, launch)
+            except Exception:
+                log.exception("instance %s: what a launch used could not be cleared up", self.instance.id)
 
     # -- changes of state
 

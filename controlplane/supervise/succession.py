@@ -90,6 +90,7 @@ class Candidate:
     runner: Runner
     succession: Succession
     herald: Herald = field(init=False)
+    _preparing: Preparing | None = field(default=None, init=False)
     _process: Incarnation | None = field(default=None, init=False)
     _is_committing: bool = field(default=False, init=False)
     """Interrupted now, nobody knows which revision is in force."""
@@ -160,8 +161,8 @@ class Candidate:
         runner, succession = self.runner, self.succession
         self._move_phase("waiting for a start slot")
         await slot.acquire()
-        preparing = Preparing(runner.around, slot, self._move_phase, self.herald.logbook)
-        launch = await preparing.run(evolve(runner.instance, spec=succession.spec))
+        self._preparing = Preparing(runner.around, slot, self._move_phase, self.herald.logbook)
+        launch = await self._preparing.run(evolve(runner.instance, spec=succession.spec))
         succession.spec = launch.spec or succession.spec
         self._move_phase("spawning")
         process = runner.primary.begin_beside(launch, self.herald, slot, order, self._move_phase)
@@ -206,9 +207,11 @@ class Candidate:
             if not self._is_committing:
                 with trio.move_on_at(min(trio.current_time() + TELL_LIMIT_S, runner.orders.end_by)):
                     await self._write_down(failure)
-        succession.done.set()
-        self.herald.revision_failed(succession.revision, failure)
-        runner.announce_candidate(None)
+            succession.done.set()
+            self.herald.revision_failed(succession.revision, failure)
+            runner.announce_candidate(None)
+            if self._preparing is not None and self._preparing.launch is not None and not self._is_committing:
+                await runner.retire(self._preparing.launch)
 
     async def _write_down(self, failure: Evidence) -> None:
         try:

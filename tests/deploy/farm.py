@@ -46,6 +46,9 @@ class NeverReady:
     async def prepare(self, instance: Instance, report: Any) -> Any:
         await trio.sleep_forever()
 
+    async def retire(self, instance: Instance, launch: Any) -> None:
+        raise AssertionError("nothing is ever prepared")
+
     async def discard(self, instance: Instance) -> None:
         self.discarded.append(instance)
 

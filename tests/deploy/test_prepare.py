@@ -16,6 +16,7 @@ import trio
 from attrs import define, evolve
 
 from controlplane.core.lifecycle import State
+from controlplane.deploy import trees
 from controlplane.deploy.prepare import HostPrepare
 from controlplane.deploy.toolchain import Toolchain
 from controlplane.errors import BuildFailed, SourceRejected
@@ -342,6 +343,13 @@ async def moved_to_another_user(prepare: HostPrepare, instance: Instance) -> Non
         assert launch.uid != instance.uid
         parts = (folder_of(prepare, instance) / "work", tree_of(prepare, instance))
         assert {path.lstat().st_uid for part in parts for path in (part, *part.iterdir())} == {launch.uid}
+
+
+def test_a_closed_folder_is_never_opened_through_a_link_that_took_its_place(outside: Outside) -> None:
+    link = outside.folder.with_name("link")
+    link.symlink_to(outside.folder)
+
+    trees._unlock(link, None)
 
 
 async def test_however_deep_a_tree_is_it_changes_hands_and_goes(prepare: HostPrepare) -> None:

@@ -46,6 +46,9 @@ class Works:
             await self.go_on.wait()
         return await self.inner.prepare(instance, progress)
 
+    async def retire(self, instance: Instance, launch: Launch) -> None:
+        await self.inner.retire(instance, launch)
+
     async def discard(self, instance: Instance) -> None:
         await self.inner.discard(instance)
 

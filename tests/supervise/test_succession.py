@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +35,6 @@ from tests.supervise.test_runner import is_alive, tool, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from controlplane.model import Evidence, Instance, Spec
     from controlplane.supervise.launch import Launch, Prepare, Progress
@@ -75,6 +75,10 @@ class Gate:
     inner: Prepare
     on_revision: dict[int, Callable[[Instance, Progress], Awaitable[None]]] = field(factory=dict)
     resolves: bool = False
+    revisions_alive: Callable[[], set[str]] = set
+    retired: list[tuple[str, int]] = field(factory=list)
+    """Whose launch, and the revision in force."""
+    problem: Exception | None = None
 
     async def prepare(self, instance: Instance, progress: Progress) -> Launch:
         act = self.on_revision.get(instance.spec.revision)
@@ -85,6 +89,13 @@ class Gate:
             found = Resolved(language="python", facts={"lock": f"lock of {instance.spec.revision}"})
             launch = evolve(launch, spec=evolve(instance.spec, resolved=found))
         return launch
+
+    async def retire(self, instance: Instance, launch: Launch) -> None:
+        assert launch.env["REVISION"] not in self.revisions_alive()
+        self.retired.append((launch.env["REVISION"], instance.spec.revision))
+        if self.problem is not None:
+            raise self.problem
+        await self.inner.retire(instance, launch)
 
     async def discard(self, instance: Instance) -> None:
         await self.inner.discard(instance)
@@ -145,6 +156,8 @@ async def stage(yard_folder: Path, toolchain: Any) -> AsyncIterator[Stage]:
     with trio.fail_after(120):
         async with open_yard(yard_folder, toolchain, start_concurrency=2) as yard:
             gate = Gate(yard.around.prepare)
+            jobs = yard.around.spawner._jobs
+            gate.revisions_alive = lambda: {job.spec.env["REVISION"] for job in jobs.values()}
             yard.supervisor.around = yard.around = evolve(yard.around, prepare=gate)
             yield Stage(yard, gate)
 
@@ -864,6 +877,116 @@ async def test_a_stopped_instance_leaves_while_its_revision_is_written(stage: St
 
 
 # -- nothing is left
+
+
+def trees(stage: Stage, runner: Runner) -> list[str]:
+    assert runner.launch is not None
+    folder = Path(runner.launch.env["HOME"]).parent
+    return sorted(name for name in os.listdir(folder) if "app-" in name)
+
+
+async def wait_retired(stage: Stage, runner: Runner, *retired: tuple[str, int]) -> None:
+    """Until these are all, and only what is in force has a tree."""
+    assert runner.launch is not None
+    cwd = Path(runner.launch.cwd)
+    await wait_until(lambda: stage.gate.retired == [*retired] and trees(stage, runner) == [cwd.name])
+
+
+async def test_what_was_made_for_a_revision_that_failed_goes_with_it(stage: Stage, echo: bytes) -> None:
+    runner = await stage.running(echo)
+
+    assert await over(stage.succeed(runner, CRASHING)) is not None
+    await wait_retired(stage, runner, ("2", 1))
+    stage.books.problem = StorageUnavailable("away")
+    assert await over(stage.succeed(runner, echo)) is not None
+
+    await wait_retired(stage, runner, ("2", 1), ("2", 1))
+    assert await revision_of(runner) == 1
+
+
+async def test_what_was_made_for_a_revision_goes_once_its_last_process_has_ended(stage: Stage, echo: bytes) -> None:
+    runner = await stage.running(echo)
+    lane = await runner.lanes.legacy(frozenset({"roots"}))
+    before = runner.child
+    assert before is not None
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: tool(runner, "sleep", seconds=0.5))
+        await wait_until(lambda: len(before.session.pending) == 1)
+        assert await over(stage.succeed(runner, echo)) is None
+        assert stage.gate.retired == []
+
+    await wait_retired(stage, runner, ("1", 2))
+    assert lane.child.exit is not None
+    assert await over(stage.succeed(runner, echo)) is None
+    await wait_retired(stage, runner, ("1", 2), ("2", 3))
+    assert await revision_of(runner) == 3
+
+
+async def test_a_tree_that_both_revisions_use_stays(stage: Stage, echo: bytes) -> None:
+    runner = await stage.running(echo)
+
+    for number in (2, 3):
+        assert await over(stage.succeed(runner)) is None
+        await wait_retired(stage, runner, *[(str(before), before + 1) for before in range(1, number)])
+    assert (
+        await over(stage.succeed(runner, env={"REVISION": "4"}, entry_point="server.py", source=CRASHING)) is not None
+    )
+
+    await wait_retired(stage, runner, ("1", 2), ("2", 3), ("4", 3))
+    os.kill(runner.pid, signal.SIGKILL)
+    await wait_until(lambda: runner.instance.restarts == 1 and runner.serving)
+    assert await revision_of(runner) == 3
+
+
+async def test_what_cannot_be_cleared_up_harms_nobody(stage: Stage, echo: bytes) -> None:
+    runner = await stage.running(echo)
+    stage.gate.problem = RuntimeError("a bug in clearing up")
+
+    assert await over(stage.succeed(runner, CRASHING)) is not None
+    assert await over(stage.succeed(runner, echo)) is None
+
+    await wait_until(lambda: stage.gate.retired == [("2", 1), ("1", 2)])
+    assert await revision_of(runner) == 2
+    await stage.yard.supervisor.restart(runner)
+    await wait_until(lambda: runner.serving and len(trees(stage, runner)) == 1)
+
+
+@pytest.mark.parametrize("phase", ["slot", "build", "handshake"])
+async def test_a_revision_that_is_interrupted_leaves_no_tree(stage: Stage, echo: bytes, phase: str) -> None:
+    runner = await stage.running(echo)
+    held = await Holding.at(phase, stage, runner)
+
+    await stop(stage, runner)
+    held.let_go()
+
+    assert await over(held.succession) is not None
+    await wait_retired(stage, runner, *([("2", 1)] if phase == "handshake" else []))
+
+
+async def test_one_that_waits_for_a_slot_when_it_is_interrupted_is_cleared_up_too(stage: Stage, echo: bytes) -> None:
+    runner = await stage.running(echo)
+    slots = [stage.yard.around.scheduler.slot("bob", Priority.CALL) for _ in range(3)]
+    built = trio.Event()
+
+    async def build(instance: Instance, progress: Progress) -> None:
+        await progress.begin_work()
+        for slot in slots:
+            await slot.acquire()
+        built.set()
+
+    stage.gate.on_revision[2] = build
+    succession = stage.succeed(runner, echo)
+    await built.wait()
+    await wait_until(lambda: len(trees(stage, runner)) == 2)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+
+    await stop(stage, runner)
+    for slot in slots:
+        slot.release()
+
+    assert await over(succession) is not None
+    await wait_retired(stage, runner, ("2", 1))
 
 
 async def test_fifty_successions_leave_nothing_behind(stage: Stage, echo: bytes) -> None:

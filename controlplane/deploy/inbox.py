@@ -23,6 +23,7 @@ from controlplane.deploy import trees
 from controlplane.deploy.installs.keys import scope_of
 from controlplane.deploy.refusals import Refusals
 from controlplane.deploy.source.archive import ArchiveKind, unpack
+from controlplane.deploy.underway import UnderWay, UploadUnderWay
 from controlplane.deploy.wanted import decoded_pieces
 from controlplane.errors import StorageUnavailable
 from controlplane.model import SourceType
@@ -37,7 +38,7 @@ ARCHIVE_MAX_BYTES = 100 * 2**20
 UPLOADED_AT = "source"
 """The part of a request in several parts that is the archive."""
 LOOKS_AT_ONCE = 2
-"""Archives that are looked through at the same time: each may take half a GiB of disk while it is."""
+"""Archives that are looked through at the same time: each may take half a GiB of disk while it is. One of an owner's."""
 log = logging.getLogger("corral.deploy")
 
 _KINDS: dict[SourceType, ArchiveKind] = {SourceType.ZIP: "zip", SourceType.TAR: "tar"}
@@ -58,12 +59,15 @@ class Inbox:
     uploads: Uploads
     store: Store
     scratch: Path
+    under_way: UnderWay = field(factory=UnderWay, init=False)
     _held: Counter[Kept] = field(factory=Counter, init=False)
     """What visits have brought that are not over."""
     _arriving: Counter[str] = field(factory=Counter, init=False)
     """Archives that have no name yet, by scope."""
     _accepted: int = field(default=0, init=False)
     """Visits that ended well: each may have made a revision."""
+    _turns: dict[str, trio.Lock] = field(factory=dict, init=False)
+    """Of the scopes that look, or wait to: an owner's second archive does not stand in the line before another's first."""
     _looks: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(LOOKS_AT_ONCE), init=False)
 
     @asynccontextmanager
@@ -80,6 +84,23 @@ class Inbox:
         self._held.subtract(visit.brought)
         self._accepted += 1
 
+    @asynccontextmanager
+    async def upload(self, owner: str, sender: str, declared_bytes: int | None) -> AsyncIterator[Visit]:
+        """As `visit`, for a request whose archive is yet to arrive.
+
+        Args:
+            owner: Whose instance it is about.
+            sender: Whose upload it is.
+            declared_bytes: The size of the body, where it is known.
+
+        Raises:
+            RateLimited, Overloaded: it may not begin; see `UnderWay`.
+        """
+        with self.under_way.begin(sender, declared_bytes) as under_way:
+            async with self.visit(owner) as visit:
+                visit.under_way = under_way
+                yield visit
+
     async def collect(self) -> int:
         """Remove uploads that no revision comes from, at a start and after deletions; returns the bytes removed.
 
@@ -91,6 +112,17 @@ class Inbox:
         """
         used = await self.store.sources_in_use()
         return await self.uploads.collect({(scope_of(owner), sha256) for owner, sha256 in used})
+
+    @asynccontextmanager
+    async def _turn(self, scope: str) -> AsyncIterator[None]:
+        """Alone among the looks of a scope."""
+        turn = self._turns.setdefault(scope, trio.Lock())
+        try:
+            async with turn:
+                yield
+        finally:
+            if not turn.locked() and self._turns.get(scope) is turn:  # nobody waits for it
+                del self._turns[scope]
 
     async def _throw_away(self, owner: str, scope: str, sha256: str) -> None:
         """Remove one at once. Where anything is in doubt, it is left to `collect`."""
@@ -116,6 +148,8 @@ class Visit:
 
     inbox: Inbox
     scope: str
+    under_way: UploadUnderWay | None = field(default=None, init=False)
+    """Set where what it brings arrives from the client."""
     brought: list[Kept] = field(factory=list, init=False)
 
     async def receive(self, chunks: AsyncIterable[bytes]) -> Upload:
@@ -126,12 +160,21 @@ class Visit:
         """
         self.inbox._arriving[self.scope] += 1
         try:
-            upload = await self.inbox.uploads.receive(self.scope, chunks, limit_bytes=ARCHIVE_MAX_BYTES)
+            async with aclosing(self._counted(chunks)) as counted:
+                upload = await self.inbox.uploads.receive(self.scope, counted, limit_bytes=ARCHIVE_MAX_BYTES)
             self.brought.append((self.scope, upload.sha256))
             self.inbox._held[self.scope, upload.sha256] += 1
         finally:
             self.inbox._arriving[self.scope] -= 1
+        if self.under_way is not None:
+            self.under_way.upload = upload
         return upload
+
+    async def _counted(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+        async for chunk in chunks:
+            if self.under_way is not None:
+                self.under_way.grow(len(chunk))
+            yield chunk
 
     async def put(self, data: str) -> Upload:
         """Keep what is there in base64, as `source_data`.
@@ -169,7 +212,8 @@ class Visit:
         path = self.inbox.uploads.path(self.scope, upload.sha256)
         assert path is not None
         look = partial(_look, path, kind, self.inbox.scratch, pointer)
-        await trio.to_thread.run_sync(look, limiter=self.inbox._looks)
+        async with self.inbox._turn(self.scope):
+            await trio.to_thread.run_sync(look, limiter=self.inbox._looks)
 
 
 async def bring(visit: Visit, spec: Spec, data: str | None, upload: Upload | None) -> Upload | None:
@@ -189,6 +233,7 @@ async def bring(visit: Visit, spec: Spec, data: str | None, upload: Upload | Non
         return None
     if upload is not None:
         await visit.look_through(upload, kind, UPLOADED_AT)
+        visit.inbox.under_way.looked_through(upload)
         return upload
     if data is None:
         return None

@@ -74,7 +74,9 @@ async def reading(route: Route, where: Where, request: Request, flow: BodyFlow) 
     elif route.takes_upload and is_multipart(where.head):
         guards.check_encoding(where.head)
         boundary = boundary_of(where.head)
-        async with where.services.deployer.inbox.visit(_owner(where)) as visit:
+        assert where.caller is not None
+        declared = guards.content_length(where.head)
+        async with where.services.deployer.inbox.upload(_owner(where), where.caller.owner, declared) as visit:
             yield await _in_parts(route.body, boundary, request, flow, visit)
     elif route.may_be_empty and _says_that_it_is_empty(where.head):
         yield Body(route.body(), _digest({}))

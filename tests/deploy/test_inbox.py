@@ -9,7 +9,7 @@ import os
 import tarfile
 import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,16 @@ import pytest
 import trio
 
 from controlplane.deploy.inbox import ARCHIVE_MAX_BYTES
-from controlplane.errors import ArchiveRejected, Conflict, InvalidRequest, PayloadTooLarge, QuotaExceeded
+from controlplane.deploy.underway import UPLOADS_PER_OWNER
+from controlplane.errors import (
+    ArchiveRejected,
+    Conflict,
+    InvalidRequest,
+    Overloaded,
+    PayloadTooLarge,
+    QuotaExceeded,
+    RateLimited,
+)
 from controlplane.model import Origin, SourceType
 from tests.deploy.farm import ADA, BOB, WAIT_S, Farm, open_farm
 from tests.services import Postgres, database_url, own_postgres, postgres_server, redis_url, valkey_server
@@ -50,7 +59,7 @@ def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+async def pieces(*parts: bytes) -> AsyncGenerator[bytes, None]:
     for part in parts:
         yield part
 
@@ -268,3 +277,68 @@ async def test_the_collection_takes_what_no_revision_comes_from(farm: Farm) -> N
     assert await runner.wait_gone(WAIT_S)
     await farm.deployer.inbox.collect()
     assert farm.files == []
+
+
+async def test_an_upload_is_under_way_until_its_archive_has_been_looked_through(farm: Farm) -> None:
+    inbox = farm.deployer.inbox
+    async with AsyncExitStack() as stack:
+        uploads: list[Upload] = []
+        for number in range(UPLOADS_PER_OWNER):
+            visit = await stack.enter_async_context(inbox.upload("ada", "ada", None))
+            uploads.append(await visit.receive(pieces(zipped(**{f"{number}.py": "x"}))))
+        assert inbox.under_way.held_bytes == sum(upload.size_bytes for upload in uploads)
+        with pytest.raises(RateLimited):
+            async with inbox.upload("ada", "ada", None):
+                pass
+
+        await farm.deploy("cow", source_type="zip", upload=uploads[0])
+        assert inbox.under_way.held_bytes == uploads[1].size_bytes
+        async with inbox.upload("ada", "ada", None):
+            pass
+
+    assert inbox.under_way.held_bytes == 0
+
+
+async def test_uploads_of_all_owners_have_a_bound_that_counts_what_has_arrived(farm: Farm) -> None:
+    inbox = farm.deployer.inbox
+    inbox.under_way.max_bytes = 3 * 2**20
+    with suppress(Conflict):
+        async with inbox.upload("ada", "ada", 2**20) as ada:
+            await ada.receive(pieces(bytes(2**20)))
+            with pytest.raises(Overloaded):
+                async with inbox.upload("bob", "bob", 2**20 + 2**20 + 1):
+                    pass
+            with pytest.raises(Overloaded):
+                async with (
+                    inbox.upload("bob", "bob", None) as bob,
+                    aclosing(pieces(bytes(2**20), bytes(2**20), b"x")) as chunks,
+                ):
+                    await bob.receive(chunks)
+            assert len(farm.files) == 1
+            async with inbox.upload("bob", "bob", None) as bob:
+                await bob.receive(pieces(b"x"))
+            raise Conflict("for a test")
+
+    assert inbox.under_way.held_bytes == 0
+
+
+async def test_an_owner_with_many_slow_archives_holds_up_nobody_else(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    slow = [zipped(**{f"{number}/{n}.txt": "x" for n in range(5000)}) for number in range(4)]
+
+    async for farm in open_farm(database_url, redis_url, tmp_path, max_instances_per_user=10):
+
+        async def deploy(name: str, archive: bytes, farm: Farm = farm) -> None:
+            await farm.deploy(name, source_type="zip", source_data=encoded(archive))
+
+        with trio.fail_after(WAIT_S):
+            async with trio.open_nursery() as nursery:
+                for number, archive in enumerate(slow):
+                    nursery.start_soon(deploy, f"slow{number}", archive)
+                while len([name for name in farm.files if name.startswith("uploads/")]) < len(slow):
+                    await trio.sleep(0.01)
+                await farm.deploy("tiny", BOB, source_type="zip", source_data=encoded(ZIP))
+                assert len(farm.runners - {"tiny"}) <= 1, "one of them may have been looked through meanwhile"
+
+        assert farm.runners == {"tiny", *(f"slow{number}" for number in range(len(slow)))}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from controlplane.deploy.underway import UPLOADS_PER_OWNER
 from controlplane.errors import ArchiveRejected
 from controlplane.model import Role
 from controlplane.web.multipart import SPEC_MAX_BYTES
@@ -312,3 +313,49 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing() -> None:
             while api.files:
                 await trio.sleep(0.01)
         assert not api.deployer.seen
+
+
+async def begin_upload(api: Api, token: str, sent: bytes, size: int = 50 * 2**20) -> trio.SocketStream:
+    """An upload that stops in the middle of its file."""
+    stream = await trio.open_tcp_stream("127.0.0.1", api.port)
+    head = request("POST", "/deploy", token=token, content_type=None, Content_Type=TYPE, Content_Length=str(size))
+    await stream.send_all(head + spec_part() + source_part(sent).removesuffix(b"\r\n"))
+    return stream
+
+
+async def test_an_owner_has_two_uploads_under_way_and_the_next_is_told_to_wait() -> None:
+    content = spec_part() + source_part() + END
+    async with serving() as api:
+        idle = [await begin_upload(api, TOKENS[Role.DEPLOYER], bytes(2**21)) for _ in range(UPLOADS_PER_OWNER)]
+        while len(api.files) < UPLOADS_PER_OWNER:
+            await trio.sleep(0.01)
+
+        response = await send(api, content)
+        document = problem_of(response, 429, "rate_limited")
+        assert "2 uploads" in document["detail"]
+        assert int(response.headers["retry-after"]) > 0
+        assert len(api.files) == UPLOADS_PER_OWNER
+        assert (await api.ask("POST", "/deploy", token=BOB, content=content, headers={"content-type": TYPE})).is_success
+
+        await idle.pop().aclose()
+        while (response := await send(api, content)).status_code == 429:
+            await trio.sleep(0.01)
+        assert response.status_code == 201, response.text
+        await idle.pop().aclose()
+        while api.deployer.inbox.under_way.held_bytes:
+            await trio.sleep(0.01)
+
+
+async def test_uploads_under_way_share_the_disk_and_the_next_is_told_to_wait() -> None:
+    async with serving() as api:
+        under_way = api.deployer.inbox.under_way
+        under_way.max_bytes = 3 * 2**20
+        idle = await begin_upload(api, BOB, bytes(2**21), size=5 * 2**19)
+        while under_way.held_bytes < 2**20:
+            await trio.sleep(0.01)
+        response = await send(api, spec_part() + source_part(archive(5 * 2**19)) + END)
+        problem_of(response, 503, "overloaded")
+        assert int(response.headers["retry-after"]) > 0
+        assert not api.deployer.seen
+        assert (await send(api, spec_part() + source_part() + END)).status_code == 201, "a small one has room"
+        await idle.aclose()

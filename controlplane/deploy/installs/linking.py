@@ -190,7 +190,6 @@ class _Linking:
 
     def run(self, top: int) -> None:
         trees.remove(self.scratch)
-        self._own(top, TOP_MODE, os.fstat(top))
         open_folders: list[tuple[str, int]] = [("", top)]
         try:
             for path, entries in self.manifest.by_folder().items():
@@ -205,6 +204,8 @@ class _Linking:
         finally:
             for _, fd in open_folders[1:]:
                 os.close(fd)
+        # Last: until then nobody else can enter a new tree, not even a process of the same user that runs meanwhile.
+        self._own(top, TOP_MODE, os.fstat(top))
 
     def _folder(self, at: int, name: str) -> int:
         """Enter a folder; whatever else the instance has put in its place is removed, not followed."""
@@ -214,7 +215,7 @@ class _Linking:
             os.mkdir(name, FOLDER_MODE, dir_fd=at)
             self.folders += 1
         elif status.st_mode & TOP_MODE != TOP_MODE:  # closed by its own user, who may be us
-            os.chmod(name, FOLDER_MODE, dir_fd=at)
+            trees.unlock(name, at)
         fd = os.open(name, FOLDER, dir_fd=at)
         self._own(fd, FOLDER_MODE, os.fstat(fd))
         return fd

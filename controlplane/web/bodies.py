@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -81,7 +81,10 @@ async def reading(route: Route, where: Where, request: Request, flow: BodyFlow) 
     elif route.may_be_empty and _says_that_it_is_empty(where.head):
         yield Body(route.body(), _digest({}))
     else:
-        yield await _json(route.body, where, request)
+        guards.check_content_type(where.head)
+        guards.check_encoding(where.head)
+        with _room(route, where):
+            yield await _json(route.body, request)
 
 
 def _owner(where: Where) -> str:
@@ -92,14 +95,19 @@ def _owner(where: Where) -> str:
     return where.caller.owner
 
 
-async def _json(cls: type[Any], where: Where, request: Request) -> Body:
-    guards.check_content_type(where.head)
-    guards.check_encoding(where.head)
-    with where.services.guards.bodies.reserved(guards.content_length(where.head)):
-        raw = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-        if len(raw) <= AT_ONCE_BYTES:
-            return _read(raw, cls)
-        return await trio.to_thread.run_sync(_read, raw, cls)
+def _room(route: Route, where: Where) -> AbstractContextManager[None]:
+    """Memory for the body, as long as it is held; a deploy never takes what calls need."""
+    declared = guards.content_length(where.head)
+    if route.takes_upload and where.caller is not None:
+        return where.services.guards.deploy_bodies.reserved(where.caller.owner, declared)
+    return where.services.guards.bodies.reserved(declared)
+
+
+async def _json(cls: type[Any], request: Request) -> Body:
+    raw = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    if len(raw) <= AT_ONCE_BYTES:
+        return _read(raw, cls)
+    return await trio.to_thread.run_sync(_read, raw, cls)
 
 
 def _read(raw: bytes, cls: type[Any]) -> Body:

@@ -31,7 +31,7 @@ from controlplane.errors import (
     UnsupportedMediaType,
 )
 from controlplane.web.auth import Grant, TokenTable, bearer_token
-from controlplane.web.budget import Budget
+from controlplane.web.budget import Budget, SharedBudget
 from controlplane.web.rate import RateLimiter
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ UPLOAD_BODY_MAX_BYTES = 100 * 2**20
 """Deploys, which may carry an archive."""
 BODIES_MAX_BYTES = 128 * 2**20
 """All large bodies of calls that are held at the same time."""
+DEPLOY_BODIES_MAX_BYTES = 256 * 2**20
+"""All large JSON bodies of deploys, apart from those of calls: two of the largest, and room for others' smaller ones."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 FAILURE_LOG_EVERY_S = 60.0
 """A flood of wrong tokens is one line per minute and address."""
@@ -79,6 +81,9 @@ class Guards:
     failures: RateLimiter = field(init=False)
     calls: RateLimiter = field(init=False)
     bodies: Budget = field(factory=lambda: Budget(BODIES_MAX_BYTES, CALL_BODY_MAX_BYTES), init=False)
+    deploy_bodies: SharedBudget = field(
+        factory=lambda: SharedBudget(Budget(DEPLOY_BODIES_MAX_BYTES, UPLOAD_BODY_MAX_BYTES)), init=False
+    )
     _hosts: frozenset[str] = field(init=False)
     _origins: frozenset[str] = field(init=False)
     _proxies: tuple[Network, ...] = field(init=False)

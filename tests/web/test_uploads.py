@@ -359,3 +359,27 @@ async def test_uploads_under_way_share_the_disk_and_the_next_is_told_to_wait() -
         assert not api.deployer.seen
         assert (await send(api, spec_part() + source_part() + END)).status_code == 201, "a small one has room"
         await idle.aclose()
+
+
+async def test_large_deploys_in_json_take_no_room_of_calls_and_one_owner_has_one() -> None:
+    async with serving() as api:
+        held = api.services.guards.deploy_bodies.budget
+        large = request("POST", "/deploy", token=TOKENS[Role.DEPLOYER], Content_Length=str(64 * 2**20))
+        large = large.replace(b"\r\n\r\n", b"\r\nContent-Type: application/json\r\n\r\n")
+        async with await trio.open_tcp_stream("127.0.0.1", api.port) as idle:
+            await idle.send_all(large + b"{")
+            while not held.held_bytes:
+                await trio.sleep(0.01)
+            async with await trio.open_tcp_stream("127.0.0.1", api.port) as second:
+                await second.send_all(large + b"{")
+                answer = await second.receive_some(65536)
+            assert b" 429 " in answer
+            assert b"retry-after" in answer
+            assert not api.services.guards.bodies.held_bytes
+            content = json.dumps(
+                {"name": "cow", "source_type": "direct", "source_data": "#" * 100_000, "language": "python"}
+            )
+            headers = {"content-type": "application/json"}
+            assert (await api.ask("POST", "/deploy", token=BOB, content=content, headers=headers)).is_success
+        while held.held_bytes:
+            await trio.sleep(0.01)

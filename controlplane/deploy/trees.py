@@ -85,7 +85,7 @@ def _remove(path: Path | str, at: int | None) -> None:
             return
     except FileNotFoundError:
         return
-    unlock(path, at)
+    make_enterable(path, at)
     fd = os.open(path, FOLDER, dir_fd=at)
     try:
         for inside, name, status in _bottom_up(fd, unlock=True):
@@ -153,7 +153,7 @@ def _reopen(fd: int, name: str) -> int:
     return opened
 
 
-def unlock(path: Path | str, at: int | None) -> None:
+def make_enterable(path: Path | str, at: int | None) -> None:
     """A plain user cannot empty a folder of its own that it has closed to itself. Never through a link put there now."""
     with suppress(OSError):
         fd = os.open(path, os.O_PATH | FOLDER, dir_fd=at)
@@ -165,5 +165,5 @@ def unlock(path: Path | str, at: int | None) -> None:
 
 def _can_enter(fd: int, name: str, *, unlock: bool) -> bool:
     if unlock:
-        unlock(name, fd)
+        make_enterable(name, fd)
     return os.access(name, os.R_OK | os.X_OK, dir_fd=fd)

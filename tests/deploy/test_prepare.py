@@ -349,7 +349,7 @@ def test_a_closed_folder_is_never_opened_through_a_link_that_took_its_place(outs
     link = outside.folder.with_name("link")
     link.symlink_to(outside.folder)
 
-    trees._unlock(link, None)
+    trees.make_enterable(link, None)
 
 
 async def test_however_deep_a_tree_is_it_changes_hands_and_goes(prepare: HostPrepare) -> None:

@@ -215,7 +215,7 @@ class _Linking:
             os.mkdir(name, FOLDER_MODE, dir_fd=at)
             self.folders += 1
         elif status.st_mode & TOP_MODE != TOP_MODE:  # closed by its own user, who may be us
-            trees.unlock(name, at)
+            trees.make_enterable(name, at)
         fd = os.open(name, FOLDER, dir_fd=at)
         self._own(fd, FOLDER_MODE, os.fstat(fd))
         return fd

@@ -14,21 +14,8 @@ from runtimes import catalog
 if TYPE_CHECKING:
     from controlplane.deploy.toolchain.versions import Answer
 
-TOOLS: dict[str, tuple[str, ...]] = {
-    "python": ("python", "uv"),
-    "node": ("node", "npm"),
-    "typescript": ("node", "npm"),
-    "go": ("go",),
-    "rust": ("cargo", "rustc", "cc"),
-    "deno": ("deno",),
-    "bun": ("bun",),
-    "ruby": ("ruby", "bundle"),
-    "php": ("php", "composer"),
-    "java": ("java", "javac", "mvn"),
-    "dotnet": ("dotnet",),
-    "binary": (),
-}
-"""What a language needs, where its runtime does not say so itself (`TOOLS`)."""
+DISPENSABLE = frozenset({"bundle", "composer", "mvn"})
+"""Package managers without which a source that names no packages runs all the same."""
 BROKEN = "does not run"
 
 
@@ -46,7 +33,7 @@ class Runtime:
 
     Args:
         language: By its own name.
-        usable: Whether a source in it can be built and run.
+        usable: Whether a source in it can be run; one with packages of its own may need what is missing.
         tools: Of those that it needs, the ones that are there.
         missing: The others.
         hint: How to get what is missing; None if nothing is.
@@ -61,8 +48,7 @@ class Runtime:
 
 def languages() -> dict[str, tuple[str, ...]]:
     """The tools that each language needs."""
-    said = {str(runtime.NAMES[0]): tuple(getattr(runtime, "TOOLS", ())) for runtime in catalog.RUNTIMES}
-    return TOOLS | {language: tools for language, tools in said.items() if tools}
+    return {runtime.NAMES[0]: runtime.TOOLS for runtime in catalog.RUNTIMES}
 
 
 def report(found: Found, answers: Mapping[str, Answer]) -> tuple[Runtime, ...]:
@@ -75,7 +61,7 @@ def _runtime(language: str, tools: Iterable[str], found: Found, answers: Mapping
     there = [name for name in tools if name not in wrong]
     return Runtime(
         language=language,
-        usable=not wrong,
+        usable=DISPENSABLE.issuperset(wrong),
         tools=tuple(ToolVersion(name=name, version=answers[name].version) for name in there),
         missing=tuple(wrong),
         hint=advice(wrong) if wrong else None,

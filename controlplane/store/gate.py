@@ -74,7 +74,7 @@ class Gate:
         try:
             self.refuse_while_away()  # that may have become known while this call waited
             with self.judged(writes=writes):
-                return await self.cross(self.pool.run, work, *args)
+                return await self.cross(self.pool.run, work, *args, reads=not writes)
         finally:
             self._slots.release()
 

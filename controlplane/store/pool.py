@@ -59,8 +59,14 @@ class Pool:
     _pool: Any
     _url: str
 
-    async def run(self, work: Work[T], *args: Any, seconds: float = UNIT_S) -> T:
+    async def run(self, work: Work[T], *args: Any, seconds: float = UNIT_S, reads: bool = False) -> T:
         """Run one unit of work.
+
+        Args:
+            work: What to do with a connection.
+            args: For it.
+            seconds: The time for it.
+            reads: It changes nothing, so it may be done again where its connection ended under it.
 
         Raises:
             NoConnection: none could be made in time.
@@ -72,8 +78,12 @@ class Pool:
         except asyncpg.InternalClientError:
             # The connection died in the pool and asyncpg had not seen it yet: it refuses to send, so nothing
             # was done, and a transaction that was open is not committed. Another connection may be better.
-            left = deadline - asyncio.get_running_loop().time()
-            return await self._run_once(work, *args, seconds=left)
+            pass
+        except (asyncpg.AdminShutdownError, asyncpg.ConnectionDoesNotExistError):
+            if not reads:  # it may have been done
+                raise
+        left = deadline - asyncio.get_running_loop().time()
+        return await self._run_once(work, *args, seconds=left)
 
     async def _run_once(self, work: Work[T], *args: Any, seconds: float) -> T:
         connection = await self._acquire()

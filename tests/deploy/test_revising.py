@@ -42,6 +42,8 @@ FAILURE = Evidence(code="build_failed", reason="no such package", phase="build",
 FILE = base64.b64encode(b"print('moo')\n").decode()
 OTHER = base64.b64encode(b"print('baa')\n").decode()
 SWITCH = PostgresStore.switch_revision
+SETTLES_S = 30.0
+"""A hang guard."""
 
 
 @define(eq=False)
@@ -84,6 +86,9 @@ async def farm(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterat
 @pytest.fixture
 async def serving(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> Serving:
     runner = await farm.deploy("cow", source_type="direct", source_data=FILE, language="python", labels={"a": "1"})
+    with trio.fail_after(SETTLES_S):
+        while runner.state is not State.PREPARING:  # where it stays: no test finds it on its way there
+            await runner.orders.wait()
     serving = Serving(runner)
     monkeypatch.setattr(type(runner), "succeed", lambda _self, *args, **options: serving.succeed(*args, **options))
     return serving

@@ -80,7 +80,8 @@ async def _refuse_taken_name(connection: Any, instance: Instance) -> None:
     )
     if taken:
         raise Conflict(
-            f"there is an instance named {instance.name!r} already", hint=f"corral redeploy {instance.name} makes this a new version of it; or choose another name"
+            f"there is an instance named {instance.name!r} already",
+            hint=f"corral redeploy {instance.name} makes this a new version of it; or choose another name",
         )
 
 

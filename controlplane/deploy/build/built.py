@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import frozen
 
+from controlplane.deploy.installs.keys import InstallKey
 from controlplane.errors import SourceRejected
 
 if TYPE_CHECKING:
     from controlplane.deploy.build.launching import BuiltLaunch
     from controlplane.deploy.installs.disk import Install
+    from controlplane.deploy.installs.store import InstallStore
     from controlplane.deploy.toolchain import Toolchain
-    from controlplane.model import Resolved
+    from controlplane.model import Instance, Resolved
 
 LABEL, KIND, TOOLS = "label", "kind", "tools"
 """Facts of an install: what it is called in lists, what it is of, and the versions of the tools that made it."""
@@ -49,7 +51,18 @@ async def provide(toolchain: Toolchain, needs: tuple[str, ...]) -> dict[str, str
     return await trio.to_thread.run_sync(toolchain.versions, needs)
 
 
-async def still_fits(install: Install, toolchain: Toolchain) -> bool:
+async def kept_install(store: InstallStore, toolchain: Toolchain, instance: Instance) -> Install | None:
+    """What an earlier start of the same revision was built as, if it is there, whole, and by the same tools."""
+    resolved = instance.spec.resolved
+    if resolved is None or "install" not in resolved.facts:
+        return None
+    key = InstallKey.parse(resolved.facts["install"])
+    store.hold(key, instance.id)
+    install = await store.get(key)
+    return install if install is not None and await _still_fits(install, toolchain) else None
+
+
+async def _still_fits(install: Install, toolchain: Toolchain) -> bool:
     """Whether the tools that made it are still the same: what they compiled need not run on others."""
     before: Mapping[str, str] = json.loads(install.facts.get(TOOLS, "{}"))
     return before == await trio.to_thread.run_sync(toolchain.versions, tuple(before))

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, evolve, field, frozen
 
-from controlplane.deploy.build.built import KIND, LABEL, PLATFORM, TOOLS, Built, provide, still_fits
+from controlplane.deploy.build.built import KIND, LABEL, PLATFORM, TOOLS, Built, kept_install, provide
 from controlplane.deploy.build.launching import BuiltLaunch
 from controlplane.deploy.build.recipes import carry_out
 from controlplane.deploy.build.workplace import open_workplace
 from controlplane.deploy.installs.disk import MAX_LOCK_BYTES
-from controlplane.deploy.installs.keys import SHARED, InstallKey, key_of, scope_of
+from controlplane.deploy.installs.keys import SHARED, key_of, scope_of
 from controlplane.errors import BuildFailed
 from controlplane.model import Resolved
 from runtimes import packages
@@ -86,7 +86,7 @@ class PackageInstalls:
         """
         if not await self._suits(command):
             return None
-        found = await self._kept(instance)
+        found = await kept_install(self.store, self.host.toolchain, instance)
         if found is None:
             await progress.begin_work()
             found = await self._install(_pinned(command, instance.spec.resolved), instance, progress)
@@ -103,18 +103,6 @@ class PackageInstalls:
             return True
         here = (await trio.to_thread.run_sync(self.host.toolchain.versions, ["python"])).get("python", "")
         return here == command.python or here.startswith(f"{command.python}.")
-
-    async def _kept(self, instance: Instance) -> Install | None:
-        """What an earlier start of the same revision was built as."""
-        resolved = instance.spec.resolved
-        if resolved is None or "install" not in resolved.facts:
-            return None
-        key = InstallKey.parse(resolved.facts["install"])
-        self.store.hold(key, instance.id)
-        install = await self.store.get(key)
-        if install is not None and await still_fits(install, self.host.toolchain):
-            return install
-        return None
 
     async def _install(self, command: PackageCommand, instance: Instance, progress: Progress) -> Install:
         tools = await provide(self.host.toolchain, packages.lock(command).needs)

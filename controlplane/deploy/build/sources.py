@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import asdict, define, evolve, field
 
-from controlplane.deploy.build.built import KIND, LABEL, PLATFORM, TOOLS, Built, provide, still_fits
+from controlplane.deploy.build.built import KIND, LABEL, PLATFORM, TOOLS, Built, kept_install, provide
 from controlplane.deploy.build.launching import LAUNCH, BuiltLaunch
 from controlplane.deploy.build.recipes import carry_out
 from controlplane.deploy.build.workplace import open_workplace
-from controlplane.deploy.installs.keys import InstallKey, key_of, scope_of
+from controlplane.deploy.installs.keys import key_of, scope_of
 from controlplane.deploy.source.listing import digest_tree, read_tree
 from controlplane.errors import FieldError, SourceRejected
 from controlplane.model import Resolved
@@ -76,9 +76,9 @@ class SourceBuilds:
             BuildFailed: a step failed.
             Overloaded: the disk is full.
         """
-        kept = await self._kept(instance)
-        if kept is not None:
-            return kept
+        kept = await kept_install(self.store, self.host.toolchain, instance)
+        if kept is not None and instance.spec.resolved is not None:
+            return Built(install=kept, launch=_launch(kept), resolved=instance.spec.resolved)
         async with self._turn(instance.owner, progress), self.store.scratch() as scratch:
             fetched = await self.fetching.fetch(instance, scratch, progress)
             return await self._build(instance, fetched, progress)
@@ -95,18 +95,6 @@ class SourceBuilds:
                 turn.release()
             if not turn.locked():
                 self._turns.pop(owner, None)
-
-    async def _kept(self, instance: Instance) -> Built | None:
-        """What an earlier start of the same revision was built as: nothing is fetched again."""
-        resolved = instance.spec.resolved
-        if resolved is None or "install" not in resolved.facts:
-            return None
-        key = InstallKey.parse(resolved.facts["install"])
-        self.store.hold(key, instance.id)
-        install = await self.store.get(key)
-        if install is None or not await still_fits(install, self.host.toolchain):
-            return None
-        return Built(install=install, launch=BuiltLaunch.from_json(install.facts[LAUNCH]), resolved=resolved)
 
     async def _build(self, instance: Instance, fetched: Fetched, progress: Progress) -> Built:
         tree = await trio.to_thread.run_sync(read_tree, fetched.tree)

@@ -145,7 +145,7 @@ async def test_a_script_that_hangs_ends_with_whoever_waits(shop):
     await shop.wait_empty()
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="needs root: processes are counted per user")
+@pytest.mark.needs("root")  # processes are counted per user
 async def test_a_script_that_forks_without_end_is_stopped_by_the_limit(shop, common_folder):
     host = with_settings(shop.host, max_processes=64)
     script = "for i in $(seq 300); do sleep 60 & done; wait"

@@ -139,7 +139,7 @@ async def test_colours_and_progress_bars_are_left_out_of_the_log(build_host, com
     assert heard.lines == ["red", "100%", "x"]
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root gives builds a user of their own")
+@pytest.mark.needs("root")  # which gives builds a user of their own
 async def test_a_build_has_no_rights_and_cannot_read_what_is_corrals(build_host, common_folder, heard):
     (common_folder / "key").write_text("secret")
     (common_folder / "key").chmod(0o600)

@@ -18,7 +18,7 @@ def test_the_same_parts_have_the_same_key_and_no_others_have_it() -> None:
 
 
 def test_an_owners_scope_is_a_name_of_a_folder_and_the_same_for_nobody_else() -> None:
-    scopes = {scope_of(owner) for owner in ("ada", "Ada", "../shared", "shared", "", "é")}
+    scopes = {scope_of(owner) for owner in ("ada", "Ada", "../other", "shared", "", "é")}
 
     assert len(scopes) == 6
     assert all(len(scope) == 32 and scope.isalnum() for scope in scopes)

@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from controlplane.cli.exits import Exit
 from controlplane.cli.screen import Column
 from controlplane.cli.session import Session, json_option, pass_session
-from controlplane.cli.units import local_date
+from controlplane.wire.units import local_date
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

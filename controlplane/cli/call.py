@@ -11,8 +11,8 @@ from controlplane.cli.client import path_of
 from controlplane.cli.exits import CommandFailed, Exit, Problem
 from controlplane.cli.inputs import parse_json, read_bytes
 from controlplane.cli.pairs import parameters_of
-from controlplane.cli.screen import clean_lines
 from controlplane.cli.session import Session, complete_instances, examples, json_option, pass_session
+from controlplane.wire.text import clean_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

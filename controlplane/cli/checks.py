@@ -19,7 +19,7 @@ from attrs import frozen
 
 from controlplane.cli.exits import CommandFailed, Exit, Problem, program
 from controlplane.cli.screen import Screen
-from controlplane.cli.units import duration
+from controlplane.wire.units import duration
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOTSTRAP = "corral"

@@ -20,7 +20,7 @@ from controlplane.cli.exits import CommandFailed, Exit, program
 from controlplane.cli.hostchecks import ABSENT, BAD, GOOD, POOR, Finding
 from controlplane.cli.session import Session, json_option, pass_session
 from controlplane.cli.target import find_target
-from controlplane.cli.units import duration
+from controlplane.wire.units import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

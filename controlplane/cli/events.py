@@ -11,9 +11,10 @@ import click
 from controlplane.cli.client import path_of
 from controlplane.cli.listing import BROKEN
 from controlplane.cli.logs import moment_option
-from controlplane.cli.screen import clean, clean_lines, status_text
+from controlplane.cli.screen import status_text
 from controlplane.cli.session import Session, complete_instances, examples, json_option, pass_session
-from controlplane.cli.units import local_time
+from controlplane.wire.text import clean, clean_lines
+from controlplane.wire.units import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

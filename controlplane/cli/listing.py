@@ -11,9 +11,10 @@ from rich.text import Text
 
 from controlplane.cli.client import path_of
 from controlplane.cli.exits import program
-from controlplane.cli.screen import Column, clean, clean_lines, status_text
+from controlplane.cli.screen import Column, status_text
 from controlplane.cli.session import Session, json_option, name_argument, pass_session
-from controlplane.cli.units import count, duration, in_unit, local_date, mebibytes, millis, percent, plain_name
+from controlplane.wire.text import clean, clean_lines
+from controlplane.wire.units import count, duration, in_unit, local_date, mebibytes, millis, percent, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controlplane.cli.client import path_of
-from controlplane.cli.screen import clean, clean_lines
 from controlplane.cli.session import Session, examples, json_option, name_argument, pass_session
-from controlplane.cli.units import local_time, parse_moment
+from controlplane.wire.text import clean, clean_lines
+from controlplane.wire.units import local_time, parse_moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,9 @@ import click
 
 from controlplane.cli.client import path_of
 from controlplane.cli.exits import program
-from controlplane.cli.screen import Column, clean_lines
+from controlplane.cli.screen import Column
 from controlplane.cli.session import Session, json_option, name_argument, pass_session
+from controlplane.wire.text import clean_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

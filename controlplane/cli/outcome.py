@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from controlplane.cli.exits import CommandFailed, Exit, Problem, failed_instance, program
-from controlplane.cli.screen import clean_lines
-from controlplane.cli.units import duration
+from controlplane.wire.text import clean_lines
+from controlplane.wire.units import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,8 +19,8 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from controlplane.cli.exits import CommandFailed
-from controlplane.cli.screen import clean, clean_lines
-from controlplane.cli.units import duration
+from controlplane.wire.text import clean, clean_lines
+from controlplane.wire.units import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

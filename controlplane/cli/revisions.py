@@ -22,7 +22,7 @@ from controlplane.cli.session import (
     wait_option,
 )
 from controlplane.cli.specs import SpecCommand, spec_options, wanted
-from controlplane.cli.units import local_date
+from controlplane.wire.units import local_date
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

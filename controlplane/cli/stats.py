@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from controlplane.cli.session import Session, json_option, pass_session
-from controlplane.cli.units import in_unit, plain_name
+from controlplane.wire.units import in_unit, plain_name
 
 AS_IDENTIFIERS = frozenset({"pid"})
 """Numbers that count nothing: no thousands separator."""

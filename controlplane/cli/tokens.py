@@ -11,7 +11,7 @@ from controlplane.cli.exits import CommandFailed, Exit, Problem, program
 from controlplane.cli.listing import all_pages
 from controlplane.cli.screen import Column
 from controlplane.cli.session import Session, examples, json_option, pass_session
-from controlplane.cli.units import local_date, parse_duration
+from controlplane.wire.units import local_date, parse_duration
 
 ROLES = ("viewer", "caller", "deployer", "admin")
 COLUMNS = (

@@ -11,7 +11,7 @@ from controlplane.cli.listing import all_pages
 from controlplane.cli.screen import Column
 from controlplane.cli.session import Session, examples, json_option, pass_session
 from controlplane.cli.tokens import ROLES
-from controlplane.cli.units import local_date
+from controlplane.wire.units import local_date
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from controlplane.cli.inputs import parse_jsonc
 from controlplane.cli.mcpjson import Entry, NotServers, entries_of, name_of
-from controlplane.cli.screen import clean, clean_json, clean_lines
-from controlplane.cli.units import count, duration, mebibytes, millis, parse_duration, parse_moment, percent
+from controlplane.wire.text import clean, clean_json, clean_lines
+from controlplane.wire.units import count, duration, mebibytes, millis, parse_duration, parse_moment, percent
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

@@ -184,7 +184,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             cache=cache,
             hub=hub,
             supervisor=supervisor,
-            deployer=Deployer(config, store, cache, hub, supervisor, inbox),
+            deployer=Deployer(config, store, cache, supervisor, inbox),
             installs=installs,
             toolchain=toolchain,
             tokens=tokens,

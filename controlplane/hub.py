@@ -37,7 +37,7 @@ NUMBER_MAX_DIGITS = 18
 PER_INSTANCE_ONLY = frozenset({"log", "notification"})
 """Too many for the fleet's streams; they are on the instance's own."""
 
-KEPT = frozenset({"deployed", "deleted", "status", "post_mortem", "revision_failed", "tools_changed", "gap"})
+KEPT = frozenset({"deployed", "changed", "deleted", "status", "post_mortem", "revision_failed", "tools_changed", "gap"})
 """What happened to an instance, for the database; the rest has tables of its own or is of the moment."""
 
 Topic = UUID | str | None
@@ -359,6 +359,8 @@ def _body(event: Event) -> bytes:
     members: dict[str, Any] = {"type": event.type}
     if event.instance_id is not None:
         members["instance_id"] = str(event.instance_id)
+    if event.owner is not None and event.type not in PER_INSTANCE_ONLY:  # an instance's own readers know whose it is
+        members["owner"] = event.owner
     members["timestamp"] = event.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     try:
         return encode(members | dict(event.data))

@@ -269,6 +269,8 @@ class Sample:
     errors: int = 0
     p50_ms: float | None = None
     p95_ms: float | None = None
+    interval_s: float | None = None
+    """Since the last look; not kept in the database, hence None in what comes from there."""
 
 
 @frozen(kw_only=True, slots=True)

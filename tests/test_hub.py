@@ -121,6 +121,16 @@ async def test_what_comes_by_the_thousand_stays_on_the_instances_own_stream(type
         assert [event.type for event in await taken(admin)] == ["connected"]
 
 
+async def test_an_event_says_whose_it_is_but_for_what_comes_by_the_thousand() -> None:
+    hub = Hub(ROOMY)
+    with hub.subscribe(instance_id=COW) as cow, hub.subscribe() as admin:
+        for type_ in ("sample", "log"):
+            hub.publish_nowait(type_, instance_id=COW, owner="ada", data={})
+
+        assert [event.data.get("owner") for event in await taken(cow)] == [None, "ada", None]
+        assert [event.data.get("owner") for event in await taken(admin)] == [None, "ada"]
+
+
 async def test_an_event_of_no_instance_goes_to_its_owner_and_the_administrators() -> None:
     hub = Hub(ROOMY)
     with hub.subscribe(owner="ada") as ada, hub.subscribe() as admin:
@@ -164,7 +174,7 @@ async def test_an_event_outside_the_ring_that_nobody_hears_costs_nothing() -> No
 async def test_what_happened_is_kept_and_what_is_of_the_moment_is_not() -> None:
     kept: list[Event] = []
     hub = Hub(ROOMY, kept.append)
-    types = ["deployed", "status", "log", "call", "sample", "notification", "post_mortem", "tools_changed", "deleted"]
+    types = ["deployed", "status", "log", "call", "sample", "notification", "post_mortem", "changed", "deleted"]
     events = [hub.publish_nowait(type_, instance_id=COW, owner="ada", data={}, ring=False) for type_ in types]
 
     assert kept == [events[0], events[1], events[6], events[7], events[8]]

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from controlplane.config import Config
     from controlplane.deploy.inbox import Inbox
     from controlplane.deploy.source.uploads import Upload
-    from controlplane.hub import Hub
     from controlplane.model import Principal
     from controlplane.store.base import Store
     from controlplane.supervise.runner import Runner
@@ -47,7 +46,6 @@ class Deployer:
     config: Config
     store: Store
     cache: Cache
-    hub: Hub
     supervisor: Supervisor
     inbox: Inbox
     _arriving: dict[UUID, trio.Event] = field(factory=dict, init=False)
@@ -100,8 +98,6 @@ class Deployer:
                 )
             except IdempotencyKeyUsed as used:
                 return await self._again(used.first, body_digest)
-        data = {"name": name, "source_type": spec.source_type.value, "language": spec.language}
-        self.hub.publish_nowait("deployed", instance_id=instance.id, owner=instance.owner, data=data)
         return runner
 
     async def redeploy(
@@ -186,7 +182,9 @@ class Deployer:
             with trio.CancelScope(shield=True):
                 quota = self.config.max_instances_per_user
                 await self.store.add_instance(instance, quota=quota, idempotency=idempotency)
-            return self.supervisor.adopt(instance)
+            runner = self.supervisor.adopt(instance)
+            runner.herald.deployed(runner.instance)  # before anything else is told of it, hence no await in between
+            return runner
         finally:
             del self._arriving[instance.id]
             arrived.set()

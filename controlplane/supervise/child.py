@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ class Child:
     session: Session
     logbook: Logbook
     started: float = field(factory=trio.current_time, init=False)
+    started_at: datetime = field(factory=lambda: datetime.now(UTC), init=False)
     over: trio.Event = field(factory=trio.Event, init=False)
     exit: Exit | None = field(default=None, init=False)
     condemned: str | None = field(default=None, init=False)

@@ -7,9 +7,10 @@ decides or fails.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from attrs import define
+from attrs import asdict, define
 
 from controlplane.core.jsonrpc import decode_or_none
 from controlplane.core.lifecycle import PUBLIC_STATUS
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from controlplane.model import Evidence, Instance, Sample
     from controlplane.store.journal import Journal
     from controlplane.supervise.logbook import Logbook
+    from controlplane.supervise.runner import Runner
     from controlplane.supervise.succession import Succession
 
 _LEVELS = {"debug": "debug", "info": "info", "notice": "info", "warning": "warning"}
@@ -37,11 +39,19 @@ class Herald:
     logbook: Logbook
     on_list_changed: Callable[[str], None]
 
-    def status(self, instance: Instance, phase: str, pid: int | None, candidate: Succession | None) -> None:
+    def deployed(self, instance: Instance) -> None:
+        """The instance is there from now on; what becomes of it is told by `status`."""
+        self._publish("deployed", outline(instance) | {"created_at": _rfc3339(instance.created_at)})
+
+    def changed(self, instance: Instance) -> None:
+        """Its labels, its limits or what it runs are others than before."""
+        self._publish("changed", outline(instance))
+
+    def status(self, runner: Runner, candidate: Succession | None) -> None:
         """The instance is in another state or phase. `candidate` is the succession that is under way."""
-        self.journal.observe(instance, phase=phase)
-        self.logbook.system("info", f"{PUBLIC_STATUS[instance.state]}: {phase}")
-        self.candidate(instance, phase, pid, candidate)
+        self.journal.observe(runner.instance, phase=runner.phase)
+        self.logbook.system("info", f"{PUBLIC_STATUS[runner.state]}: {runner.phase}")
+        self.candidate(runner, candidate)
 
     def revision_failed(self, revision: int, evidence: Evidence) -> None:
         """A revision did not take over: the one before serves on."""
@@ -49,16 +59,20 @@ class Herald:
         data = {"revision": revision, "code": evidence.code, "reason": evidence.reason, "phase": evidence.phase}
         self._publish("revision_failed", data)
 
-    def candidate(self, instance: Instance, phase: str, pid: int | None, candidate: Succession | None) -> None:
+    def candidate(self, runner: Runner, candidate: Succession | None) -> None:
         """The revision that is to take over is in another phase, or there is none any more; the instance is what it was."""
+        instance, started_at = runner.instance, runner.started_at
         data: dict[str, Any] = {
             "name": instance.name,
             "status": PUBLIC_STATUS[instance.state],
-            "phase": phase,
-            "pid": pid,
+            "phase": runner.phase,
+            "desired": instance.desired.value,
+            "pid": runner.pid,
+            "started_at": None if started_at is None else _rfc3339(started_at),
             "revision": instance.spec.revision,
             "restarts": instance.restarts,
             "incarnation": instance.incarnation,
+            "isolation": runner.isolation,
         }
         if instance.last_error is not None:
             data["reason"] = instance.last_error.reason
@@ -76,8 +90,8 @@ class Herald:
         self.logbook.system("warning", CUT_SHORT)
         self._publish("gap", {"missed": None, "reason": CUT_SHORT})
 
-    def sampled(self, sample: Sample) -> None:
-        """Somebody looked at the instance's processes."""
+    def sampled(self, sample: Sample, calls_total: int, errors_total: int) -> None:
+        """Somebody looked at the instance's processes. The totals are since the control plane started."""
         self.journal.sample(self.instance.id, sample)
         data = {
             "cpu_percent": sample.cpu_percent,
@@ -87,6 +101,9 @@ class Herald:
             "errors": sample.errors,
             "p50_ms": sample.p50_ms,
             "p95_ms": sample.p95_ms,
+            "interval_s": sample.interval_s,
+            "calls_total": calls_total,
+            "errors_total": errors_total,
         }
         self._publish("sample", data, ring=False)
 
@@ -120,3 +137,20 @@ class Herald:
     def _publish(self, type_: str, data: dict[str, Any], *, ring: bool = True) -> None:
         instance = self.instance
         self.hub.publish_nowait(type_, instance_id=instance.id, owner=instance.owner, data=data, ring=ring)
+
+
+def outline(instance: Instance) -> dict[str, Any]:
+    """What a table of instances shows of one, but for what its process does; no secrets."""
+    spec = instance.spec
+    return {
+        "name": instance.name,
+        "language": spec.language or (spec.resolved.language if spec.resolved else ""),
+        "source_type": spec.source_type.value,
+        "revision": spec.revision,
+        "labels": dict(instance.labels),
+        "limits": asdict(spec.limits),
+    }
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -137,7 +137,9 @@ class Incarnation:
             refused = post_mortem.of_spawn_failure(self._seen(), failed, self.launch.argv[0])
             return Ending(failure=refused, code=127, lost=failed.stage == "spawner")
         self.child = child = Child.of(job, self.listener, self.logbook, self.version)
-        record = model.Incarnation(instance_id=self.instance_id, number=self.number, pid=job.pid, started_at=_now())
+        record = model.Incarnation(
+            instance_id=self.instance_id, number=self.number, pid=job.pid, started_at=child.started_at
+        )
         self.journal.incarnation(record)
         try:
             failure = await self._converse(child, owner)

@@ -132,6 +132,11 @@ class Runner:
         return trio.current_time() - self.child.started if self.pid is not None and self.child is not None else None
 
     @property
+    def started_at(self) -> datetime | None:
+        """When the process that is there now was spawned."""
+        return self.child.started_at if self.pid is not None and self.child is not None else None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         return self.launch.notes if self.launch is not None else ()
 
@@ -160,7 +165,7 @@ class Runner:
     def sampled(self, sample: Sample) -> None:
         """Take a look's result: for the list, the stream and the journal."""
         self.last_sample = sample
-        self.herald.sampled(sample)
+        self.herald.sampled(sample, self.meter.calls, self.meter.errors)
 
     # -- commands
 
@@ -182,9 +187,7 @@ class Runner:
 
     def replace(self, instance: Instance) -> None:
         """Take a changed spec or labels; what needs a new process waits for the next start."""
-        self.instance = evolve(
-            self.instance, spec=instance.spec, labels=instance.labels, updated_at=instance.updated_at
-        )
+        self._become(evolve(self.instance, spec=instance.spec, labels=instance.labels, updated_at=instance.updated_at))
 
     def succeed(
         self, spec: Spec, *, commit: Callable[[Spec], Awaitable[None]], failed: Callable[[Evidence], Awaitable[None]]
@@ -333,7 +336,12 @@ class Runner:
         """Have another spec from now on; `ever_ran` says whether it has served, None that this stays as it is."""
         if ever_ran is None:
             ever_ran = self.instance.ever_ran
-        self.instance = evolve(self.instance, spec=spec, ever_ran=ever_ran, updated_at=_now())
+        self._become(evolve(self.instance, spec=spec, ever_ran=ever_ran, updated_at=_now()))
+
+    def _become(self, instance: Instance) -> None:
+        before, self.instance = self.instance, instance
+        if (before.spec, before.labels) != (instance.spec, instance.labels):
+            self.herald.changed(instance)
 
     def move(self, to: State, detail: str) -> None:
         """Go to another state."""
@@ -352,12 +360,12 @@ class Runner:
 
     def _announce(self) -> None:
         under_way = self.succession is not None and not self.succession.done.is_set()
-        self.herald.status(self.instance, self.phase, self.pid, self.succession if under_way else None)
+        self.herald.status(self, self.succession if under_way else None)
         self.orders.tell()
 
     def announce_candidate(self, candidate: Succession | None) -> None:
         """The revision that is to take over is in another phase; None: there is none any more."""
-        self.herald.candidate(self.instance, self.phase, self.pid, candidate)
+        self.herald.candidate(self, candidate)
         self.orders.tell()
 
     def _come_to_rest(self) -> None:

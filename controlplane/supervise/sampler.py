@@ -72,9 +72,8 @@ class Sampler:
         watch = self._watches.get(root.key)
         if watch is None or watch.pid != root.pid:
             watch = self._watches[root.key] = _Watch(root.pid, usage.cpu_ticks, now - self.interval_s)
-            cpu = 0.0
-        else:
-            cpu = max(0, usage.cpu_ticks - watch.cpu_ticks) / proctree.TICKS_PER_S / max(now - watch.at, 1e-3) * 100
+        interval_s = max(now - watch.at, 1e-3)
+        cpu = max(0, usage.cpu_ticks - watch.cpu_ticks) / proctree.TICKS_PER_S / interval_s * 100
         watch.cpu_ticks, watch.at = usage.cpu_ticks, now
         memory_mb = round(usage.rss_bytes / 2**20, 2)
         runner.meter.peak(memory_mb, usage.processes)
@@ -89,6 +88,7 @@ class Sampler:
                 errors=errors,
                 p50_ms=p50_ms,
                 p95_ms=p95_ms,
+                interval_s=round(interval_s, 3),
             )
         )
         for child in _children(runner):

@@ -160,7 +160,7 @@ FRONT_ROUTES = (
         summary="Follow one instance's events",
         description=(
             "Server-sent events without `event:` names: `connected`, then `status`, `log`, `notification`, `call`, `sample`,"
-            " `post_mortem`, `tools_changed`, and a `heartbeat` every 15 s. A reader that falls behind gets a last `lagged`."
+            " `changed`, `post_mortem`, `tools_changed`, and a `heartbeat` every 15 s. A reader that falls behind gets a last `lagged`."
         ),
         tag="Events",
         role=Role.VIEWER,
@@ -174,7 +174,10 @@ FRONT_ROUTES = (
         None,
         operation="streamFleet",
         summary="Follow everything the caller may see",
-        description="As an instance's stream, for all of them, but without their log lines and notifications.",
+        description=(
+            "As an instance's stream, for all of them, but without their log lines and notifications. `deployed`, `changed`,"
+            " `status`, `sample` and `deleted` keep a table of instances true without asking again."
+        ),
         tag="Events",
         role=Role.VIEWER,
         answers={200: "text/event-stream"},

@@ -116,6 +116,7 @@ def _row(runner: Runner, notes: tuple[str, ...]) -> dict[str, Any]:
         "restarts": instance.restarts,
         "pid": runner.pid,
         "uptime_s": _rounded(runner.uptime_s),
+        "started_at": rfc3339(runner.started_at) if runner.started_at is not None else None,
         "cpu_percent": live.cpu_percent if live else None,
         "memory_mb": live.memory_mb if live else None,
         "processes": live.processes if live else None,

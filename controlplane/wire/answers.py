@@ -61,9 +61,7 @@ class InstanceOut:
     candidate: CandidateOut | None = bounded(
         None, description="The revision that a redeploy is bringing up; null: none."
     )
-    entry_point: str | None = bounded(
-        None, description="What is run of the source; null: it has no such thing, or not yet."
-    )
+    entry_point: str | None = bounded(None, description="What is run of the source; null: nothing, or not yet known.")
     resolved: dict[str, str] = bounded(
         {},
         description="What its first build found, so that later ones come to the same: `commit`, `package`, `sha256` …",
@@ -80,6 +78,7 @@ class InstanceOut:
     restarts: int = bounded(description="Restarts since it was deployed or started by hand.")
     pid: int | None = bounded(None, description="Its process; null: none now.")
     uptime_s: float | None = bounded(None, description="Seconds since its process started.")
+    started_at: str | None = bounded(None, **TIME, description="When that was.")
     cpu_percent: float | None = bounded(None, description="CPU of its whole tree at the last sample; 100 is one core.")
     memory_mb: float | None = bounded(None, description="Memory of its whole tree at the last sample, MiB.")
     processes: int | None = bounded(None, description="Processes of its tree at the last sample.")

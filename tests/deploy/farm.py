@@ -132,5 +132,5 @@ async def open_farm(database_url: str, redis_url: str, folder: Path, **settings:
         async with trio.open_nursery() as nursery:
             supervisor = Supervisor(around, store, nursery)
             inbox = Inbox(Uploads(folder / "uploads"), store, folder / "scratch")
-            yield Farm(Deployer(config, store, cache, hub, supervisor, inbox), store, events, folder)
+            yield Farm(Deployer(config, store, cache, supervisor, inbox), store, events, folder)
             await supervisor.stop_all()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from attrs import define, evolve, field
+from attrs import asdict, define, evolve, field
 
 from controlplane.core.lifecycle import Desired
 from controlplane.errors import Conflict, InvalidRequest, QuotaExceeded, RateLimited, StorageUnavailable
@@ -39,8 +39,18 @@ async def test_a_deploy_is_written_before_it_is_started_and_told(farm: Farm) -> 
     assert (kept.owner, kept.desired, dict(kept.labels)) == ("ada", Desired.RUNNING, {"team": "dairy"})
     assert kept.spec == runner.instance.spec
     assert kept.spec.env == {"TOKEN": "planted-secret"}
-    deployed = [event for event in farm.events if event.type == "deployed"]
-    assert [event.data for event in deployed] == [{"name": "my-cow", "source_type": "mcp_config", "language": "binary"}]
+    told = farm.events[0]
+    assert (told.type, told.instance_id, told.owner) == ("deployed", kept.id, "ada")
+    assert told.data == {
+        "name": "my-cow",
+        "source_type": "mcp_config",
+        "language": "binary",
+        "revision": 1,
+        "labels": {"team": "dairy"},
+        "limits": asdict(kept.spec.limits),
+        "created_at": kept.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    assert [event.type for event in farm.events].count("deployed") == 1
     assert "planted-secret" not in repr(farm.events)
 
 
@@ -208,6 +218,10 @@ async def test_without_a_database_nothing_is_promised(own_postgres: Postgres, re
 # -- patches
 
 
+def changes(farm: Farm) -> list[Mapping[str, Any]]:
+    return [event.data for event in farm.events if event.type == "changed"]
+
+
 async def test_a_patch_is_a_new_revision_that_is_kept(farm: Farm) -> None:
     runner = await farm.deploy("cow", labels={"a": "1"})
 
@@ -218,6 +232,8 @@ async def test_a_patch_is_a_new_revision_that_is_kept(farm: Farm) -> None:
     assert kept.spec == runner.instance.spec
     assert dict(runner.instance.labels) == {"b": "2"}
     assert len(notes) == 1
+    (told,) = changes(farm)
+    assert (told["name"], told["revision"], told["limits"]["memory_mb"], told["labels"]) == ("cow", 2, 64, {"b": "2"})
 
 
 async def test_a_patch_after_a_failed_candidate_is_kept_under_a_number_of_its_own(farm: Farm) -> None:
@@ -236,7 +252,11 @@ async def test_a_patch_of_labels_is_no_new_revision(farm: Farm) -> None:
     runner = await farm.deploy("cow", labels={"a": "1"})
 
     assert await farm.patch(runner, labels={}) == ()
+    assert await farm.patch(runner, labels={}) == ()
 
+    assert [(told["revision"], told["labels"]) for told in changes(farm)] == [(1, {})], (
+        "what changes nothing is not told"
+    )
     assert ((await farm.kept())["cow"].spec.revision, dict(runner.instance.labels)) == (1, {})
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -96,6 +96,7 @@ class ApiRunner:
     phase: str = "running"
     pid: int | None = 4242
     uptime_s: float | None = 12.3456
+    started_at: datetime | None = NOW
     notes: tuple[str, ...] = ("network is not in force at level process",)
     isolation: str = "process"
     protocol: None = None
@@ -118,7 +119,7 @@ class ApiRunner:
     def become(self, state: State, **changes: Any) -> None:
         self.instance = evolve(self.instance, state=state, **changes)
         if state is not State.RUNNING:
-            self.pid = self.uptime_s = None
+            self.pid = self.uptime_s = self.started_at = None
 
     async def wait_settled(self, timeout_s: float) -> None:
         with trio.move_on_after(timeout_s):

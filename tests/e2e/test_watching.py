@@ -1,0 +1,90 @@
+"""What a dashboard lives on: the fleet's stream, and what is kept of it, on a control plane that runs servers."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import httpx
+
+    from tests.e2e.plane import Plane
+
+HEARD_WITHIN_S = 60
+"""Heartbeats come every 15 s, so that a reader looks at the clock at least that often."""
+
+
+@define
+class Ear:
+    """Reads a stream of events, in the order in which they come."""
+
+    _lines: Iterator[str]
+    heard: list[dict[str, Any]] = field(factory=list)
+
+    def until(self, is_it: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Read on to the first event that is it, and return that."""
+        deadline = time.monotonic() + HEARD_WITHIN_S
+        for line in self._lines:
+            if line.startswith("data: "):
+                event: dict[str, Any] = json.loads(line[6:])
+                self.heard.append(event)
+                if is_it(event):
+                    return event
+                assert time.monotonic() < deadline, f"not among {[heard['type'] for heard in self.heard]}"
+        raise AssertionError("the stream ended")
+
+    def of_type(self, type_: str, **members: Any) -> dict[str, Any]:
+        """Read on to an event of this type, with these members."""
+        return self.until(lambda event: event["type"] == type_ and members.items() <= event.items())
+
+
+@contextmanager
+def listening(plane: Plane, path: str = "/events", token: str | None = None) -> Iterator[Ear]:
+    """A stream whose first word was heard."""
+    headers = {"Accept": "text/event-stream"}
+    answer: httpx.Response
+    with plane.client(token) as client, client.stream("GET", path, headers=headers) as answer:
+        ear = Ear(answer.iter_lines())
+        ear.of_type("connected")
+        yield ear
+
+
+def user_of(plane: Plane, name: str) -> str:
+    """The token of a new user."""
+    answer = plane.request("POST", "/users", json={"name": name, "role": "deployer"})
+    assert answer.status_code == 201, answer.text
+    token: str = answer.json()["token"]
+    return token
+
+
+def test_the_fleets_stream_alone_keeps_a_table_true(plane: Plane) -> None:
+    with listening(plane) as ear:
+        instance_id = plane.deploy("cow", labels={"team": "dairy"})["instance_id"]
+        deployed = ear.of_type("deployed")
+        running = ear.of_type("status", status="running")
+        plane.tool("cow", "echo", text="moo")
+        sample = ear.until(lambda event: event["type"] == "sample" and event["calls_total"] == 1)
+        changed = plane.request(
+            "PATCH", "/instances/cow", json={"labels": {"team": "beef"}, "limits": {"memory_mb": 99}}
+        )
+        assert changed.status_code == 200, changed.text
+        told = ear.of_type("changed", revision=2)
+
+    row = plane.instance("cow")
+    about_cow = [event for event in ear.heard if event.get("instance_id") == instance_id]
+    assert about_cow[0] is deployed
+    assert {event["owner"] for event in about_cow} == {"admin"}
+    shown = {"name": "cow", "language": "python", "source_type": "direct", "revision": 1, "labels": {"team": "dairy"}}
+    assert shown.items() <= deployed.items()
+    assert deployed["limits"]["memory_mb"] > 99
+    same = ("name", "status", "desired", "pid", "started_at", "restarts", "incarnation", "isolation")
+    assert {name: running[name] for name in same} == {name: row[name] for name in same}
+    assert (sample["calls"], sample["errors"], sample["errors_total"]) == (1, 0, 0)
+    assert sample["interval_s"] > 0
+    assert (told["labels"], told["limits"]["memory_mb"]) == ({"team": "beef"}, 99)

@@ -1,0 +1,63 @@
+"""Event streams that outlive their connections: taken up again with growing pauses, from the last event seen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from attrs import frozen
+
+from tui.client import Api, Failure, Query
+
+RETRY_FIRST_S, RETRY_MOST_S = 0.25, 5.0
+"""Between two attempts; doubled each time, so that a server that comes back is noticed soon and none is hammered."""
+
+
+@frozen
+class Told:
+    """One event of the stream."""
+
+    document: dict[str, Any]
+
+
+@frozen
+class Broken:
+    """The connection is gone; the next attempt is in `retry_s` seconds."""
+
+    failure: Failure
+    attempt: int
+    retry_s: float
+
+
+async def follow(
+    api: Api, path: str, query: Query | None = None, *, again: Query | None = None
+) -> AsyncIterator[Told | Broken]:
+    """Yield what a stream tells, and each time that it breaks; ends when the server refuses for good.
+
+    Args:
+        api: Whom to ask.
+        path: The stream's path.
+        query: Query members of the first connection.
+        again: Of the later ones, where they differ: a follower does not want its backlog twice.
+
+    Raises:
+        Failure: the server refused, and would again.
+    """
+    last_event_id, attempt = "", 0
+    while True:
+        try:
+            async for event in api.events(path, query=query, last_event_id=last_event_id):
+                last_event_id, attempt = event.id or last_event_id, 0
+                yield Told(json.loads(event.data))
+            failure = Failure("The server ended the stream", code="away")
+        except Failure as refused:
+            if not refused.is_passing:
+                raise
+            failure = refused
+        attempt += 1
+        pause = min(RETRY_FIRST_S * 2 ** (attempt - 1), RETRY_MOST_S)
+        yield Broken(failure, attempt, pause)
+        await asyncio.sleep(pause)
+        query = query if again is None else again

@@ -1,0 +1,1 @@
+"""The tabs of an instance: one file each."""

@@ -1,0 +1,142 @@
+"""One instance: a tab for each way of looking at it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import Static, TabbedContent, TabPane
+
+from tui.board.board import FLEET
+from tui.board.fleet_columns import status_cell
+from tui.panes.catalog import PANES
+from tui.screens.base import BoardScreen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from textual.app import ComposeResult
+    from textual.widget import Widget
+
+    from tui.board.board import Touched
+    from tui.board.rows import Row
+    from tui.panes.base import Pane
+
+TONES = {
+    "good": "$text-success",
+    "warn": "$text-warning",
+    "bad": "$text-error",
+    "dim": "$text-muted",
+    "accent": "$text-accent",
+}
+
+
+class InstanceScreen(BoardScreen):
+    """Opened with enter on the fleet; `1` to `7` and `tab` choose the tab, escape goes back."""
+
+    DEFAULT_CSS = """
+    InstanceScreen > #status { height: 1; padding: 0 1; background: $surface; }
+    InstanceScreen TabbedContent { height: 1fr; }
+    InstanceScreen TabPane { padding: 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(place), f"tab('{name}')", name.title(), show=False) for place, name in enumerate(PANES, 1)),
+        Binding("left_square_bracket", "step(-1)", "Tab before", show=False),
+        Binding("right_square_bracket", "step(1)", "Next tab", show=False),
+        Binding("R", "app.verb('restart')", "Restart", show=False),
+        Binding("S", "app.verb('stop')", "Stop", show=False),
+        Binding("T", "app.verb('start')", "Start", show=False),
+        Binding("ctrl+d", "app.verb('delete')", "Delete", show=False),
+    ]
+
+    def __init__(self, instance_id: str, name: str, tab: str = "overview") -> None:
+        super().__init__()
+        self.instance_id, self._tab = instance_id, tab
+        self.crumbs = ("fleet", name, tab)
+
+    def body(self) -> ComposeResult:
+        yield Static(id="status")
+        with TabbedContent(initial=self._tab):
+            for place, (name, pane) in enumerate(PANES.items(), 1):
+                yield TabPane(f"{place} {pane.title}", pane(self.instance_id), id=name)
+
+    @property
+    def row(self) -> Row | None:
+        return self.plane.board.rows.get(self.instance_id)
+
+    def selected(self) -> list[Row]:
+        return [self.row] if self.row is not None else []
+
+    @property
+    def pane(self) -> Pane:
+        """The tab in view."""
+        return next(pane for name, pane in self.panes() if name == self._tab)
+
+    def panes(self) -> Iterator[tuple[str, Pane]]:
+        """Every tab with its name."""
+        for name, kind in PANES.items():
+            yield name, self.query_one(f"#{name}", TabPane).query_one(kind)
+
+    def main_widget(self) -> Widget | None:
+        return self.pane.main_widget()
+
+    @property
+    def filter_text(self) -> str:
+        return self.pane.filter_text
+
+    def filter_changed(self, text: str) -> None:
+        self.pane.filter_changed(text)
+
+    def board_changed(self, touched: Touched) -> None:
+        if touched.fleet or self.instance_id in touched.ids:
+            self.query_one("#status", Static).update(self._status())
+        if self.pane.in_view:
+            self.pane.board_changed(touched)
+
+    def show_tab(self, name: str) -> None:
+        """Bring a tab into view."""
+        self.query_one(TabbedContent).active = name
+
+    def action_tab(self, name: str) -> None:
+        self.show_tab(name)
+
+    def action_step(self, by: int) -> None:
+        names = list(PANES)
+        self.show_tab(names[(names.index(self._tab) + by) % len(names)])
+
+    def on_tabbed_content_tab_activated(self, event: TabbedContent.TabActivated) -> None:
+        if event.tabbed_content is not self.query_one(TabbedContent):
+            return
+        self._tab = event.pane.id or self._tab
+        self.crumbs = (*self.crumbs[:2], self._tab)
+        self._look()
+        self.call_after_refresh(self.focus_body)
+
+    def on_screen_suspend(self) -> None:
+        for _, pane in self.panes():
+            pane.leave_view()
+
+    def on_screen_resume(self) -> None:
+        self._look()
+
+    def _look(self) -> None:
+        for name, pane in self.panes():
+            if name != self._tab:
+                pane.leave_view()
+        self.pane.enter_view()
+        self.refresh_board(FLEET)
+
+    def _status(self) -> Content:
+        row = self.row
+        if row is None:
+            return Content.styled("deleted: what is left is its history", "$text-warning")
+        cell = status_cell(row)
+        parts = [Content.styled(cell.text, TONES.get(cell.tone, ""))]
+        if row.phase and row.phase != row.status:
+            parts.append(Content(row.phase))
+        if row.trouble is not None and row.status != "running":
+            parts.append(Content.styled(row.trouble.reason, "$text-error"))
+        elif row.pid is not None:
+            parts.append(Content.styled(f"pid {row.pid} · r{row.revision} · {row.isolation}", "$text-muted"))
+        return Content("  ").join(parts)

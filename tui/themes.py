@@ -1,0 +1,35 @@
+"""Corral's own two themes; Textual's are there as well."""
+
+from __future__ import annotations
+
+from textual.theme import Theme
+
+DARK = Theme(
+    name="corral-dark",
+    dark=True,
+    primary="#5fa8d3",
+    secondary="#b48ead",
+    accent="#e0af68",
+    foreground="#d8dee9",
+    background="#14171c",
+    surface="#1a1e25",
+    panel="#232932",
+    success="#8fbf7f",
+    warning="#e0af68",
+    error="#e06c75",
+)
+LIGHT = Theme(
+    name="corral-light",
+    dark=False,
+    primary="#1f6f9f",
+    secondary="#8a4f86",
+    accent="#8f5a00",
+    foreground="#22272e",
+    background="#fbfaf7",
+    surface="#f3f1ec",
+    panel="#e6e3dc",
+    success="#2f7d32",
+    warning="#8f5a00",
+    error="#b3261e",
+)
+DEFAULT = DARK.name

@@ -25,7 +25,7 @@ CREATE TABLE mcp_schema (
     applied_at  timestamptz NOT NULL DEFAULT now()      -- when this database reached the version
 );
 COMMENT ON TABLE mcp_schema IS 'Which versions of the schema this database has been through';
-INSERT INTO mcp_schema (version, name) VALUES (3, 'schema');
+INSERT INTO mcp_schema (version, name) VALUES (4, 'schema');
 
 
 -- Words ------------------------------------------------------------------------
@@ -183,6 +183,7 @@ CREATE TABLE mcp_incarnations (
     exit_code    integer,                                   -- NULL: runs, ended by a signal, or not known
     signal       text,                                      -- SIGKILL …; NULL: runs, exited by itself, or not known
     post_mortem  jsonb,                                     -- why it failed, with what was seen (an Evidence); NULL: it did not fail
+    revision     integer,                                   -- the mcp_specs row that it ran, which may be gone; NULL: from before this was kept
 
     PRIMARY KEY (instance_id, number),
     CONSTRAINT end_has_time CHECK (ended_at IS NOT NULL OR (exit_code IS NULL AND signal IS NULL))

@@ -254,6 +254,8 @@ class Incarnation:
     exit_code: int | None = None
     signal: str | None = None
     evidence: Evidence | None = None
+    revision: int | None = None
+    """What it ran; None in rows from before this was kept."""
 
 
 @frozen(kw_only=True, slots=True)

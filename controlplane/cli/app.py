@@ -42,6 +42,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "inspect": "listing:inspect",
         "logs": "logs:logs",
         "events": "events:events",
+        "incarnations": "incarnations:incarnations",
         "stats": "stats:stats",
     },
     "Operate": {"start": "lifecycle:start", "stop": "lifecycle:stop", "restart": "lifecycle:restart"},

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from attrs import define, frozen
@@ -35,15 +35,10 @@ if TYPE_CHECKING:
         Token,
         User,
     )
+    from controlplane.store.filters import EventFilter, IncarnationFilter, LogFilter, MetricFilter, Page
 
-PAGE_DEFAULT = 100
-"""Rows of a page when the caller names no limit."""
-PAGE_MAX = 10_000
-"""Rows of the largest page: bounds memory whatever a caller passes."""
 IDEMPOTENCY_VALID_S = 24 * 3600.0
 """How long a repeated Idempotency-Key answers the first result again."""
-
-T = TypeVar("T")
 
 
 @frozen(kw_only=True)
@@ -66,62 +61,6 @@ class IdempotencyKeyUsed(Conflict):
 
 class DataRefused(Internal):
     """The database is there and refuses a value or a statement: a bug of ours, or a row that cannot be written."""
-
-
-@frozen(kw_only=True)
-class LogFilter:
-    """Which log lines, oldest first.
-
-    With `tail`: the newest `tail` of those that match. Without: at most `limit`,
-    from `since` (or the oldest kept, or `cursor`) on. `since` is inclusive and
-    `until` exclusive; `levels` and `stream` match exactly; `q` is a substring, in any case.
-    """
-
-    tail: int | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    levels: tuple[str, ...] = ()
-    stream: str | None = None
-    incarnation: int | None = None
-    q: str | None = None
-    limit: int = PAGE_DEFAULT
-    cursor: str | None = None
-
-
-@frozen(kw_only=True)
-class MetricFilter:
-    """Which samples, oldest first; `tail` as for logs.
-
-    `step_s` folds samples into steps of so many seconds: mean CPU, highest memory,
-    processes and open files, sums of calls and errors, highest latencies.
-    """
-
-    tail: int | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    step_s: float | None = None
-    limit: int = PAGE_DEFAULT
-    cursor: str | None = None
-
-
-@frozen(kw_only=True)
-class EventFilter:
-    """Which events, oldest first; `tail` as for logs."""
-
-    tail: int | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    types: tuple[str, ...] = ()
-    limit: int = PAGE_DEFAULT
-    cursor: str | None = None
-
-
-@frozen
-class Page(Generic[T]):
-    """Rows, and where to go on; `next_cursor` is None when nothing more matched."""
-
-    rows: tuple[T, ...]
-    next_cursor: str | None = None
 
 
 @frozen(kw_only=True)
@@ -384,6 +323,7 @@ class Store(Protocol):
     async def metrics(self, instance_id: UUID, which: MetricFilter) -> Page[Sample]: ...
     async def events(self, instance_id: UUID, which: EventFilter) -> Page[StoredEvent]: ...
     async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]: ...
+    async def incarnations(self, instance_id: UUID, which: IncarnationFilter) -> Page[Incarnation]: ...
 
     async def write(self, batch: Batch) -> None:
         """Raises DataRefused: a row of the batch cannot be written; none was."""

@@ -37,11 +37,7 @@ from controlplane.store.base import (
     Batch,
     Change,
     DataRefused,
-    EventFilter,
     Idempotency,
-    LogFilter,
-    MetricFilter,
-    Page,
     Retention,
     RetentionReport,
     StoredEvent,
@@ -57,6 +53,7 @@ from controlplane.store.pool import Pool, Work, open_pool
 if TYPE_CHECKING:
     from controlplane.model import (
         Evidence,
+        Incarnation,
         Instance,
         Listing,
         LogLine,
@@ -69,6 +66,7 @@ if TYPE_CHECKING:
         User,
     )
     from controlplane.secretbox import SecretBox
+    from controlplane.store.filters import EventFilter, IncarnationFilter, LogFilter, MetricFilter, Page
     from controlplane.store.partitions import Partition
 
 log = logging.getLogger(__name__)
@@ -197,6 +195,9 @@ class PostgresStore:
 
     async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]:
         return await self._call(queries_history.post_mortems, instance_id, limit)
+
+    async def incarnations(self, instance_id: UUID, which: IncarnationFilter) -> Page[Incarnation]:
+        return await self._call(queries_history.incarnations, instance_id, which)
 
     async def write(self, batch: Batch) -> None:
         if not len(batch):

@@ -1,6 +1,6 @@
-"""Reading history: logs, samples, events, post-mortems (asyncio, one connection each).
+"""Reading history: logs, samples, events, processes (asyncio, one connection each).
 
-Every page is in order of time, oldest first, whether it was asked for from the
+A page of what instances print, use and do is in order of time, oldest first, whether it was asked for from the
 start (`since`, `cursor`) or from the end (`tail`). One row more than asked for is
 fetched, to know whether to hand out a cursor.
 """
@@ -14,14 +14,16 @@ from uuid import UUID
 
 from attrs import define, field
 
-from controlplane.store.base import PAGE_MAX, EventFilter, LogFilter, MetricFilter, Page, StoredEvent
 from controlplane.store.cursor import Cursor
+from controlplane.store.filters import PAGE_MAX, EventFilter, LogFilter, MetricFilter, Page
 from controlplane.store.rows import Row, evidence_of
-from controlplane.store.rows_history import event_of, log_of, sample_of
+from controlplane.store.rows_history import event_of, incarnation_of, log_of, sample_of
 from controlplane.store.text import clean_text
 
 if TYPE_CHECKING:
-    from controlplane.model import Evidence, LogLine, Sample
+    from controlplane.model import Evidence, Incarnation, LogLine, Sample
+    from controlplane.store.base import StoredEvent
+    from controlplane.store.filters import IncarnationFilter
 
 STEP_MIN_S, STEP_MAX_S = 1.0, 86_400.0
 """Seconds: finer than samples are taken makes no sense, nor does longer than a partition."""
@@ -163,3 +165,16 @@ async def post_mortems(connection: Any, instance_id: UUID, limit: int) -> list[E
         _bounded(limit),
     )
     return [evidence for row in rows if (evidence := evidence_of(row["post_mortem"])) is not None]
+
+
+async def incarnations(connection: Any, instance_id: UUID, which: IncarnationFilter) -> Page[Incarnation]:
+    """A page of one instance's processes, the latest ones first."""
+    query = _Query(
+        "instance_id, number, pid, started_at, ended_at, exit_code, signal, post_mortem, revision", "mcp_incarnations"
+    )
+    query.where("instance_id = {}", instance_id)
+    if which.cursor is not None:
+        query.where("number < {}::bigint", Cursor.decode(which.cursor).id)
+    limit = _bounded(which.limit)
+    rows = await connection.fetch(query.text("number DESC", limit + 1), *query.parameters)
+    return _cut(rows, limit, incarnation_of, lambda row: Cursor(row["started_at"], row["number"]))

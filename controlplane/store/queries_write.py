@@ -31,11 +31,11 @@ UPDATE_RAN = """
 """
 """For all observations of a batch at once: a look at as many keys, and a row is written once in its life."""
 UPSERT_INCARNATION = """
-    INSERT INTO mcp_incarnations (instance_id, number, pid, started_at, ended_at, exit_code, signal, post_mortem)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    INSERT INTO mcp_incarnations (instance_id, number, pid, started_at, ended_at, exit_code, signal, post_mortem, revision)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
     ON CONFLICT (instance_id, number) DO UPDATE
        SET pid = excluded.pid, started_at = excluded.started_at, ended_at = excluded.ended_at,
-           exit_code = excluded.exit_code, signal = excluded.signal, post_mortem = excluded.post_mortem
+           exit_code = excluded.exit_code, signal = excluded.signal, post_mortem = excluded.post_mortem, revision = excluded.revision
 """
 
 

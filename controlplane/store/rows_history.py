@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from controlplane.model import Incarnation, LogLine, Sample
 from controlplane.store.base import StoredEvent
-from controlplane.store.rows import Row, evidence_json, uuid_of
+from controlplane.store.rows import Row, evidence_json, evidence_of, uuid_of
 from controlplane.store.text import clean_text
 
 if TYPE_CHECKING:
@@ -96,6 +96,21 @@ def event_of(row: Row) -> StoredEvent:
     )
 
 
+def incarnation_of(row: Row) -> Incarnation:
+    """A process from its row."""
+    return Incarnation(
+        instance_id=uuid_of(row["instance_id"]),
+        number=row["number"],
+        pid=row["pid"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        exit_code=row["exit_code"],
+        signal=row["signal"],
+        evidence=evidence_of(row["post_mortem"]),
+        revision=row["revision"],
+    )
+
+
 def incarnation_row(incarnation: Incarnation) -> tuple[Any, ...]:
     """Values in the order of the columns of mcp_incarnations."""
     return (
@@ -107,4 +122,5 @@ def incarnation_row(incarnation: Incarnation) -> tuple[Any, ...]:
         incarnation.exit_code,
         incarnation.signal,
         evidence_json(incarnation.evidence),
+        incarnation.revision,
     )

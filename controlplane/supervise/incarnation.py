@@ -138,7 +138,11 @@ class Incarnation:
             return Ending(failure=refused, code=127, lost=failed.stage == "spawner")
         self.child = child = Child.of(job, self.listener, self.logbook, self.version)
         record = model.Incarnation(
-            instance_id=self.instance_id, number=self.number, pid=job.pid, started_at=child.started_at
+            instance_id=self.instance_id,
+            number=self.number,
+            pid=job.pid,
+            started_at=child.started_at,
+            revision=self.launch.revision,
         )
         self.journal.incarnation(record)
         try:

@@ -47,6 +47,8 @@ class Launch:
     notes: tuple[str, ...] = ()
     spec: Spec | None = None
     """The instance's Spec with `resolved` filled in, if this is when it was found out."""
+    revision: int | None = None
+    """Of the Spec that it was prepared for: after a patch, the next process may still be of the one before."""
     lease: object = field(default=None, eq=False, repr=False)
     """What was made for this launch, as who prepared it knows it: for `retire`."""
 

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from controlplane.errors import BuildFailed
 
@@ -41,7 +41,8 @@ class Preparing:
         limit = self.around.config.build_timeout_s
         with self._time:
             self._time.deadline = trio.current_time() + limit
-            self.launch = launch = await self.around.prepare.prepare(instance, self)
+            prepared = await self.around.prepare.prepare(instance, self)
+            self.launch = launch = evolve(prepared, revision=instance.spec.revision)
         if self._time.cancelled_caught:
             raise BuildFailed(f"preparing took longer than {limit:g} s")
         await self.slot.acquire()

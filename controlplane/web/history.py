@@ -7,7 +7,7 @@ from datetime import datetime
 from attrs import frozen
 
 from controlplane.model import Role
-from controlplane.store.base import EventFilter, MetricFilter
+from controlplane.store.filters import EventFilter, MetricFilter
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.logs import FLUSH_WAIT_S, find_history
 from controlplane.web.route import Route

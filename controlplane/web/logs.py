@@ -13,7 +13,7 @@ from attrs import define, evolve, field, frozen
 
 from controlplane.errors import NotAcceptable, NotFound
 from controlplane.model import Role
-from controlplane.store.base import LogFilter
+from controlplane.store.filters import LogFilter
 from controlplane.web.call import SSE_TYPE, Call, Reply, as_uuid, encode, json_reply
 from controlplane.web.request import accepts_events
 from controlplane.web.route import Route

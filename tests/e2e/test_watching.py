@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
+
+from tests.e2e.plane import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,3 +92,33 @@ def test_the_fleets_stream_alone_keeps_a_table_true(plane: Plane) -> None:
     assert (sample["calls"], sample["errors"], sample["errors_total"]) == (1, 0, 0)
     assert sample["interval_s"] > 0
     assert (told["labels"], told["limits"]["memory_mb"]) == ({"team": "beef"}, 99)
+
+
+def test_an_instances_processes_tell_how_each_came_to_its_end(plane: Plane) -> None:
+    pid = plane.deploy("calf")["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: plane.instance("calf")["restarts"] == 1 and plane.instance("calf")["pid"], 60, "another process")
+    answer = plane.request("POST", "/instances/calf/redeploy?wait=60")
+    assert answer.status_code == 200, answer.text
+
+    def processes() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = plane.get("/instances/calf/incarnations")["incarnations"]
+        return found if found[1]["ended_at"] else []
+
+    last, second, first = wait_until(processes, 60, "the end of the one that was replaced")
+    assert [row["number"] for row in (last, second, first)] == [3, 2, 1]
+    assert [row["revision"] for row in (last, second, first)] == [2, 1, 1]
+    assert [row["is_running"] for row in (last, second, first)] == [True, False, False]
+    assert (last["pid"], first["pid"]) == (plane.instance("calf")["pid"], pid)
+    assert (first["signal"], first["post_mortem"]["code"], second["reason"]) == ("SIGKILL", "signalled", None)
+    assert first["ran_s"] > 0
+
+    page = plane.get("/instances/calf/incarnations?limit=1")
+    assert page["incarnations"][0]["number"] == 3
+    rest = plane.get(f"/instances/calf/incarnations?cursor={page['next_cursor']}")
+    assert [row["number"] for row in rest["incarnations"]] == [2, 1]
+
+    instance_id = plane.instance("calf")["instance_id"]
+    assert plane.request("DELETE", "/instances/calf").status_code == 200
+    kept = plane.get(f"/instances/{instance_id}/incarnations")["incarnations"]
+    assert [row["is_running"] for row in kept] == [False, False, False]

@@ -12,7 +12,8 @@ import attrs
 import pytest
 
 from controlplane.errors import InvalidRequest
-from controlplane.store.base import Batch, DataRefused, EventFilter, LogFilter, MetricFilter
+from controlplane.store.base import Batch, DataRefused
+from controlplane.store.filters import EventFilter, IncarnationFilter, LogFilter, MetricFilter
 from controlplane.store.text import json_text
 from tests.store.rows import ago, event, evidence, incarnation, instance, line, now, sample
 
@@ -232,6 +233,23 @@ async def test_post_mortems_come_latest_first_and_replace_what_was_known(store: 
     assert [found.reason for found in await store.post_mortems(made.id)] == ["exit 3", "exit 1"]
     assert await store.post_mortems(made.id, 1) == [ended[1].evidence]
     assert await store.post_mortems(uuid4()) == []
+
+
+async def test_processes_come_latest_first_as_they_were_written_page_by_page(store: PostgresStore) -> None:
+    made = instance()
+    await store.add_instance(made, quota=10)
+    kept = [incarnation(made.id, n, revision=n, pid=100 + n) for n in range(1, 6)]
+    kept[2] = attrs.evolve(kept[2], ended_at=now(), signal="SIGKILL", evidence=evidence(), revision=None)
+    await store.write(Batch(incarnations=tuple(kept)))
+
+    first = await store.incarnations(made.id, IncarnationFilter(limit=3))
+    assert list(first.rows) == [kept[4], kept[3], kept[2]]
+    rest = await store.incarnations(made.id, IncarnationFilter(limit=3, cursor=first.next_cursor))
+    assert (list(rest.rows), rest.next_cursor) == ([kept[1], kept[0]], None)
+    assert (await store.incarnations(uuid4(), IncarnationFilter())).rows == ()
+
+    await store.delete_instance(made.id)
+    assert len((await store.incarnations(made.id, IncarnationFilter())).rows) == 5, "its history outlives it"
 
 
 @pytest.mark.parametrize("tail", [-1, 0, 2**40])

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from controlplane.core.lifecycle import State
 from controlplane.store.backlog import Backlog
-from controlplane.store.base import EventFilter, LogFilter, MetricFilter
+from controlplane.store.filters import EventFilter, LogFilter, MetricFilter
 from controlplane.store.journal import Journal
 from controlplane.store.text import LINE_MAX_BYTES
 from tests.store.rows import evidence, incarnation, instance, line, now, sample

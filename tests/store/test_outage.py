@@ -14,7 +14,8 @@ import trio.testing
 from controlplane.config import ConfigError
 from controlplane.errors import StorageUnavailable
 from controlplane.secretbox import SecretBox
-from controlplane.store.base import Batch, LogFilter, Retention
+from controlplane.store.base import Batch, Retention
+from controlplane.store.filters import LogFilter
 from controlplane.store.postgres import open_store
 from tests.store.rows import SECRET_KEY, instance, line
 

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from controlplane.config import Config
-from controlplane.store.base import Batch, Idempotency, LogFilter, MetricFilter, Retention
+from controlplane.store.base import Batch, Idempotency, Retention
+from controlplane.store.filters import LogFilter, MetricFilter
 from controlplane.store.partitions import (
     DAYS_AHEAD,
     EVENTS,

@@ -30,6 +30,7 @@ from controlplane.hub import Hub
 from controlplane.model import (
     Command,
     Evidence,
+    Incarnation,
     Instance,
     Limits,
     Listing,
@@ -44,7 +45,8 @@ from controlplane.model import (
     Token,
     User,
 )
-from controlplane.store.base import JournalStatistics, Page, StoredEvent, StoreStatistics
+from controlplane.store.base import JournalStatistics, StoredEvent, StoreStatistics
+from controlplane.store.filters import Page
 from controlplane.supervise.catalogue import Catalogue
 from controlplane.supervise.lanes import Lanes
 from controlplane.supervise.listpages import MEMBERS, read_page
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from controlplane.deploy.source.uploads import Upload
-    from controlplane.store.base import EventFilter, LogFilter, MetricFilter
+    from controlplane.store.filters import EventFilter, IncarnationFilter, LogFilter, MetricFilter
     from controlplane.web.asgi import App
     from controlplane.web.auth import TokenTable
     from controlplane.wire.deploy import DeployIn, PatchIn, RedeployIn
@@ -280,6 +282,7 @@ class FakeStore:
     asked: list[Any] = field(factory=list)
     listings: list[Listing] = field(factory=list)
     revisions_: list[Revision] = field(factory=list)
+    incarnations_: list[Incarnation] = field(factory=list)
     away: bool = False
     frozen: trio.Event | None = None
     """Set: `ping` waits for it, as for a stopped database."""
@@ -356,6 +359,11 @@ class FakeStore:
     async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]:
         self._read()
         return [FAILURE]
+
+    async def incarnations(self, instance_id: UUID, which: IncarnationFilter) -> Page[Incarnation]:
+        self._read()
+        self.asked.append(which)
+        return Page(tuple(self.incarnations_))
 
     async def ping(self) -> None:
         if self.frozen is not None:

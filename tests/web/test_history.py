@@ -11,9 +11,9 @@ from uuid import uuid4
 import pytest
 import trio
 
-from controlplane.model import LogLine, Role
+from controlplane.model import Incarnation, LogLine, Role
 from tests.web.fakes import NOW, TOKENS, Client, request
-from tests.web.fakes_api import BOB, Api, pointers, problem_of, serving
+from tests.web.fakes_api import BOB, FAILURE, Api, pointers, problem_of, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -94,7 +94,7 @@ async def test_a_deleted_instances_history_is_its_owners_by_id_alone() -> None:
     async with serving() as api:
         gone = uuid4()
         api.store.deleted[gone] = ("alice", "memory")
-        for kind in ("logs", "metrics", "events"):
+        for kind in ("logs", "metrics", "events", "incarnations"):
             assert (await api.ask("GET", f"/instances/{gone}/{kind}")).status_code == 200
             assert (await api.admin("GET", f"/instances/{gone}/{kind}")).status_code == 200
             problem_of(await api.ask("GET", f"/instances/{gone}/{kind}", token=BOB), 404, "not_found")
@@ -103,7 +103,7 @@ async def test_a_deleted_instances_history_is_its_owners_by_id_alone() -> None:
 async def test_history_is_503_while_the_database_is_away() -> None:
     async with serving() as api:
         api.store.away = True
-        for kind in ("logs", "metrics", "events"):
+        for kind in ("logs", "metrics", "events", "incarnations"):
             response = await api.ask("GET", f"/instances/memory/{kind}")
             problem_of(response, 503, "storage_unavailable")
             assert response.headers["retry-after"] == "2"
@@ -119,6 +119,34 @@ async def test_samples_and_events_come_as_they_were_kept() -> None:
         assert events["events"][0]["event_id"] == "7"
         assert events["events"][0]["data"] == {"status": "x"}
         assert (api.store.asked[-1].types, api.store.asked[-1].tail) == (("status", "call"), 3)
+
+
+# -- processes
+
+
+def process(api: Api, number: int, **changes: Any) -> Incarnation:
+    made = {"instance_id": api.named("alice", "memory").instance.id, "number": number, "pid": 7, "started_at": NOW}
+    return Incarnation(**{**made, **changes})
+
+
+async def test_processes_say_how_long_they_ran_and_how_they_ended() -> None:
+    async with serving() as api:
+        ended = NOW + timedelta(seconds=90)
+        api.store.incarnations_ = [
+            process(api, 3, started_at=datetime.now(UTC), revision=2),
+            process(api, 2, ended_at=ended, exit_code=3, evidence=FAILURE, revision=1),
+            process(api, 1),
+        ]
+        found = (await api.ask("GET", "/instances/memory/incarnations?limit=3")).json()
+
+        assert api.store.asked[-1].limit == 3
+        now, failed, unseen = found["incarnations"]
+        assert (now["is_running"], now["ended_at"], now["revision"], now["post_mortem"]) == (True, None, 2, None)
+        assert 0 <= now["ran_s"] < 60
+        assert (failed["is_running"], failed["ran_s"], failed["exit_code"]) == (False, 90, 3)
+        assert failed["reason"] == failed["post_mortem"]["reason"] == FAILURE.reason
+        assert failed["post_mortem"]["stderr_tail"] == ["boom \\udc80"]
+        assert (unseen["is_running"], unseen["ran_s"], unseen["revision"]) == (False, None, None), "of an earlier life"
 
 
 # -- following

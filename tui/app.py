@@ -62,6 +62,10 @@ class Dashboard(App[None]):
         self.set_interval(1.0, self._tick)
         self.run_worker(self.plane.run(), group="plane", exclusive=True)
 
+    async def on_unmount(self) -> None:
+        self.workers.cancel_all()
+        await self.plane.close()
+
     # -- the board
 
     def _plane_of(self, context: Context) -> Plane:

@@ -80,10 +80,10 @@ class BoardScreen(Screen[None]):
 
     def refresh_board(self, touched: Touched) -> None:
         """Called by the app; the masthead is everybody's."""
-        self.query_one(Masthead).tell(
-            self.plane.context, self.crumbs, self.plane.board, self.plane.clock(), read_only=self.plane.read_only
-        )
-        self.board_changed(touched)
+        for masthead in self.query(Masthead):  # none while the screen is taken down
+            plane = self.plane
+            masthead.tell(plane.context, self.crumbs, plane.board, plane.clock(), read_only=plane.read_only)
+            self.board_changed(touched)
 
     def on_mount(self) -> None:
         self.refresh_board(FLEET)

@@ -1,0 +1,28 @@
+"""A real control plane with a small real fleet, shared by the tests of a module that leave it as it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.plane import open_plane, plane, planes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.plane import Plane
+
+__all__ = ["plane", "planes"]
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Plane]:
+    """Running: `alpha` (team=search) and `beta`; stopped: `gamma`."""
+    with open_plane() as opened:
+        opened.start()
+        opened.deploy("alpha", labels={"team": "search"})
+        opened.deploy("beta")
+        opened.deploy("gamma")
+        assert opened.request("POST", "/instances/gamma/stop").status_code == 200
+        yield opened

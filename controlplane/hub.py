@@ -1,6 +1,7 @@
 """Numbered events and their fan-out to SSE subscribers.
 
 The hub owns one topic per instance, one per owner and one of the whole fleet.
+Live topics come and go with their subscribers, and keep nothing.
 Publishing never waits and never fails: a subscriber that does not keep up
 loses its own stream (after a last `lagged` event), nobody else's. An event is
 encoded once however many subscribers it has.
@@ -16,7 +17,7 @@ slip in between.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -40,7 +41,17 @@ PER_INSTANCE_ONLY = frozenset({"log", "notification"})
 KEPT = frozenset({"deployed", "changed", "deleted", "status", "post_mortem", "revision_failed", "tools_changed", "gap"})
 """What happened to an instance, for the database; the rest has tables of its own or is of the moment."""
 
-Topic = UUID | str | None
+
+@frozen
+class WireOf:
+    """A live topic: one instance's traffic, as far as `wanted` lets it through."""
+
+    instance_id: UUID
+    wanted: Any
+    """A filter, hashable."""
+
+
+Topic = UUID | str | WireOf | None
 """An instance's id, an owner's name, or None for the whole fleet."""
 
 
@@ -82,6 +93,8 @@ class Subscription:
     """Frames and bytes of a replay in the queue, which do not count as lagging."""
     _task: trio.lowlevel.Task | None = field(default=None, init=False)
     closed: bool = field(default=False, init=False)
+    on_close: Callable[[], None] | None = None
+    """Called once, whoever ends the stream."""
 
     def __attrs_post_init__(self) -> None:
         self._queued = self._reached
@@ -125,6 +138,8 @@ class Subscription:
             self.closed = True
             self._hub._forget(self)
             self._wake()
+            if self.on_close is not None:
+                self.on_close()
 
     def push(self, frame: bytes, number: int) -> bool:
         """Queue one frame; False when it does not fit and the subscriber must go."""
@@ -240,6 +255,37 @@ class Hub:
         self._relieve()
         return subscription
 
+    def publish_live(self, type_: str, topics: Iterable[WireOf], *, instance_id: UUID, data: Mapping[str, Any]) -> None:
+        """Fan out one event to those who listen to live topics now, and to nobody else; it is kept nowhere."""
+        self._published += 1
+        body: bytes | None = None
+        for topic in topics:
+            channel = self._channels.get(topic)
+            if channel is not None:
+                body = body or _notice(type_, instance_id, data)
+                self._deliver(channel, body, keep=False)
+        self._relieve()
+
+    def subscribe_live(self, topic: WireOf, *, is_back: bool = False) -> Subscription:
+        """Open a live stream: `connected`, then what happens from now on.
+
+        Args:
+            topic: What of.
+            is_back: The reader had such a stream before. What it missed is gone, and nobody knows how much that is:
+                it is told of a `gap`.
+        """
+        subscription = Subscription(topic, self, 0)
+        if self._closed:
+            subscription.closed = True
+            return subscription
+        self._word(subscription, "connected", 0, topic.instance_id)
+        if is_back:
+            self._word(subscription, "gap", 0, topic.instance_id, {"missed": None})
+        self._channels.setdefault(topic, _Channel()).subscribers.add(subscription)
+        self._subscribers += 1
+        self._relieve()
+        return subscription
+
     def has_subscribers(self, topic: Topic) -> bool:
         """Whether anybody listens: worth asking before an event that is not kept."""
         channel = self._channels.get(topic)
@@ -351,6 +397,8 @@ class Hub:
         channel = self._channels.get(subscription.topic)
         if channel is not None and subscription in channel.subscribers:
             channel.subscribers.discard(subscription)
+            if isinstance(subscription.topic, WireOf) and not channel.subscribers:
+                del self._channels[subscription.topic]
         self._subscribers -= 1
 
 

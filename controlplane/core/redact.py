@@ -9,18 +9,34 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+
+from attrs import frozen
 
 MIN_LENGTH = 8
 
 
-def redactor(env: Mapping[str, str]) -> Callable[[str], str]:
-    """Return a function that replaces each secret value by `[redacted:NAME]`; longer values win over their parts."""
+@frozen(eq=False)
+class Redactor:
+    """Replaces each secret value by `[redacted:NAME]`; longer values win over their parts."""
+
+    longest: int
+    """Characters of the longest form that is looked for: a piece of a text may end in so much of one, unseen."""
+    _names: Mapping[str, str]
+    _pattern: re.Pattern[str]
+
+    def __call__(self, text: str) -> str:
+        if not self._names:
+            return text
+        return self._pattern.sub(lambda found: f"[redacted:{self._names[found[0]]}]", text)
+
+
+def redactor(env: Mapping[str, str]) -> Redactor:
+    """Return what replaces each value of these variables."""
     names = {form: name for name, value in env.items() for form in _forms(value)}
-    if not names:
-        return lambda text: text
-    pattern = re.compile("|".join(re.escape(form) for form in sorted(names, key=len, reverse=True)))
-    return lambda text: pattern.sub(lambda found: f"[redacted:{names[found[0]]}]", text)
+    longest_first = sorted(names, key=len, reverse=True)
+    pattern = re.compile("|".join(re.escape(form) for form in longest_first))
+    return Redactor(max(map(len, names), default=0), names, pattern)
 
 
 def _forms(value: str) -> Iterator[str]:

@@ -33,6 +33,8 @@ class Outbox:
     broken: trio.Event = field(factory=trio.Event, init=False)
     stuck_since: float | None = field(default=None, init=False)
     """When the pipe last took a byte while bytes were waiting; None while nothing waits."""
+    tap: Callable[[bytes], None] | None = field(default=None, init=False)
+    """Gets each line that is sent, where somebody watches."""
     _queue: deque[bytes | memoryview] = field(factory=deque, init=False)
     # What is left of a line that went in part is a view: a child that reads in sips must not cost a copy for each.
     _size: int = field(default=0, init=False)
@@ -59,6 +61,8 @@ class Outbox:
             raise BrokenPipeError
         if self._size + len(line) > self.max_bytes:
             raise OutboxFull
+        if self.tap is not None:
+            self.tap(line)
         rest: bytes | memoryview = line
         if not self._queue and not soon:
             sent = self._write(line)

@@ -92,6 +92,8 @@ class Session:
     """It was broken off over a time limit, which a bare server cannot be told of: no fault of the server's."""
     last_frames: list[bytes] = field(factory=list, init=False)
     pending: Pending = field(init=False)
+    tap: Callable[[bytes | Oversized], None] | None = field(default=None, init=False)
+    """Gets each line that is read, where somebody watches; `outbox.tap` gets what is sent."""
     _next_id: int = field(default=FIRST_CALL_ID, init=False)
     _greeting: Greeting | None = field(factory=Greeting, init=False)
     """While the handshake is under way."""
@@ -397,13 +399,15 @@ class Session:
 
     def _on_line(self, line: bytes | Oversized, *, is_whole: bool) -> bool:
         """Take one line; whether it was an answer, which only its caller hears of."""
+        if self.tap is not None:
+            self.tap(line)
         if isinstance(line, Oversized):
             self._on_oversized(line.size_bytes)
             return False
         message = jsonrpc.parse(line)
         if isinstance(message, Response):
             self._on_response(message)
-            return True
+            return self.tap is None
         self._remember(line)
         try:
             self._on_other(line, message if is_whole or not isinstance(message, Garbled) else None)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import trio
 from attrs import define, field
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from controlplane.spawn.client import Exit, Job
     from controlplane.supervise.launch import Launch
 
+LaneName = Literal["primary", "shared", "private", "candidate"]
+"""Serves calls; clients that share it; one client; is to take over from the primary."""
 STDIN_GRACE_S = 2.0
 """After its stdin is closed, a server may finish what it does (MCP, stdio shutdown)."""
 TERM_GRACE_S = 2.0
@@ -48,6 +50,8 @@ class Child:
     job: Job
     session: Session
     logbook: Logbook
+    lane: LaneName = "primary"
+    """What it is for."""
     started: float = field(factory=trio.current_time, init=False)
     started_at: datetime = field(factory=lambda: datetime.now(UTC), init=False)
     over: trio.Event = field(factory=trio.Event, init=False)
@@ -57,10 +61,10 @@ class Child:
     _silent: trio.Event = field(factory=trio.Event, init=False)
 
     @classmethod
-    def of(cls, job: Job, listener: Listener, logbook: Logbook, version: str) -> Child:
+    def of(cls, job: Job, listener: Listener, logbook: Logbook, version: str, lane: LaneName = "primary") -> Child:
         """Take a spawned job and its pipes."""
         outbox = Outbox(job.stdin_fd, job.close_stdin)
-        return cls(job, Session(outbox, job.stdout_fd, listener, version), logbook)
+        return cls(job, Session(outbox, job.stdout_fd, listener, version), logbook, lane)
 
     async def run(self) -> None:
         """Service loop: converse, collect stderr, notice the end."""

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from controlplane.protocol.session import Listener
     from controlplane.spawn.client import Spawner
     from controlplane.store.journal import Journal
+    from controlplane.supervise.child import LaneName
     from controlplane.supervise.launch import Launch
     from controlplane.supervise.logbook import Logbook
     from controlplane.supervise.meter import Meter
+    from controlplane.supervise.wiretap import Wiretap
 
 FRAME_CHARS = 500
 """Of each last frame in a post-mortem; cut after redaction, or the start of a secret would stay."""
@@ -92,6 +94,8 @@ class Incarnation:
     journal: Journal
     version: str
     start_timeout_s: float
+    wiretap: Wiretap
+    lane: LaneName = "primary"
     child: Child | None = field(default=None, init=False)
     facts: ProtocolFacts | None = field(default=None, init=False)
     settled: trio.Event = field(factory=trio.Event, init=False)
@@ -136,7 +140,8 @@ class Incarnation:
         except SpawnFailed as failed:
             refused = post_mortem.of_spawn_failure(self._seen(), failed, self.launch.argv[0])
             return Ending(failure=refused, code=127, lost=failed.stage == "spawner")
-        self.child = child = Child.of(job, self.listener, self.logbook, self.version)
+        self.child = child = Child.of(job, self.listener, self.logbook, self.version, self.lane)
+        self.wiretap.join(child)
         record = model.Incarnation(
             instance_id=self.instance_id,
             number=self.number,
@@ -152,6 +157,7 @@ class Incarnation:
                 await child.job.kill_all()
             raise
         finally:
+            self.wiretap.leave(child)
             child.job.close_fds()
         return self._bury(child, record, failure)
 

@@ -257,6 +257,7 @@ class Lanes:
             start.fail(error)
             return
         self.children.add(child)
+        self.runner.wiretap.join(child)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(child.run)
@@ -271,6 +272,7 @@ class Lanes:
             start.fail(InstanceUnavailable(f"an internal error: {type(error).__name__}", retry_after_s=1))
         finally:
             self.children.discard(child)
+            self.runner.wiretap.leave(child)
             child.job.close_fds()
 
     async def _spawn(self, start: LaneStart) -> Child:
@@ -292,7 +294,8 @@ class Lanes:
             ) from None
         finally:
             slot.release()
-        return Child.of(job, herald, herald.logbook.beside(herald.logbook.redact), around.version)
+        logbook = herald.logbook.beside(herald.logbook.redact)
+        return Child.of(job, herald, logbook, around.version, "private" if start.is_private else "shared")
 
     async def _serve(self, start: LaneStart, child: Child) -> None:
         """Wait to be wanted, greet, and stay until the process is over or has to go, or the instance stops."""

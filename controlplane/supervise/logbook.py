@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from controlplane.core.floodgate import Floodgate
 from controlplane.model import Instance, LogLine
 
 if TYPE_CHECKING:
+    from controlplane.core.redact import Redactor
     from controlplane.hub import Hub
     from controlplane.store.journal import Journal
 
@@ -43,7 +43,7 @@ class Logbook:
     instance: Instance
     journal: Journal
     hub: Hub
-    redact: Callable[[str], str]
+    redact: Redactor
     incarnation: int = 0
     tail: deque[str] = field(factory=lambda: deque(maxlen=TAIL_LINES), init=False)
     _gate: Floodgate = field(factory=Floodgate, init=False)
@@ -54,7 +54,7 @@ class Logbook:
         """Lines, since the instance was adopted."""
         return self._dropped_before + self._gate.dropped_total
 
-    def beside(self, redact: Callable[[str], str]) -> Logbook:
+    def beside(self, redact: Redactor) -> Logbook:
         """One for a process that runs beside this one's, whose flood and last words are its own."""
         return Logbook(self.instance, self.journal, self.hub, redact, self.incarnation)
 

@@ -151,6 +151,7 @@ class Primary:
     ) -> Incarnation:
         """Start one that is in charge of nothing until `take_over`."""
         incarnation = self._next(launch, herald, Meter())
+        incarnation.lane = "candidate"
         self._start(incarnation, slot, order, progress)
         return incarnation
 
@@ -167,6 +168,7 @@ class Primary:
             journal=runner.around.journal,
             version=runner.around.version,
             start_timeout_s=runner.around.config.start_timeout_s,
+            wiretap=runner.wiretap,
         )
 
     def _start(self, incarnation: Incarnation, slot: StartSlot, order: int, progress: Callable[[str], None]) -> None:
@@ -207,6 +209,7 @@ class Primary:
         assert child is not None
         assert facts is not None
         runner.child, runner.protocol = child, facts
+        child.lane = "primary"
         runner.lane = Lane(child, facts)
         runner.instance = evolve(runner.instance, ever_ran=True)
         if runner.state is State.RUNNING:

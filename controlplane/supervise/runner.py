@@ -34,6 +34,7 @@ from controlplane.supervise.orders import Orders
 from controlplane.supervise.preparing import Preparing
 from controlplane.supervise.primary import Primary
 from controlplane.supervise.succession import Candidate, Succession
+from controlplane.supervise.wiretap import Wiretap
 
 if TYPE_CHECKING:
     from controlplane.cache import Cache
@@ -86,6 +87,7 @@ class Runner:
     meter: Meter = field(factory=Meter, init=False)
     logbook: Logbook = field(init=False)
     herald: Herald = field(init=False)
+    wiretap: Wiretap = field(init=False)
     orders: Orders = field(factory=Orders, init=False)
     commands: trio.Lock = field(factory=trio.Lock, init=False)
     """Held while a wish is written and given: two never interleave."""
@@ -109,6 +111,7 @@ class Runner:
         redact = redactor(self.instance.spec.env)
         journal, hub = self.around.journal, self.around.hub
         self.logbook = Logbook(self.instance, journal, hub, redact)
+        self.wiretap = Wiretap(self.instance.id, hub)
         self.catalogue = Catalogue(self.instance.id, clock=trio.current_time)
         self.herald = Herald(self.instance, journal, hub, self.logbook, self.catalogue.told)
 

@@ -215,6 +215,7 @@ class Supervisor:
         del self._runners[instance.id]
         hub.publish_nowait("deleted", instance_id=instance.id, owner=instance.owner, data={"name": instance.name})
         hub.forget_topic(instance.id)
+        runner.wiretap.close()
 
     def _resolve(self, principal: Principal, ref: str) -> UUID:
         if len(ref) == 36 and (instance_id := _as_uuid(ref)) is not None:

@@ -11,6 +11,7 @@ from controlplane.web import (
     catalogue,
     deploys,
     docs,
+    fleet_history,
     health,
     history,
     incarnations,
@@ -23,6 +24,7 @@ from controlplane.web import (
     stats,
     tokens,
     users,
+    wiretap,
 )
 from controlplane.web.asgi_mcp import MessagesQuery
 from controlplane.web.route import Route
@@ -194,8 +196,10 @@ ROUTES: tuple[Route, ...] = docs.with_documentation(
     *catalogue.ROUTES,
     *FRONT_ROUTES,
     *logs.ROUTES,
+    *wiretap.ROUTES,
     *history.ROUTES,
     *incarnations.ROUTES,
+    *fleet_history.ROUTES,
     *tokens.ROUTES,
     *users.ROUTES,
     *health.ROUTES,

@@ -32,6 +32,13 @@ _URL_PASSWORD = re.compile(
 )
 _URL_QUERY = re.compile(rf"(?P<before>[?&](?:[a-z0-9]+[-_])*{_WORD}=)(?P<value>[^&#\s]+)", re.IGNORECASE)
 _BEARER = re.compile(r"(?P<before>\b(?:bearer|basic)\s)(?P<value>[a-z0-9._~+/=-]{8,})", re.IGNORECASE)
+_SCHEME = re.compile(r"bearer|basic", re.IGNORECASE)
+_BEFORE = rf"\g<before>{HIDDEN}"
+_TOKEN_MARKS = (
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "sk-", "xox", "AKIA", "AIza", "ya29."),
+    *("npm_", "pypi-", "hf_", "eyJ", "corral_", "-----BEGIN "),
+)
+"""What every token of a known shape begins with; see below."""
 _TOKEN_SHAPE = re.compile(
     r"(?<![\w-])(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|sk-[\w-]{16,}|xox[abeoprs]-[\w-]{10,}"
     r"|AKIA[A-Z0-9]{12,}|AIza[\w-]{30,}|ya29\.[\w-]{20,}|npm_[A-Za-z0-9]{20,}|pypi-[\w-]{20,}|hf_[A-Za-z0-9]{20,}"
@@ -54,7 +61,7 @@ def redact_args(args: Sequence[str], env: Mapping[str, str]) -> list[str]:
     for arg in args:
         is_flag = arg.startswith("-") and not arg[1:2].isdigit()
         shown.append(HIDDEN if follows and not is_flag else _redacted(arg, hide_values))
-        follows = is_flag and _names_secret(arg)
+        follows = is_flag and names_secret(arg)
     return shown
 
 
@@ -63,7 +70,8 @@ def secret_positions(args: Sequence[str], env: Mapping[str, str]) -> tuple[int, 
     return tuple(i for i, (raw, shown) in enumerate(zip(args, redact_args(args, env), strict=True)) if raw != shown)
 
 
-def _names_secret(name: str) -> bool:
+def names_secret(name: str) -> bool:
+    """Whether what is called so is a secret: an option, a variable, a member of an object."""
     return (
         len(name) <= MAX_NAME_CHARS and _SECRET_NAME.fullmatch(name) is not None and _PLAIN_NAME.fullmatch(name) is None
     )
@@ -71,9 +79,34 @@ def _names_secret(name: str) -> bool:
 
 def _redacted(arg: str, hide_values: Callable[[str], str]) -> str:
     name, assigned, value = arg.partition("=")
-    if assigned and value and _names_secret(name):
+    if assigned and value and names_secret(name):
         return f"{name}={HIDDEN}"
-    text = hide_values(arg)
-    for pattern in (_URL_PASSWORD, _URL_QUERY, _BEARER):
-        text = pattern.sub(rf"\g<before>{HIDDEN}", text)
-    return _TOKEN_SHAPE.sub(HIDDEN, text)
+    return redact_text(arg, hide_values)
+
+
+def redact_text(text: str, hide_values: Callable[[str], str]) -> str:
+    """A text as it may be shown.
+
+    Args:
+        text: Any; what has the shape of a token, and the password of a URL, is hidden.
+        hide_values: Hides the values of the environment variables.
+    """
+    text = hide_values(text)
+    # Most texts hold none of these: looking for a word costs a hundredth of what a pattern does.
+    if "://" in text and "@" in text:
+        text = _URL_PASSWORD.sub(_BEFORE, text)
+    if "=" in text and ("?" in text or "&" in text):
+        text = _URL_QUERY.sub(_BEFORE, text)
+    if _SCHEME.search(text):
+        text = _BEARER.sub(_BEFORE, text)
+    return _TOKEN_SHAPE.sub(HIDDEN, text) if any(mark in text for mark in _TOKEN_MARKS) else text
+
+
+def may_hold_secret(text: str) -> bool:
+    """Whether any part of a text may have the shape of a secret; False means that `redact_text` hides values alone."""
+    return (
+        ("://" in text and "@" in text)
+        or ("=" in text and ("?" in text or "&" in text))
+        or _SCHEME.search(text) is not None
+        or any(mark in text for mark in _TOKEN_MARKS)
+    )

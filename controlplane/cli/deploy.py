@@ -14,7 +14,7 @@ from controlplane.cli.session import Session, examples, json_option, pass_sessio
 from controlplane.cli.specs import COMMAND, SpecCommand, spec_options, wanted
 
 if TYPE_CHECKING:
-    from controlplane.cli.sources import Source
+    from controlplane.packing.sources import Source
 
 WAIT_S = 300.0
 """A first install or build may take minutes; it is watched meanwhile, and Ctrl-C leaves it running."""

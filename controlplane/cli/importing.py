@@ -12,11 +12,11 @@ import click
 
 from controlplane.cli.exits import CommandFailed, Exit, failed_instance, program
 from controlplane.cli.inputs import parse_jsonc, read_bytes
-from controlplane.cli.mcpjson import Entry, NotServers, entries_of
 from controlplane.cli.outcome import interrupted
 from controlplane.cli.screen import Column, show_problem
 from controlplane.cli.sending import Order, post
 from controlplane.cli.session import Session, examples, json_option, pass_session, wait_option
+from controlplane.packing.servers import Entry, NotServers, entries_of
 from controlplane.wire.text import clean_lines
 
 if TYPE_CHECKING:

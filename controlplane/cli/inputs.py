@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from controlplane.packing.jsonc import plain_json
+
 MAX_INPUT_BYTES = 100 * 1024 * 1024
 """The API's own bound for uploads; reading more could only be refused."""
-
-_JSONC = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
-_TRAILING_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*")|,(?=\s*[}\]])')
 
 
 def read_bytes(source: str) -> bytes:
@@ -59,6 +57,4 @@ def parse_jsonc(content: bytes, source: str) -> Any:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{source}: not UTF-8 text") from error
-    # A comment becomes as many blanks, so that the line and column of an error stay right.
-    text = _JSONC.sub(lambda match: match[1] or re.sub(r"[^\n]", " ", match[0]), text)
-    return parse_json(_TRAILING_COMMA.sub(lambda match: match[1] or " ", text), source)
+    return parse_json(plain_json(text), source)

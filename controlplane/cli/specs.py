@@ -10,7 +10,8 @@ import click
 from attrs import field, frozen
 
 from controlplane.cli.pairs import environment_of, labels_of
-from controlplane.cli.sources import Source, source_of
+from controlplane.packing.refusal import NotThere, Unusable
+from controlplane.packing.sources import Source, source_of
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 COMMAND = "corral.command"
@@ -97,13 +98,23 @@ def wanted(source: str | None, options: dict[str, Any], stack: ExitStack) -> Wan
         return Wanted(document=_present({**_command(command, options), **_settings(options)}))
     if options["cwd"]:
         raise click.UsageError("--cwd goes with a command: a source runs in its own folder.")
-    found = None if source is None else source_of(source, stack)
+    found = None if source is None else _source(source, stack)
     fields = {} if found is None else found.fields
     about = {name: list(value) if isinstance(value := options[name], tuple) else value for name in _OF_SOURCES}
     variables = {"environment_vars": environment_of(options["env"])} if options["env"] else {}
     # What the word itself says (a program's language) gives way to an option.
     document = _present({**fields, **_present(about), **variables, **_settings(options)})
     return Wanted(document=document, file=found.upload if found else None, source=found)
+
+
+def _source(word: str, stack: ExitStack) -> Source:
+    try:
+        return source_of(word, stack)
+    except NotThere as error:
+        advice = "If it is the name: Missing the command to run, after `--`: NAME -- COMMAND [ARGUMENTS]..."
+        raise click.UsageError(f"{error} {advice}") from error
+    except Unusable as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _command(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

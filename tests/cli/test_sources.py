@@ -11,11 +11,11 @@ import tarfile
 from contextlib import ExitStack
 from pathlib import Path
 
-import click
 import pytest
 
-from controlplane.cli.packing import pack
-from controlplane.cli.sources import source_of
+from controlplane.packing.folder import pack
+from controlplane.packing.refusal import Unusable
+from controlplane.packing.sources import source_of
 from tests.cli.fake_api import document, instance
 
 DEPLOY = "POST /api/v2/deploy"
@@ -83,7 +83,7 @@ def test_a_link_is_packed_as_a_link_and_a_program_stays_one(tmp_path):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(click.UsageError, match="nothing to deploy"):
+    with pytest.raises(Unusable, match="nothing to deploy"):
         pack(tmp_path, io.BytesIO())
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.cli.inputs import parse_jsonc
-from controlplane.cli.mcpjson import Entry, NotServers, entries_of, name_of
+from controlplane.packing.servers import Entry, NotServers, entries_of, name_of
 from controlplane.wire.text import clean, clean_json, clean_lines
 from controlplane.wire.units import count, duration, mebibytes, millis, parse_duration, parse_moment, percent
 

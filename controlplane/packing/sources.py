@@ -1,4 +1,4 @@
-"""What the word behind `corral deploy` is: a folder, an archive, a file, a repository, an address; and what to send of it."""
+"""What a word names: a folder, an archive, a file, a repository, an address; and what to send of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-import click
 from attrs import frozen
 from rich.filesize import decimal
 
-from controlplane.cli.packing import Packed, pack
+from controlplane.packing.folder import Packed, pack
+from controlplane.packing.refusal import NotThere, Unusable
 
 INLINE_MAX_BYTES = 4 * 2**20
 """A single file up to this size is sent as it is; a larger one, or a program, goes as an archive."""
@@ -56,7 +56,7 @@ def source_of(word: str, stack: ExitStack) -> Source:
         stack: Closes what had to be opened.
 
     Raises:
-        click.UsageError: it is none of these, or cannot be read.
+        Unusable: it is none of these, or cannot be read.
     """
     if "://" in word or _SCP.fullmatch(word):
         return _address(word)
@@ -67,11 +67,8 @@ def source_of(word: str, stack: ExitStack) -> Source:
         if path.is_file():
             return _file(path, stack)
     except OSError as error:
-        raise click.UsageError(f"{word}: {error.strerror or error}") from error
-    raise click.UsageError(
-        f"{word!r} is no folder, file or address. If it is the name: Missing the command to run, after `--`:"
-        " NAME -- COMMAND [ARGUMENTS]..."
-    )
+        raise Unusable(f"{word}: {error.strerror or error}") from error
+    raise NotThere(f"{word!r} is no folder, file or address.")
 
 
 def _address(word: str) -> Source:

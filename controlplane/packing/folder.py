@@ -16,8 +16,9 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-import click
 from attrs import frozen
+
+from controlplane.packing.refusal import Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,11 +52,11 @@ def pack(folder: Path, into: IO[bytes]) -> Packed:
         into: A binary file; left at its end.
 
     Raises:
-        click.UsageError: there is no git here, nothing to pack, or more than the API takes.
+        Unusable: there is no git here, nothing to pack, or more than the API takes.
     """
     names = sorted(_listed(folder))
     if not names:
-        raise click.UsageError(f"{folder}: there is nothing to deploy: every file is ignored, or there is none")
+        raise Unusable(f"{folder}: there is nothing to deploy: every file is ignored, or there is none")
     with (
         gzip.GzipFile(fileobj=into, mode="wb", mtime=0, filename="") as compressed,
         tarfile.open(fileobj=compressed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
@@ -63,7 +64,7 @@ def pack(folder: Path, into: IO[bytes]) -> Packed:
         packed = sum(_add(archive, folder, name) for name in names)
     size = into.tell()
     if size > UPLOAD_MAX_BYTES:
-        raise click.UsageError(
+        raise Unusable(
             f"{folder}: packed it is {size / 2**20:.0f} MiB; at most {UPLOAD_MAX_BYTES // 2**20} can be sent."
             " Ignore what is not needed (.gitignore), or deploy it from a git repository."
         )
@@ -119,15 +120,13 @@ def _git(folder: Path, *words: str) -> list[str] | None:
     """What a git command says, cut at its NULs; None where it fails.
 
     Raises:
-        click.UsageError: there is no git.
+        Unusable: there is no git.
     """
     argv: Sequence[str] = ["git", *words]
     try:
         done = subprocess.run(argv, cwd=folder, capture_output=True, timeout=GIT_LIMIT_S, check=False)
     except FileNotFoundError:
-        raise click.UsageError(
-            "Packing a folder needs git: install it, or deploy an archive (.zip, .tar.gz)."
-        ) from None
+        raise Unusable("Packing a folder needs git: install it, or deploy an archive (.zip, .tar.gz).") from None
     if done.returncode:
         return None
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]

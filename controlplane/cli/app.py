@@ -9,7 +9,8 @@ import difflib
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 from click.shell_completion import shell_complete
@@ -18,6 +19,8 @@ from controlplane.cli.exits import EXIT_MEANING, CommandFailed, Exit, program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Start here": {"up": "up:up", "doctor": "doctor:doctor"},
@@ -44,9 +47,11 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "events": "events:events",
         "incarnations": "incarnations:incarnations",
         "stats": "stats:stats",
+        "tui": "tui:tui",
     },
     "Operate": {"start": "lifecycle:start", "stop": "lifecycle:stop", "restart": "lifecycle:restart"},
     "Administer": {
+        "context": "contexts:context",
         "cache": "cache:cache",
         "user": "users:user",
         "token": "tokens:token",
@@ -58,6 +63,8 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
 
 JSON_ASKED = "corral.json"
 """Where a run keeps, for all its commands, whether `--json` was given."""
+CONTEXT_ASKED = "corral.context"
+"""Where a run keeps, for all its commands, the name that `--context` gave."""
 COMPLETE_VARIABLE = "_CORRAL_COMPLETE"
 """Set by a shell that completes a word; the same however the command is called."""
 
@@ -74,6 +81,7 @@ EXAMPLES = (
 ENVIRONMENT = (
     ("CORRAL_URL", "The control plane's address, where it is not the one on this machine."),
     ("CORRAL_TOKEN", "The token for it."),
+    ("CORRAL_CONTEXT", "The context, as --context: a control plane by name (`corral context ls`)."),
     ("CORRAL_HOME", "The data folder, whose `credentials` file names both when they are unset."),
     ("NO_COLOR", "No colours."),
 )
@@ -124,12 +132,37 @@ def _definitions(formatter: click.HelpFormatter, title: str, rows: Any) -> None:
         formatter.write_dl(list(rows), col_max=14)
 
 
+def _contexts(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from controlplane.cli.choosing import complete_contexts  # noqa: PLC0415  (only a shell asks)
+
+    return complete_contexts(context, parameter, incomplete)
+
+
+def _choose_context(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.meta[CONTEXT_ASKED] = value
+
+
+def context_option(command: _Command) -> _Command:
+    """Add `--context NAME`: which control plane a run is about."""
+    option = click.option(
+        "--context",
+        metavar="NAME",
+        expose_value=False,
+        callback=_choose_context,
+        shell_complete=_contexts,
+        help="The control plane of this name (`corral context ls`); without: the current one.",
+    )
+    return option(command)
+
+
 @click.command(
     cls=RootGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     subcommand_metavar="COMMAND [ARGUMENTS]...",
 )
 @click.version_option(package_name="corral", message="corral %(version)s")
+@context_option
 @click.option("--json", "as_json", is_flag=True, help="Print the API's JSON; commands that ask the API take this too.")
 @click.pass_context
 def root(context: click.Context, as_json: bool) -> None:

@@ -17,6 +17,7 @@ import httpx
 from attrs import define, evolve, field, frozen
 
 from controlplane.cli.exits import CommandFailed, Exit, Problem, problem_of, program
+from controlplane.cli.target import LOCAL
 from controlplane.wire.sse import SseEvent, SseParser, SseTooLong
 
 if TYPE_CHECKING:
@@ -122,8 +123,18 @@ def about_token(target: Target) -> str:
     """Say about a 401 what the server cannot know: where the token in use came from."""
     if target.token:
         return f"The token came from {target.origin}."
+    if target.context != LOCAL:
+        give = f"{program()} context add {target.context} {target.url} --force"
+        return f"The context {target.context} has no token: `{give}` asks for one."
     host = urlsplit(target.url).netloc
     return f"No token was sent to {host}: set CORRAL_TOKEN, or run this as the user that runs `{program()} up`."
+
+
+def read_only(target: Target, detail: str) -> CommandFailed:
+    """Say that nothing is changed in this context."""
+    hint = "It was added with --read-only. Name another one with --context, or add it anew (--force) without."
+    problem = Problem(title=f"The context {target.context} is read-only", detail=detail, hint=hint)
+    return CommandFailed(problem, Exit.USAGE)
 
 
 def lost(target: Target, error: Exception) -> CommandFailed:
@@ -166,6 +177,15 @@ class Api:
     def close(self) -> None:
         self._http.close()
 
+    def _may(self, method: str, path: str) -> None:
+        """Keep to a context that is read-only.
+
+        Raises:
+            CommandFailed: it is, and this is no reading.
+        """
+        if self.target.read_only and method != "GET":
+            raise read_only(self.target, f"{method} {path} was not sent")
+
     def get(self, path: str, **query: str | float | bool | None) -> Answer:
         """GET; a query member that is None is left out."""
         return self.request("GET", path, query=query)
@@ -203,8 +223,9 @@ class Api:
             wait_s: Seconds that the server may take by the request's own terms, on top of the usual bound.
 
         Raises:
-            CommandFailed: no connection, no answer in time, or a problem.
+            CommandFailed: no connection, no answer in time, a problem, or a change in a read-only context.
         """
+        self._may(method, path)
         more = dict(headers or {})
         if content is not None:
             more["Content-Type"] = "application/json"
@@ -244,6 +265,7 @@ class Api:
         Raises:
             CommandFailed: the server refused or failed, or the connection broke before the answer.
         """
+        self._may("POST", path)
         more = {**(headers or {}), "Accept": "text/event-stream, application/json;q=0.5", **body.headers}
         timeout = httpx.Timeout(max(SILENCE_S, ANSWER_TIMEOUT_S + wait_s), connect=CONNECT_TIMEOUT_S)
         try:

@@ -18,7 +18,7 @@ from controlplane.cli.clients import CLIENTS, Client, folders_of, masked
 from controlplane.cli.exits import CommandFailed, Exit, Problem, program
 from controlplane.cli.screen import Column
 from controlplane.cli.session import Session, examples, json_option, name_argument, pass_session
-from controlplane.cli.target import CHECKOUT, credentials_path
+from controlplane.cli.target import CHECKOUT, LOCAL, Target, credentials_path
 from controlplane.cli.wiring import UNKNOWN, Place, Wiring, Wish, decide
 
 if TYPE_CHECKING:
@@ -92,8 +92,14 @@ def _place(session: Session, name: str, instance: Mapping[str, Any]) -> Place:
         server=target.url,
         command=_corral(),
         home=str(Path(home).expanduser().absolute()) if home else "",
-        has_credentials=target.origin == str(credentials_path(os.environ)),
+        has_credentials=target.origin == str(credentials_path(os.environ)) or _keeps_token(target),
+        context=target.context,
     )
+
+
+def _keeps_token(target: Target) -> bool:
+    """Whether a context has the token, for the one that is started as a command to find."""
+    return target.context != LOCAL and target.token is not None and not target.read_only
 
 
 def _corral() -> tuple[str, ...]:
@@ -229,11 +235,12 @@ class Task:
         title, client = wiring.client.title, wiring.client.name
         make = f"{program()} token create {client} --role caller"
         named = f"{client}: {self.name}"
+        kept = "credentials file" if wiring.place.context == LOCAL else f"context {wiring.place.context}"
         said = {
             "environment": f"{title} takes it from {wiring.variable} in its environment: "
             f"export {wiring.variable}=$({make})",
             "question": f"{title} asks for it once and keeps it encrypted: {make}",
-            "proxy": f"none in {where}; {title} starts `corral proxy`, which reads your credentials file.",
+            "proxy": f"none in {where}; {title} starts `corral proxy`, which reads your {kept}.",
             "new": f"a new one of the role caller is in {where}, and nowhere else; "
             f"{program()} token rm {named!r} ends it.",
             "given": f"yours is in {where}.",

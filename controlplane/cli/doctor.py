@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controlplane.cli import hostchecks, runtimechecks
+from controlplane.cli.choosing import chosen_target
 from controlplane.cli.client import Api
 from controlplane.cli.exits import CommandFailed, Exit, program
 from controlplane.cli.hostchecks import ABSENT, BAD, GOOD, POOR, Finding
 from controlplane.cli.session import Session, json_option, pass_session
-from controlplane.cli.target import find_target
 from controlplane.wire.units import duration
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def doctor(session: Session, /) -> None:
     sections: dict[str, list[Finding]] = {"Host": [], "Languages": [], "Control plane": []}
     with session.screen.busy("looking"):
         sections["Host"] = hostchecks.all_of_host(os.environ)
-        sections["Control plane"], survey = _control_plane()
+        sections["Control plane"], survey = _control_plane(session.context)
         sections["Languages"] = runtimechecks.runtimes(survey or runtimechecks.survey_here())
     findings = [finding for section in sections.values() for finding in section]
     if session.json:
@@ -63,10 +63,10 @@ def _show(session: Session, sections: Mapping[str, Iterable[Finding]]) -> None:
                 session.screen.line("    ", f"{'':<16}", ("→ ", "bold"), finding.fix)
 
 
-def _control_plane() -> tuple[list[Finding], Mapping[str, Any] | None]:
+def _control_plane(context: str | None) -> tuple[list[Finding], Mapping[str, Any] | None]:
     """Ask the control plane how it is, and what it can run; one that does not run is no fault of the host."""
     try:
-        api = Api(find_target(os.environ))
+        api = Api(chosen_target(os.environ, context))
     except CommandFailed as failure:
         return [Finding("credentials", BAD, str(failure), failure.problem.hint)], None
     found = hostchecks.credentials(os.environ)

@@ -11,10 +11,11 @@ import sys
 
 import click
 
-from controlplane.cli.client import path_of
+from controlplane.cli.app import CONTEXT_ASKED
+from controlplane.cli.choosing import chosen_target
+from controlplane.cli.client import path_of, read_only
 from controlplane.cli.exits import Exit, program
 from controlplane.cli.session import examples, name_argument
-from controlplane.cli.target import find_target
 
 EPILOG = examples(
     "{corral} connect memory --client claude-desktop --write",
@@ -28,7 +29,9 @@ EPILOG = examples(
 @name_argument
 def proxy(name: str) -> None:
     """Pass MCP messages between standard input and output and an instance's endpoint."""
-    target = find_target(os.environ)
+    target = chosen_target(os.environ, click.get_current_context().meta.get(CONTEXT_ASKED))
+    if target.read_only:
+        raise read_only(target, "An MCP client calls tools, which may change anything.")
     if sys.stdin is not None and sys.stdin.isatty():
         _note(f"waits for an MCP client's messages; `{program()} connect {name}` shows how a client starts this")
     from controlplane.cli.relay.process import serve  # noqa: PLC0415  (brings Trio along, and no help text needs it)

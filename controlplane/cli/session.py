@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 from attrs import define, field
 
-from controlplane.cli.app import JSON_ASKED
+from controlplane.cli.app import CONTEXT_ASKED, JSON_ASKED
+from controlplane.cli.choosing import chosen_target
 from controlplane.cli.client import Answer, Api
 from controlplane.cli.exits import CommandFailed, program
 from controlplane.cli.screen import Screen
-from controlplane.cli.target import Target, find_target
+
+if TYPE_CHECKING:
+    from controlplane.cli.target import Target
 
 COMPLETION_ITEMS = 200
 """Names offered by shell completion; more would not be read."""
@@ -26,9 +29,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 @define
 class Session:
-    """One run of the command."""
+    """One run of the command; `context` is what `--context` named."""
 
     json: bool = False
+    context: str | None = None
     screen: Screen = field(factory=Screen)
     _api: Api | None = None
 
@@ -39,7 +43,7 @@ class Session:
     @property
     def api(self) -> Api:
         if self._api is None:
-            self._api = Api(find_target(os.environ))
+            self._api = Api(chosen_target(os.environ, self.context))
         return self._api
 
     def new_api(self) -> Api:
@@ -63,7 +67,7 @@ def pass_session(command: Callable[Concatenate[Session, _P], _R]) -> Callable[_P
     @functools.wraps(command)
     def with_session(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         context = click.get_current_context()
-        session = Session(json=context.meta.get(JSON_ASKED, False))
+        session = Session(context.meta.get(JSON_ASKED, False), context.meta.get(CONTEXT_ASKED))
         context.call_on_close(session.close)
         return command(session, *args, **kwargs)
 
@@ -96,10 +100,10 @@ def wait_option(default: float) -> Callable[[_Command], _Command]:
     )
 
 
-def complete_instances(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_instances(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Offer the instances' names; a server that is away offers none."""
     try:
-        api = Api(find_target(os.environ))
+        api = Api(chosen_target(os.environ, context.meta.get(CONTEXT_ASKED)))
         instances = api.get("/instances", limit=COMPLETION_ITEMS).document["instances"]
     except (CommandFailed, KeyError, TypeError):
         return []

@@ -1,4 +1,4 @@
-"""Which control plane to talk to, and with which token.
+"""Where a control plane is found when no context of the user's is in force, and with which token.
 
 `CORRAL_URL` and `CORRAL_TOKEN` come first, then the credentials file that `corral up` keeps in `CORRAL_HOME`, then the
 one in the default home. A token from the file goes to the file's own server only: naming another server in
@@ -23,15 +23,29 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEFAULT_URL = "http://127.0.0.1:8000"
+LOCAL = "local"
+"""The context that needs no keeping: what `find_target` finds."""
 
 
 @frozen
 class Target:
-    """A server's base URL without a trailing slash, and the token for it; `origin` says where they come from."""
+    """A server's base URL without a trailing slash, and the token for it; `origin` says where they come from.
+
+    Args:
+        url: The base URL.
+        token: The token for it, and for no other.
+        origin: Where both come from.
+        context: The context's name.
+        colour: The context's colour; empty without one.
+        read_only: Whether nothing may be changed there.
+    """
 
     url: str
     token: str | None = field(repr=False)
     origin: str
+    context: str = LOCAL
+    colour: str = ""
+    read_only: bool = False
 
     @property
     def is_loopback(self) -> bool:
@@ -118,7 +132,7 @@ def checked(url: str) -> str:
 
 
 def find_target(environ: Mapping[str, str]) -> Target:
-    """Find the server and the token.
+    """Find the server and the token of the context `local`; `choosing` says when that is the one in force.
 
     Raises:
         CommandFailed: the variables or the credentials file cannot be used.

@@ -14,7 +14,7 @@ import click
 from attrs import evolve, field, frozen
 
 from controlplane.cli.clients import DEFAULT_VARIABLE, Client, Local, Remote, question
-from controlplane.cli.target import is_loopback
+from controlplane.cli.target import LOCAL, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Transport = Literal["http", "stdio"]
 Credential = Literal["environment", "question", "proxy", "new", "given"]
 """Where the token comes from: a variable of the client's environment, a question that the client asks, the
-credentials file that `corral proxy` reads, a token made for this client, or one that was given."""
+credentials file or the contexts that `corral proxy` reads, a token made for this client, or one that was given."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"[!-~]+")
@@ -59,7 +59,8 @@ class Place:
         server: The control plane's base URL.
         command: The words that start `corral`.
         home: A `CORRAL_HOME` to hand down, empty for the default.
-        has_credentials: Whether `corral` finds address and token by itself, in its credentials file.
+        has_credentials: Whether `corral` finds address and token by itself, in its credentials file or its contexts.
+        context: The context that they are found by.
     """
 
     reference: str
@@ -68,6 +69,7 @@ class Place:
     command: tuple[str, ...]
     home: str = ""
     has_credentials: bool = False
+    context: str = LOCAL
 
 
 @frozen
@@ -93,6 +95,8 @@ class Wiring:
         """Return what stands in the client's file under this name."""
         if self.transport == "stdio":
             program, *words = self.place.command
+            if self.credential == "proxy":  # whatever context is the current one when the client starts it
+                words += ["--context", self.place.context]
             words += ["proxy", self.place.reference]
             return self.client.local(Local(name, program, words, dict(self._environment())))
         assert self.client.remote is not None

@@ -37,6 +37,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[FakeApi]:
     for name in [name for name in os.environ if name.startswith(("CORRAL_", "_CORRAL"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("CORRAL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("CORRAL_URL", fake.url)
     monkeypatch.setenv("CORRAL_TOKEN", TOKEN)
     yield fake

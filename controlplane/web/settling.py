@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Self
+from uuid import UUID
 
 import msgspec
 import trio
@@ -100,7 +101,7 @@ class _Settling:
     def _catch_up(self, data: bytes) -> bytes:
         """A build can print faster than anybody reads: go on in the ring, and say how much is not there any more."""
         topic = self._events.topic
-        assert not isinstance(topic, str)
+        assert topic is None or isinstance(topic, UUID)
         last_event_id = f"{self._hub.epoch}-{self._events.reached}"
         self._events = self._hub.subscribe(instance_id=topic, last_event_id=last_event_id)
         kept = [frame for frame in data.split(_END) if frame and _LAGGED not in frame]

@@ -1,0 +1,262 @@
+"""What the overview says of an instance, as sections of named facts. Pure: documents of the API in, clean text out.
+
+What changes with each sample comes from the board's row, what changes rarely from the instance's document.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from controlplane.wire.text import clean, clean_lines
+from controlplane.wire.units import count, duration, local_date, mebibytes, millis, percent
+from tui.board.cells import Cell, Tone
+from tui.board.fleet_columns import status_cell
+
+if TYPE_CHECKING:
+    from tui.board.rows import Row
+
+Document = Mapping[str, Any]
+BAR_CELLS = 16
+NEAR, FULL = 0.8, 0.95
+"""Shares of a limit from which it is worth a look, and worth a worry."""
+STDERR_LINES = 200
+FRAMES = 50
+INSTRUCTION_LINES = 12
+"""Of what the API gives; more is in the log, and nobody reads it here."""
+
+
+@frozen
+class Fact:
+    """One thing to know; a fact without a name goes on from the one before it, or stands alone."""
+
+    name: str
+    cell: Cell
+
+
+@frozen
+class Section:
+    """Facts under one heading."""
+
+    title: str
+    facts: tuple[Fact, ...]
+
+
+def bar(share: float, cells: int = BAR_CELLS) -> str:
+    """Return a share of one as a bar; anything above zero shows."""
+    full = min(cells, max(0, round(share * cells)))
+    if share > 0 and not full:
+        full = 1
+    return "█" * full + "░" * (cells - full)
+
+
+def usage(row: Row | None, limits: Mapping[str, Any]) -> Section:
+    """What it may use, and what of it it uses now."""
+    cpu, memory, processes = (row.cpu, row.memory, row.processes) if row is not None else (None, None, None)
+    facts = [
+        _measured("CPU", cpu, limits.get("cpu_percent"), percent),
+        _measured("memory", memory, limits.get("memory_mb"), mebibytes),
+        _measured("processes", processes, limits.get("processes"), _number),
+        Fact("disk", Cell(f"{mebibytes(limits.get('disk_mb'))} at most")),
+        Fact("open files", Cell(f"{_number(limits.get('open_files'))} per process at most")),
+        Fact("call time", Cell(f"{duration(limits.get('call_timeout_s'))} at most")),
+    ]
+    return Section("Limits and use", tuple(facts))
+
+
+def _measured(name: str, used: float | None, limit: object, shown: Any) -> Fact:
+    if not isinstance(limit, (int, float)) or not limit:
+        return Fact(name, Cell(f"{shown(used)}, no limit"))
+    if used is None:
+        return Fact(name, Cell(f"{bar(0)} - of {shown(limit)}", "dim"))
+    share = used / limit
+    tone: Tone = "bad" if share >= FULL else "warn" if share >= NEAR else ""
+    word = " at the limit" if tone == "bad" else " near it" if tone == "warn" else ""
+    return Fact(name, Cell(f"{bar(share)} {shown(used)} of {shown(limit)} ({percent(share * 100)}){word}", tone))
+
+
+def state(row: Row | None, now: float) -> Section:
+    """How it is now."""
+    if row is None:
+        return Section("Now", (Fact("status", Cell("deleted", "warn")),))
+    calls = f"{count(row.calls)} calls, {count(row.errors)} failed, {row.rate:.1f} per second"
+    facts = [
+        Fact("status", status_cell(row)),
+        Fact("wanted", Cell(row.desired or "-")),
+        Fact("process", Cell(_process(row, now))),
+        Fact("calls", Cell(calls, "warn" if row.errors else "")),
+        Fact("latency", Cell(f"p50 {millis(row.p50)}, p95 {millis(row.p95)}")),
+        Fact("restarts", Cell(count(row.restarts), "warn" if row.restarts else "")),
+    ]
+    if row.candidate:
+        number, _, phase = row.candidate.partition(" ")
+        facts.insert(1, Fact("coming up", Cell(f"◐ revision {number}: {phase or 'begun'}", "accent")))
+    return Section("Now", tuple(facts))
+
+
+def _process(row: Row, now: float) -> str:
+    if row.pid is None:
+        return "none now"
+    return f"pid {row.pid}, number {row.incarnation}, up {duration(row.uptime(now))}"
+
+
+def launch(document: Document) -> Section:
+    """What is run, and where it comes from."""
+    config = document.get("mcp_config")
+    facts = [Fact("command", Cell(_command(config), "strong"))] if isinstance(config, Mapping) else []
+    facts += [
+        _said("folder", config.get("cwd") if isinstance(config, Mapping) else None),
+        _said("source", document.get("source_type")),
+        _said("language", document.get("language")),
+        _said("entry point", document.get("entry_point")),
+        *(
+            Fact(f"{'found' if n == 0 else ''}", Cell(f"{clean(k)} {clean(v)}"))
+            for n, (k, v) in _pairs(document, "resolved")
+        ),
+        _listed("packages", document.get("dependencies")),
+        _said("build step", document.get("build_command")),
+        _listed("variables", document.get("environment_vars")),
+        *(Fact("labels" if n == 0 else "", Cell(f"{clean(k)}={clean(v)}")) for n, (k, v) in _pairs(document, "labels")),
+        _said("owner", document.get("owner")),
+        _said("id", document.get("instance_id")),
+        Fact("deployed", Cell(local_date(document.get("created_at")) or "-")),
+        *(Fact("note", Cell(f"! {clean(note)}", "warn")) for note in _strings(document.get("notes"))),
+    ]
+    return Section("What it is", _there(facts))
+
+
+def confinement(document: Document) -> Section:
+    """How it is kept apart, started again and shared."""
+    restart, network = _mapping(document, "restart"), _mapping(document, "network")
+    hosts = ", ".join(_strings(network.get("hosts")))
+    mode = clean(network.get("mode") or "-")
+    again = clean(restart.get("mode") or "-")
+    if restart.get("burst"):
+        again += f", at most {restart['burst']} in {duration(restart.get('window_s'))}"
+        again += f", up to {duration(restart.get('max_delay_s'))} apart"
+    facts = [
+        _said("isolation", document.get("isolation")),
+        Fact("network", Cell(f"{mode}: {clean(hosts)}" if hosts else mode)),
+        Fact("restart", Cell(again)),
+        _said("sessions", document.get("sessions")),
+    ]
+    return Section("How it is kept", _there(facts))
+
+
+def protocol(document: Document) -> Section:
+    """What its server said of itself at the last handshake."""
+    said = _mapping(document, "protocol")
+    if not said:
+        return Section("Protocol", (Fact("", Cell("It has not yet answered a handshake", "dim")),))
+    server = _mapping(said, "server_info")
+    named = " ".join(clean(server[part]) for part in ("name", "version") if server.get(part))
+    instructions = clean_lines(said["instructions"]) if said.get("instructions") else []
+    more = len(instructions) - INSTRUCTION_LINES
+    facts = [
+        Fact("version", Cell(f"{clean(said.get('version') or 'none')} ({clean(said.get('era') or '?')})")),
+        Fact("server", Cell(named or "it gives no name")),
+        _said("title", server.get("title")),
+        _listed("can", [_ability(name, value) for name, value in sorted(_mapping(said, "capabilities").items())]),
+        Fact("tools", Cell(count(len(document.get("tools") or [])))),
+        *(
+            Fact("advice" if n == 0 else "", Cell(line, "dim"))
+            for n, line in enumerate(instructions[:INSTRUCTION_LINES])
+        ),
+    ]
+    if more > 0:
+        facts.append(Fact("", Cell(f"… {more} lines more", "dim")))
+    return Section("Protocol", _there(facts))
+
+
+def _ability(name: object, value: object) -> str:
+    inner = [clean(key) for key in value] if isinstance(value, Mapping) else []
+    return clean(name) + (f" ({', '.join(inner)})" if inner else "")
+
+
+def post_mortem(document: Document, title: str = "Post-mortem") -> Section:
+    """Why a process, or its start, came to a bad end: all that was seen."""
+    facts = [
+        Fact("why", Cell(f"✗ {clean(document.get('reason') or 'not known')}", "bad")),
+        _said("code", document.get("code")),
+        _said("during", document.get("phase")),
+        Fact("ended", Cell(_end(document))),
+        Fact("when", Cell(_when(document))),
+        Fact("peaks", Cell(_peaks(document))),
+        *([Fact("hint", Cell(f"→ {clean(document['hint'])}", "accent"))] if document.get("hint") else []),
+        *_tail("stderr", _strings(document.get("stderr_tail")), STDERR_LINES),
+        *_tail("frames", _strings(document.get("last_frames")), FRAMES),
+    ]
+    return Section(title, _there(facts))
+
+
+def ending(document: Document) -> str:
+    """How a process ended: `exit 3`, `SIGKILL`; empty for neither."""
+    if document.get("signal"):
+        return clean(document["signal"])
+    return "" if document.get("exit_code") is None else f"exit {clean(document['exit_code'])}"
+
+
+def _end(document: Document) -> str:
+    how = ending(document) or "not by itself: no exit status"
+    served = document.get("ran_s")
+    return how + (f", after serving {duration(served)}" if served is not None else "")
+
+
+def _when(document: Document) -> str:
+    number = document.get("incarnation")
+    return local_date(document.get("at")) + (f", process {number}" if number else "")
+
+
+def _peaks(document: Document) -> str:
+    memory, processes = document.get("peak_memory_mb"), document.get("peak_processes")
+    if memory is None and processes is None:
+        return "none were seen"
+    return f"{mebibytes(memory)} memory, {_number(processes)} processes"
+
+
+def _tail(name: str, lines: Sequence[str], most: int) -> list[Fact]:
+    """The last lines of many, whole; `name` at the first."""
+    if not lines:
+        return [Fact(name, Cell("nothing", "dim"))]
+    left_out = len(lines) - most
+    shown = [Fact("", Cell(line)) for text in lines[-most:] for line in clean_lines(text)]
+    said = f"the last {most} of {len(lines)}" if left_out > 0 else f"the last {len(lines)}"
+    return [Fact(name, Cell(said, "dim")), *shown]
+
+
+def _command(config: Mapping[str, Any]) -> str:
+    parts = [config.get("command") or "", *(config.get("args") or ())]
+    return clean(" ".join(shlex.quote(str(part)) for part in parts))
+
+
+def _said(name: str, value: object) -> Fact:
+    return Fact(name, Cell("" if value is None else clean(value)))
+
+
+def _listed(name: str, values: object) -> Fact:
+    return Fact(name, Cell(clean(", ".join(_strings(values)))))
+
+
+def _strings(values: object) -> list[str]:
+    return [str(value) for value in values] if isinstance(values, (list, tuple)) else []
+
+
+def _pairs(document: Document, name: str) -> Iterable[tuple[int, tuple[Any, Any]]]:
+    return enumerate(sorted(_mapping(document, name).items()))
+
+
+def _mapping(document: Document, name: str) -> Mapping[str, Any]:
+    value = document.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _there(facts: Iterable[Fact]) -> tuple[Fact, ...]:
+    """Only those that say something."""
+    return tuple(fact for fact in facts if fact.cell.text)
+
+
+def _number(value: object) -> str:
+    return f"{value:,.0f}" if isinstance(value, (int, float)) else "-"

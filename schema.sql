@@ -25,7 +25,7 @@ CREATE TABLE mcp_schema (
     applied_at  timestamptz NOT NULL DEFAULT now()      -- when this database reached the version
 );
 COMMENT ON TABLE mcp_schema IS 'Which versions of the schema this database has been through';
-INSERT INTO mcp_schema (version, name) VALUES (4, 'schema');
+INSERT INTO mcp_schema (version, name) VALUES (5, 'schema');
 
 
 -- Words ------------------------------------------------------------------------
@@ -262,6 +262,8 @@ CREATE TABLE mcp_events (
 ) PARTITION BY RANGE (timestamp);
 COMMENT ON TABLE mcp_events IS 'What happened to instances';
 CREATE INDEX mcp_events_instance ON mcp_events (instance_id, timestamp, id);
+CREATE INDEX mcp_events_owner ON mcp_events (owner, timestamp, id);     -- all of one owner's, newest first
+CREATE INDEX mcp_events_type ON mcp_events (type, timestamp, id);       -- what is rare among everybody's: failures
 
 
 -- Changes that a control plane must hear of ------------------------------------

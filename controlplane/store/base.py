@@ -35,7 +35,14 @@ if TYPE_CHECKING:
         Token,
         User,
     )
-    from controlplane.store.filters import EventFilter, IncarnationFilter, LogFilter, MetricFilter, Page
+    from controlplane.store.filters import (
+        EventFilter,
+        FleetEventFilter,
+        IncarnationFilter,
+        LogFilter,
+        MetricFilter,
+        Page,
+    )
 
 IDEMPOTENCY_VALID_S = 24 * 3600.0
 """How long a repeated Idempotency-Key answers the first result again."""
@@ -113,6 +120,14 @@ class StoredEvent:
     instance_id: UUID | None
     owner: str | None
     data: Mapping[str, Any]
+
+
+@frozen
+class NamedEvent:
+    """An event with the name of its instance; None: it is about none, or about one that is forgotten."""
+
+    event: StoredEvent
+    name: str | None
 
 
 @frozen(kw_only=True, slots=True)
@@ -322,6 +337,7 @@ class Store(Protocol):
     async def logs(self, instance_id: UUID, which: LogFilter) -> Page[LogLine]: ...
     async def metrics(self, instance_id: UUID, which: MetricFilter) -> Page[Sample]: ...
     async def events(self, instance_id: UUID, which: EventFilter) -> Page[StoredEvent]: ...
+    async def fleet_events(self, which: FleetEventFilter) -> Page[NamedEvent]: ...
     async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]: ...
     async def incarnations(self, instance_id: UUID, which: IncarnationFilter) -> Page[Incarnation]: ...
 

@@ -64,6 +64,23 @@ class EventFilter:
 
 
 @frozen(kw_only=True)
+class FleetEventFilter:
+    """Which events of all instances, newest first.
+
+    `owner` None is everybody's, and what is about no single instance; of `status` events only those that tell one of
+    `statuses`, if any are given.
+    """
+
+    owner: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    types: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    limit: int = PAGE_DEFAULT
+    cursor: str | None = None
+
+
+@frozen(kw_only=True)
 class IncarnationFilter:
     """Which processes of an instance, newest first."""
 

@@ -38,6 +38,7 @@ from controlplane.store.base import (
     Change,
     DataRefused,
     Idempotency,
+    NamedEvent,
     Retention,
     RetentionReport,
     StoredEvent,
@@ -66,7 +67,14 @@ if TYPE_CHECKING:
         User,
     )
     from controlplane.secretbox import SecretBox
-    from controlplane.store.filters import EventFilter, IncarnationFilter, LogFilter, MetricFilter, Page
+    from controlplane.store.filters import (
+        EventFilter,
+        FleetEventFilter,
+        IncarnationFilter,
+        LogFilter,
+        MetricFilter,
+        Page,
+    )
     from controlplane.store.partitions import Partition
 
 log = logging.getLogger(__name__)
@@ -192,6 +200,9 @@ class PostgresStore:
 
     async def events(self, instance_id: UUID, which: EventFilter) -> Page[StoredEvent]:
         return await self._call(queries_history.events, instance_id, which)
+
+    async def fleet_events(self, which: FleetEventFilter) -> Page[NamedEvent]:
+        return await self._call(queries_history.fleet_events, which)
 
     async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]:
         return await self._call(queries_history.post_mortems, instance_id, limit)

@@ -15,18 +15,26 @@ from uuid import UUID
 from attrs import define, field
 
 from controlplane.store.cursor import Cursor
-from controlplane.store.filters import PAGE_MAX, EventFilter, LogFilter, MetricFilter, Page
+from controlplane.store.filters import PAGE_MAX, EventFilter, FleetEventFilter, LogFilter, MetricFilter, Page
 from controlplane.store.rows import Row, evidence_of
-from controlplane.store.rows_history import event_of, incarnation_of, log_of, sample_of
+from controlplane.store.rows_history import event_of, incarnation_of, log_of, named_event_of, sample_of
 from controlplane.store.text import clean_text
 
 if TYPE_CHECKING:
     from controlplane.model import Evidence, Incarnation, LogLine, Sample
-    from controlplane.store.base import StoredEvent
+    from controlplane.store.base import NamedEvent, StoredEvent
     from controlplane.store.filters import IncarnationFilter
 
 STEP_MIN_S, STEP_MAX_S = 1.0, 86_400.0
 """Seconds: finer than samples are taken makes no sense, nor does longer than a partition."""
+
+NEWEST_FIRST = "timestamp DESC, id DESC"
+NAMED = """
+    SELECT page.*, instance.name
+      FROM ({}) AS page LEFT JOIN mcp_instances AS instance ON instance.id = page.instance_id
+     ORDER BY page.timestamp DESC, page.id DESC
+"""
+"""The rows of a page with their instances' names, which are looked for once the page is known."""
 
 T = TypeVar("T")
 
@@ -93,9 +101,29 @@ async def events(connection: Any, instance_id: UUID, which: EventFilter) -> Page
     return await _page(connection, query, which, event_of)
 
 
+async def fleet_events(connection: Any, which: FleetEventFilter) -> Page[NamedEvent]:
+    """A page of the events of all instances, or of all that one owner has, newest first."""
+    query = _Query("instance_id, owner, type, data, timestamp, id", "mcp_events", ["true"])
+    if which.owner is not None:
+        query.where("owner = {}", which.owner)
+    query.between(which.since, which.until)
+    if which.types:
+        query.where("type = ANY({}::text[])", list(which.types))
+    if which.statuses:
+        query.where("(type <> 'status' OR data ->> 'status' = ANY({}::text[]))", list(which.statuses))
+    if which.cursor is not None:
+        before = Cursor.decode(which.cursor)
+        query.where("(timestamp, id) < ({}, {})", before.at, before.id)
+        query.where("timestamp <= {}", before.at)  # lets the planner leave out later partitions
+    limit = _bounded(which.limit)
+    text = NAMED.format(query.text(NEWEST_FIRST, limit + 1))
+    rows = await connection.fetch(text, *query.parameters)
+    return _cut(rows, limit, named_event_of, lambda row: Cursor(row["timestamp"], row["id"]))
+
+
 async def _page(connection: Any, query: _Query, which: LogFilter | EventFilter, read: Callable[[Row], T]) -> Page[T]:
     if which.tail is not None:
-        text = query.text("timestamp DESC, id DESC", _bounded(which.tail))
+        text = query.text(NEWEST_FIRST, _bounded(which.tail))
         rows = await connection.fetch(text, *query.parameters)
         return Page(tuple(read(row) for row in reversed(rows)))
     if which.cursor is not None:

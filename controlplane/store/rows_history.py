@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from controlplane.model import Incarnation, LogLine, Sample
-from controlplane.store.base import StoredEvent
+from controlplane.store.base import NamedEvent, StoredEvent
 from controlplane.store.rows import Row, evidence_json, evidence_of, uuid_of
 from controlplane.store.text import clean_text
 
@@ -94,6 +94,11 @@ def event_of(row: Row) -> StoredEvent:
         owner=row["owner"],
         data=json.loads(row["data"]),
     )
+
+
+def named_event_of(row: Row) -> NamedEvent:
+    """An event from its row, with the instance's name."""
+    return NamedEvent(event_of(row), row["name"])
 
 
 def incarnation_of(row: Row) -> Incarnation:

@@ -58,12 +58,22 @@ def visible(call: Call) -> Iterable[Runner]:
     Raises:
         Forbidden: a user asked for somebody else's.
     """
-    owner = getattr(call.query, "owner", None)
-    if not call.principal.is_admin:
-        if owner not in (None, call.principal.owner):
-            raise Forbidden("Only administrators see other users' instances.", hint="Leave `owner` out.")
-        owner = call.principal.owner
+    owner = whose(call)
     return [r for r in call.services.supervisor.runners() if owner is None or r.instance.owner == owner]
+
+
+def whose(call: Call) -> str | None:
+    """Whose instances are asked for, by the query's `owner`; None: everybody's, for an administrator.
+
+    Raises:
+        Forbidden: a user asked for somebody else's.
+    """
+    owner: str | None = getattr(call.query, "owner", None)
+    if call.principal.is_admin:
+        return owner
+    if owner not in (None, call.principal.owner):
+        raise Forbidden("Only administrators see other users' instances.", hint="Leave `owner` out.")
+    return call.principal.owner
 
 
 def _place(runner: Runner) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from controlplane.wire.answers import NEXT_CURSOR, TIME, EvidenceOut
+from controlplane.wire.answers import NEXT_CURSOR, TIME, EventOut, EvidenceOut
 from controlplane.wire.fields import bounded
 
 
@@ -38,4 +38,20 @@ class IncarnationsOut:
     """A page of processes, newest first."""
 
     incarnations: list[IncarnationOut]
+    next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
+
+
+@frozen(kw_only=True)
+class FleetEventOut(EventOut):
+    """One thing that happened, and to whom."""
+
+    name: str | None = bounded(None, description="The instance's; null: about none, or its history is forgotten.")
+    owner: str | None = bounded(None, description="Whose instance it is; null: about no single instance.")
+
+
+@frozen(kw_only=True)
+class FleetEventsOut:
+    """A page of events of all instances, newest first."""
+
+    events: list[FleetEventOut]
     next_cursor: str | None = bounded(None, description=NEXT_CURSOR)

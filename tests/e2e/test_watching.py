@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from tests.e2e.plane import wait_until
+from tests.e2e.plane import deployment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,3 +122,29 @@ def test_an_instances_processes_tell_how_each_came_to_its_end(plane: Plane) -> N
     assert plane.request("DELETE", "/instances/calf").status_code == 200
     kept = plane.get(f"/instances/{instance_id}/incarnations")["incarnations"]
     assert [row["is_running"] for row in kept] == [False, False, False]
+
+
+def test_what_went_wrong_is_found_over_all_instances_by_those_who_may_see_them(plane: Plane) -> None:
+    bob = plane.client(user_of(plane, "bob"))
+    for client in (bob, plane.client()):
+        answer = client.post("/api/v2/deploy?wait=60", json=deployment("dud", b"raise SystemExit(3)"))
+        assert answer.status_code == 422, answer.text
+    assert bob.delete("/instances/dud").status_code == 200
+
+    path = "/events/history?type=post_mortem,revision_failed,gap,status&status=failed"
+    everybodys, bobs = plane.get(path)["events"], bob.get(path).json()["events"]
+    assert [(row["type"], row["name"], row["owner"]) for row in bobs] == [
+        ("status", "dud", "bob"),
+        ("post_mortem", "dud", "bob"),
+    ]
+    assert bobs[0]["data"]["status"] == "failed"
+    assert "exited with status 3" in bobs[1]["data"]["reason"]
+    mine = [row for row in everybodys if row["owner"] == "admin" and row["name"] == "dud"]
+    assert [row for row in everybodys if row["owner"] == "bob"] == bobs
+    assert [row["type"] for row in mine] == ["status", "post_mortem"]
+    assert everybodys.index(mine[0]) < everybodys.index(bobs[0]), "newest first"
+
+    page = bob.get(f"{path}&limit=1").json()
+    assert page["events"] == bobs[:1]
+    assert bob.get(f"{path}&cursor={page['next_cursor']}").json()["events"] == bobs[1:]
+    assert bob.get(f"{path}&owner=admin").status_code == 403

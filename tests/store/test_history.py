@@ -13,7 +13,7 @@ import pytest
 
 from controlplane.errors import InvalidRequest
 from controlplane.store.base import Batch, DataRefused
-from controlplane.store.filters import EventFilter, IncarnationFilter, LogFilter, MetricFilter
+from controlplane.store.filters import EventFilter, FleetEventFilter, IncarnationFilter, LogFilter, MetricFilter
 from controlplane.store.text import json_text
 from tests.store.rows import ago, event, evidence, incarnation, instance, line, now, sample
 
@@ -233,6 +233,50 @@ async def test_post_mortems_come_latest_first_and_replace_what_was_known(store: 
     assert [found.reason for found in await store.post_mortems(made.id)] == ["exit 3", "exit 1"]
     assert await store.post_mortems(made.id, 1) == [ended[1].evidence]
     assert await store.post_mortems(uuid4()) == []
+
+
+async def test_events_of_the_fleet_come_newest_first_with_names_page_by_page(store: PostgresStore) -> None:
+    cow, goat, start = instance("cow"), instance("goat"), ago(days=1)
+    for made in (cow, goat):
+        await store.add_instance(made, quota=10)
+    rows = [
+        event(made.id, json.dumps({"n": n}), at=start + timedelta(hours=2 * (n // 3)))  # over two partitions
+        for n, made in enumerate([cow, goat] * 15)
+    ]
+    await store.write(Batch(events=(*rows, event(None, '{"n": 30}', owner=None, type="services"))))
+    await store.delete_instance(goat.id)
+
+    seen: list[tuple[int, str | None]] = []
+    cursor, pages = None, 0
+    while cursor is not None or not pages:
+        page = await store.fleet_events(FleetEventFilter(limit=4, cursor=cursor))
+        seen += [(row.event.data["n"], row.name) for row in page.rows]
+        cursor, pages = page.next_cursor, pages + 1
+    assert seen == [(30, None), *((n, ("cow", "goat")[n % 2]) for n in reversed(range(30)))]
+    assert pages == 8
+
+
+async def test_events_of_the_fleet_are_chosen_by_owner_type_status_and_time(store: PostgresStore) -> None:
+    one, start = uuid4(), ago(hours=1)
+    rows = [
+        event(one, '{"status": "running"}', at=start),
+        event(one, '{"status": "failed"}', at=start + timedelta(minutes=1)),
+        event(one, type="post_mortem", at=start + timedelta(minutes=2), owner="bob"),
+        event(None, type="services", at=start + timedelta(minutes=3), owner=None),
+    ]
+    await store.write(Batch(events=tuple(rows)))
+
+    async def found(**filters: Any) -> list[int]:
+        page = await store.fleet_events(FleetEventFilter(**filters))
+        return [int((row.event.at - start).total_seconds() // 60) for row in page.rows]
+
+    assert await found() == [3, 2, 1, 0]
+    assert await found(owner="ada") == [1, 0]
+    assert await found(owner="bob") == [2]
+    assert await found(types=("post_mortem", "services")) == [3, 2]
+    assert await found(statuses=("failed",)) == [3, 2, 1], "it chooses among the events of that type only"
+    assert await found(types=("status",), statuses=("failed", "stopped")) == [1]
+    assert await found(since=start + timedelta(minutes=1), until=start + timedelta(minutes=3)) == [2, 1]
 
 
 async def test_processes_come_latest_first_as_they_were_written_page_by_page(store: PostgresStore) -> None:

@@ -45,7 +45,7 @@ from controlplane.model import (
     Token,
     User,
 )
-from controlplane.store.base import JournalStatistics, StoredEvent, StoreStatistics
+from controlplane.store.base import JournalStatistics, NamedEvent, StoredEvent, StoreStatistics
 from controlplane.store.filters import Page
 from controlplane.supervise.catalogue import Catalogue
 from controlplane.supervise.lanes import Lanes
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from controlplane.deploy.source.uploads import Upload
-    from controlplane.store.filters import EventFilter, IncarnationFilter, LogFilter, MetricFilter
+    from controlplane.store.filters import EventFilter, FleetEventFilter, IncarnationFilter, LogFilter, MetricFilter
     from controlplane.web.asgi import App
     from controlplane.web.auth import TokenTable
     from controlplane.wire.deploy import DeployIn, PatchIn, RedeployIn
@@ -283,6 +283,7 @@ class FakeStore:
     listings: list[Listing] = field(factory=list)
     revisions_: list[Revision] = field(factory=list)
     incarnations_: list[Incarnation] = field(factory=list)
+    fleet_events_: list[NamedEvent] = field(factory=list)
     away: bool = False
     frozen: trio.Event | None = None
     """Set: `ping` waits for it, as for a stopped database."""
@@ -359,6 +360,11 @@ class FakeStore:
     async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]:
         self._read()
         return [FAILURE]
+
+    async def fleet_events(self, which: FleetEventFilter) -> Page[NamedEvent]:
+        self._read()
+        self.asked.append(which)
+        return Page(tuple(self.fleet_events_), "more")
 
     async def incarnations(self, instance_id: UUID, which: IncarnationFilter) -> Page[Incarnation]:
         self._read()

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from controlplane.model import Incarnation, LogLine, Role
+from controlplane.store.base import NamedEvent, StoredEvent
 from tests.web.fakes import NOW, TOKENS, Client, request
 from tests.web.fakes_api import BOB, FAILURE, Api, pointers, problem_of, serving
 
@@ -147,6 +148,37 @@ async def test_processes_say_how_long_they_ran_and_how_they_ended() -> None:
         assert failed["reason"] == failed["post_mortem"]["reason"] == FAILURE.reason
         assert failed["post_mortem"]["stderr_tail"] == ["boom \\udc80"]
         assert (unseen["is_running"], unseen["ran_s"], unseen["revision"]) == (False, None, None), "of an earlier life"
+
+
+# -- the fleet
+
+
+async def test_the_fleets_past_says_what_happened_to_whom() -> None:
+    async with serving() as api:
+        ours = StoredEvent(id=9, at=NOW, type="gap", instance_id=uuid4(), owner="alice", data={"missed": None})
+        none = StoredEvent(id=8, at=NOW, type="services", instance_id=None, owner=None, data={})
+        api.store.fleet_events_ = [NamedEvent(ours, "memory"), NamedEvent(none, None)]
+        found = (await api.admin("GET", "/events/history")).json()
+
+        assert found["next_cursor"] == "more"
+        assert [(row["event_id"], row["name"], row["owner"]) for row in found["events"]] == [
+            ("9", "memory", "alice"),
+            ("8", None, None),
+        ]
+        assert found["events"][0]["data"] == {"missed": None}
+
+
+async def test_the_fleets_past_is_the_callers_own_but_for_administrators() -> None:
+    async with serving() as api:
+        query = "?type=post_mortem,status&status=failed&since=2026-11-22T12:00:00Z&limit=5&cursor=abc"
+        assert (await api.ask("GET", f"/events/history{query}")).status_code == 200
+        asked = api.store.asked[-1]
+        assert (asked.owner, asked.types, asked.statuses) == ("alice", ("post_mortem", "status"), ("failed",))
+        assert (asked.since, asked.until, asked.limit, asked.cursor) == (NOW, None, 5, "abc")
+        problem_of(await api.ask("GET", "/events/history?owner=bob"), 403, "forbidden")
+        for query, owner in (("", None), ("?owner=bob", "bob")):
+            assert (await api.admin("GET", f"/events/history{query}")).status_code == 200
+            assert api.store.asked[-1].owner == owner
 
 
 # -- following

@@ -143,11 +143,12 @@ def _choose_context(context: click.Context, _parameter: click.Parameter, value: 
         context.meta[CONTEXT_ASKED] = value
 
 
-def context_option(command: _Command) -> _Command:
-    """Add `--context NAME`: which control plane a run is about."""
+def context_option(command: _Command, *, hidden: bool = False) -> _Command:
+    """Add `--context NAME`: which control plane a run is about. Every command that asks one takes it."""
     option = click.option(
         "--context",
         metavar="NAME",
+        hidden=hidden,
         expose_value=False,
         callback=_choose_context,
         shell_complete=_contexts,

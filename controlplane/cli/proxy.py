@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from controlplane.cli.app import CONTEXT_ASKED
+from controlplane.cli.app import CONTEXT_ASKED, context_option
 from controlplane.cli.choosing import chosen_target
 from controlplane.cli.client import path_of, read_only
 from controlplane.cli.exits import Exit, program
@@ -27,6 +27,7 @@ EPILOG = examples(
 
 @click.command(short_help="Speak MCP over stdio for a client that cannot speak HTTP.", epilog=EPILOG)
 @name_argument
+@context_option
 def proxy(name: str) -> None:
     """Pass MCP messages between standard input and output and an instance's endpoint."""
     target = chosen_target(os.environ, click.get_current_context().meta.get(CONTEXT_ASKED))

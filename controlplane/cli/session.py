@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 from attrs import define, field
 
-from controlplane.cli.app import CONTEXT_ASKED, JSON_ASKED
+from controlplane.cli.app import CONTEXT_ASKED, JSON_ASKED, context_option
 from controlplane.cli.choosing import chosen_target
 from controlplane.cli.client import Answer, Api
 from controlplane.cli.exits import CommandFailed, program
@@ -62,7 +62,7 @@ class Session:
 
 
 def pass_session(command: Callable[Concatenate[Session, _P], _R]) -> Callable[_P, _R]:
-    """Give a command its `Session` as the first argument, closed when the command ends."""
+    """Give a command its `Session` as the first argument, closed when the command ends, and `--context` to choose it."""
 
     @functools.wraps(command)
     def with_session(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -71,7 +71,7 @@ def pass_session(command: Callable[Concatenate[Session, _P], _R]) -> Callable[_P
         context.call_on_close(session.close)
         return command(session, *args, **kwargs)
 
-    return with_session
+    return context_option(with_session, hidden=True)
 
 
 def _want_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

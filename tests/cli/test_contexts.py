@@ -129,7 +129,7 @@ def test_commands_follow_the_context_and_each_server_gets_its_own_token_only(pla
     assert "The context bare has no token" in bare.err
     assert f"context add bare {other.url} --force" in bare.err
     assert tokens_seen(other) == {f"Bearer {OTHER_TOKEN}", None}
-    assert corral("--context", "local", "ls", "-q").out == "memory\n"
+    assert corral("--context", "local", "ls", "-q").out == corral("ls", "-q", "--context", "local").out == "memory\n"
     assert tokens_seen(plain) == {f"Bearer {TOKEN}"}
 
 
@@ -162,6 +162,7 @@ def test_doctor_looks_at_the_control_plane_of_the_context(plain, other, corral, 
         ("user", "role", "grace", "viewer"),
         ("token", "create", "ci", "--role", "viewer"),
         ("proxy", "memory"),
+        ("proxy", "memory", "--context", "prod"),
     ],
 )
 def test_a_read_only_context_sends_nothing_that_changes(plain, corral, file, arguments):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -148,8 +148,11 @@ class Api:
         headers: Mapping[str, str] | None = None,
         last_event_id: str = "",
         silence_s: float = SILENCE_S,
+        upload: IO[bytes] | None = None,
     ) -> AsyncIterator[SseEvent]:
         """Yield the events of one connection until the server ends it. A plain answer is one event, `answer`.
+
+        With an `upload` the document and the file, read as it is sent, are the parts `spec` and `source`.
 
         Raises:
             Failure: it could not be opened, broke, or was refused.
@@ -161,7 +164,7 @@ class Api:
         timeout = httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S)
         try:
             async with self._http.stream(
-                method, path, params=_present(query), json=document, headers=more, timeout=timeout
+                method, path, params=_present(query), headers=more, timeout=timeout, **_body(document, upload)
             ) as response:
                 if "text/event-stream" not in response.headers.get("content-type", ""):
                     await response.aread()
@@ -179,6 +182,14 @@ class Api:
     def _may(self, method: str) -> None:
         if (self.read_only or self.context.read_only) and method != "GET":
             raise Failure("This dashboard is read-only", f"context {self.context.name}", code="read_only")
+
+
+def _body(document: Any, upload: IO[bytes] | None) -> dict[str, Any]:
+    """As httpx takes it."""
+    if upload is None:
+        return {"json": document}
+    spec = (None, json.dumps(document).encode(), "application/json")
+    return {"files": [("spec", spec), ("source", ("source", upload, "application/octet-stream"))]}
 
 
 def _document(response: httpx.Response, context: Context) -> Any:

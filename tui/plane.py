@@ -36,6 +36,8 @@ class Plane:
     clock: Callable[[], float] = time.time
     api: Api = field(init=False)
     board: Board = field(factory=Board, init=False)
+    kept: dict[str, Any] = field(factory=dict, init=False, repr=False)
+    """What a screen keeps from one visit to the next, by the screen's place: a form half filled in."""
 
     def __attrs_post_init__(self) -> None:
         self.read_only = self.read_only or self.context.read_only

@@ -11,7 +11,6 @@ import trio
 from controlplane.core.floodgate import Floodgate
 from controlplane.core.jsonrpc import encode
 from controlplane.hub import QUEUE_MAX_EVENTS
-from controlplane.supervise.dissector import Dissector
 from controlplane.supervise.wiretap import Wanted
 from controlplane.wire.sse import SseParser
 

@@ -45,6 +45,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "inspect": "listing:inspect",
         "logs": "logs:logs",
         "events": "events:events",
+        "wire": "wiretap:wire",
         "incarnations": "incarnations:incarnations",
         "stats": "stats:stats",
         "tui": "tui:tui",

@@ -1,4 +1,4 @@
-"""What deserves a person's attention, made from events. Pure.
+"""What deserves a person's attention, made from events, and the inbox that keeps it. Pure.
 
 An alert is a crash, a start that failed, a crash loop, a kill by a watchdog, a revision that did not take over, or a
 service that is away. It stays in the inbox after its cause is mended; what mends a service is told as well.
@@ -6,12 +6,12 @@ service that is away. It stays in the inbox after its cause is mended; what mend
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import frozen
+from attrs import define, evolve, field, frozen
 
-from controlplane.wire.text import clean
+from tui.board.reading import mapping, text, whole
 
 if TYPE_CHECKING:
     from tui.board.rows import Row
@@ -19,11 +19,18 @@ if TYPE_CHECKING:
 Weight = Literal["bad", "warn", "good"]
 WELL = frozenset({"connected", "healthy"})
 """What `/health` says of a service that is there."""
+KEPT = 500
+"""Alerts in the inbox; a fleet with more that differ has one cause, and it is among the newest."""
+SAME_S = 2.0
+"""Between an event and what a snapshot says of the same failure."""
 
 
 @frozen(kw_only=True)
 class Alert:
-    """One entry of the inbox; `instance_id` is empty where it is about the control plane itself."""
+    """One entry of the inbox; `instance_id` is empty where it is about the control plane itself.
+
+    `number` grows with each that comes in, `times` says how often the same happened since it was dismissed.
+    """
 
     at: float
     weight: Weight
@@ -31,41 +38,99 @@ class Alert:
     text: str
     instance_id: str = ""
     name: str = ""
+    incarnation: int = 0
+    number: int = 0
+    times: int = 1
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """What it is about: of these there is one entry."""
+        return self.instance_id, self.code
+
+
+@define(eq=False)
+class Inbox:
+    """Alerts by what they are about, the newest last. What comes again moves to the end and counts up."""
+
+    _alerts: dict[tuple[str, str], Alert] = field(factory=dict)
+    taken: int = 0
+    """Alerts so far, dismissed ones included."""
+    seen: int = 0
+    """Of these, how many had been looked at."""
+
+    def __iter__(self) -> Any:
+        return iter(self._alerts.values())
+
+    def __len__(self) -> int:
+        return len(self._alerts)
+
+    @property
+    def unseen(self) -> list[Alert]:
+        """What came in since the inbox was looked at, oldest first."""
+        return [alert for alert in self._alerts.values() if alert.number > self.seen]
+
+    def take(self, alert: Alert) -> bool:
+        """Put one in; False where it is there already, as an event and a snapshot both tell of it."""
+        before = self._alerts.get(alert.subject)
+        if before is not None and before.text == alert.text and abs(before.at - alert.at) < SAME_S:
+            return False
+        self._alerts.pop(alert.subject, None)
+        self.taken += 1
+        times = 1 if before is None else before.times + 1
+        self._alerts[alert.subject] = evolve(alert, number=self.taken, times=times)
+        if len(self._alerts) > KEPT:
+            del self._alerts[next(iter(self._alerts))]
+        return True
+
+    def see(self) -> None:
+        """All of it has been looked at."""
+        self.seen = self.taken
+
+    def dismiss(self, numbers: Iterable[int]) -> None:
+        """Take entries out."""
+        gone = set(numbers)
+        self._alerts = {subject: alert for subject, alert in self._alerts.items() if alert.number not in gone}
 
 
 def alert_of(type_: str, row: Row, event: Mapping[str, Any], at: float) -> Alert:
     """Make the alert of a `post_mortem` or `revision_failed` event."""
-    code, reason = clean(event.get("code") or type_), clean(event.get("reason") or "")
+    code, reason = text(event.get("code")) or type_, text(event.get("reason"))
     if type_ == "revision_failed":
-        reason = f"revision {event.get('revision')} did not take over: {reason}"
+        reason = f"revision {whole(event.get('revision')) or '?'} did not take over: {reason}"
     weight: Weight = "warn" if type_ == "revision_failed" else "bad"
-    return Alert(at=at, weight=weight, code=code, text=reason, instance_id=row.id, name=row.name)
+    return Alert(
+        at=at,
+        weight=weight,
+        code=code,
+        text=reason,
+        instance_id=row.id,
+        name=row.name,
+        incarnation=row.incarnation,
+    )
 
 
-def fleet_alerts(rows: Iterable[Row]) -> Iterator[Alert]:
-    """What is wrong when the dashboard opens: each instance that has failed, oldest first."""
-    failed = [row for row in rows if row.status == "failed" and row.trouble is not None]
-    for row in sorted(failed, key=lambda row: (row.trouble.at if row.trouble else None) or 0.0):
-        trouble = row.trouble
-        assert trouble is not None
-        yield Alert(
-            at=trouble.at or 0.0,
-            weight="bad",
-            code=trouble.code,
-            text=trouble.reason,
-            instance_id=row.id,
-            name=row.name,
-        )
+def failure_alert(row: Row, now: float) -> Alert:
+    """Make the alert of an instance that a snapshot says has failed."""
+    trouble = row.trouble
+    return Alert(
+        at=trouble.at or now if trouble is not None else now,
+        weight="bad",
+        code=trouble.code if trouble is not None else "failed",
+        text=trouble.reason if trouble is not None else "it failed; why is not known",
+        instance_id=row.id,
+        name=row.name,
+        incarnation=row.incarnation,
+    )
 
 
 def service_alert(before: Mapping[str, Any], after: Mapping[str, Any], now: float) -> Alert | None:
     """Say what changed between two answers of `/health`; None for nothing, or when the first one is all well."""
-    were, are = before.get("services") or {}, after.get("services") or {}
-    status = clean(after.get("status") or "")
+    were, are = mapping(before.get("services")), mapping(after.get("services"))
+    status = text(after.get("status")) or "unknown"
     changed = [
-        f"{clean(name)} {clean(word)}" for name, word in sorted(are.items()) if word != were.get(name, _fine(word))
+        f"{text(name)} {text(word)}" for name, word in sorted(are.items()) if word != were.get(name, _fine(word))
     ]
-    if before.get("status", "healthy") == status and not changed:
+    if (text(before.get("status")) or "healthy") == status and not changed:
         return None
     weight: Weight = "good" if status == "healthy" else "bad" if status == "unhealthy" else "warn"
     if not before and weight == "good":
@@ -75,4 +140,4 @@ def service_alert(before: Mapping[str, Any], after: Mapping[str, Any], now: floa
 
 def _fine(word: object) -> str:
     """What a service is taken to have been before anything was heard of it: well, so that only trouble is news."""
-    return str(word) if word in WELL else "connected"
+    return word if isinstance(word, str) and word in WELL else "connected"

@@ -1,49 +1,42 @@
 """The fleet as the dashboard knows it: a snapshot, and every event since.
 
 Pure: no clock, no I/O, no widget. `take_fleet` and `take_event` change the board and say what changed, so that only
-that is painted again. When the server is away the board stays as it was, and `link` says since when.
+that is painted again. When the server is away the board stays as it was, and `link` says since when. Nothing that a
+server says makes it raise: what is malformed changes nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
-from controlplane.wire.text import clean
-from tui.board.alerts import Alert, alert_of, fleet_alerts, service_alert
-from tui.board.rows import Row, seconds_of, trouble_of
+from tui.board.alerts import Inbox, alert_of, failure_alert, service_alert
+from tui.board.cells import Cell
+from tui.board.link import Link, LinkState
+from tui.board.reading import mapping, seconds_of, text, whole
+from tui.board.rows import Row, trouble_of
+from tui.board.sentences import Narrator
 
-KEPT_ALERTS = 500
 KEPT_EVENTS = 1_000
 """Of the fleet's timeline; older ones are the server's to tell."""
-
-LinkState = Literal["connecting", "live", "away", "refused"]
-QUIET = frozenset({"sample", "call", "heartbeat", "connected", "log", "notification"})
+QUIET = frozenset({"sample", "call", "heartbeat", "connected", "log", "notification", ""})
 """Not for the timeline: what comes all the time."""
 
 
 @frozen
-class Link:
-    """The connection to the control plane. `since` is when it came to be so, in seconds since the epoch."""
-
-    state: LinkState = "connecting"
-    since: float = 0.0
-    reason: str = ""
-    attempt: int = 0
-
-
-@frozen
 class Happening:
-    """One line of the timeline."""
+    """One line of the timeline. `said` is what it means, in words; `number` tells it from every other."""
 
     at: float
     type: str
     instance_id: str
     name: str
     data: Mapping[str, Any] = field(repr=False)
+    said: Cell = Cell("")
+    number: int = 0
 
 
 @frozen
@@ -70,18 +63,23 @@ class Board:
 
     rows: dict[str, Row] = field(factory=dict)
     link: Link = field(factory=Link)
-    alerts: deque[Alert] = field(factory=lambda: deque(maxlen=KEPT_ALERTS))
+    alerts: Inbox = field(factory=Inbox)
     timeline: deque[Happening] = field(factory=lambda: deque(maxlen=KEPT_EVENTS))
+    happened: int = 0
+    """Events of the timeline so far, those included that it does not hold any more."""
     health: Mapping[str, Any] = field(factory=dict)
+    has_picture: bool = False
+    """The fleet was read at least once."""
+    gaps: int = 0
+    """Breaks after which the server could not replay all; what had changed came with the snapshot."""
     missed: int = 0
-    """Events that the server could not replay after a break; what they changed came with the snapshot."""
-    seen_alerts: int = 0
-    """Of all alerts so far, how many have been looked at."""
-    all_alerts: int = 0
+    """How many events that were, as far as the server knew."""
+    _narrator: Narrator = field(factory=Narrator)
 
     @property
     def unseen_alerts(self) -> int:
-        return max(0, self.all_alerts - self.seen_alerts)
+        """How many alerts came in since somebody looked."""
+        return len(self.alerts.unseen)
 
     def by_status(self) -> Counter[str]:
         """How many instances have each status."""
@@ -95,17 +93,18 @@ class Board:
         return next((r for r in self.rows.values() if r.name == bare and owner in {"", r.owner}), None)
 
     def take_fleet(self, documents: Iterable[Mapping[str, Any]], now: float) -> Touched:
-        """Take a snapshot of all instances: what is not in it is gone."""
+        """Take a snapshot of all instances: what is not in it is gone. One that has failed unnoticed is an alert."""
+        had_failed = {row.id for row in self.rows.values() if row.status == "failed"}
         there: dict[str, Row] = {}
         for document in documents:
-            id_ = clean(document["instance_id"])
-            row = there[id_] = self.rows.get(id_) or Row(id=id_)
-            row.take_document(document, now)
-        first = not self.rows and not self.all_alerts
-        self.rows = there
-        if first:
-            for alert in fleet_alerts(there.values()):
-                self._alert(alert)
+            id_ = text(mapping(document).get("instance_id"))
+            if id_:
+                row = there[id_] = self.rows.get(id_) or Row(id=id_)
+                row.take_document(document, now)
+        self.rows, self.has_picture = there, True
+        fresh = [failure_alert(r, now) for r in there.values() if r.status == "failed" and r.id not in had_failed]
+        for alert in sorted(fresh, key=lambda alert: alert.at):
+            self.alerts.take(alert)
         return FLEET
 
     def take_health(self, health: Mapping[str, Any], now: float) -> Touched:
@@ -113,47 +112,52 @@ class Board:
         before, self.health = self.health, health
         alert = service_alert(before, health, now)
         if alert is not None:
-            self._alert(alert)
-        return FLEET if before != health else NOTHING
+            self.alerts.take(alert)
+        return FLEET if alert is not None or before != health else NOTHING
 
     def take_event(self, event: Mapping[str, Any], now: float) -> Touched:
         """Take one event of `GET /events`. `now` stands in where it names no time of its own."""
-        type_ = event.get("type", "")
-        at = seconds_of(event.get("timestamp")) or now
-        id_ = event.get("instance_id") or ""
-        touched = self._apply(type_, id_, event, at)
-        if type_ not in QUIET:
-            row = self.rows.get(id_)
-            name = row.name if row is not None else clean(event.get("name") or "")
-            self.timeline.append(Happening(at, clean(type_), id_, name, event))
-        return touched
+        members = mapping(event)
+        type_, id_ = text(members.get("type")), text(members.get("instance_id"))
+        at = seconds_of(members.get("timestamp")) or now
+        row = self.rows.get(id_)
+        touched = self._apply(type_, id_, members, at)
+        if type_ in QUIET:
+            return touched
+        row = row or self.rows.get(id_)
+        name = row.name if row is not None else text(members.get("name"))
+        self.happened += 1
+        said = self._narrator.tell(type_, id_, members)
+        self.timeline.append(Happening(at, type_, id_, name, members, said, self.happened))
+        return Touched(touched.ids, fleet=True)
 
-    def take_link(self, state: LinkState, now: float, reason: str = "", attempt: int = 0) -> Touched:
-        """The connection is in another state; it keeps its time while the state stays."""
-        if state == self.link.state:
-            self.link = evolve(self.link, reason=reason, attempt=attempt)
-        else:
-            self.link = Link(state, now, reason, attempt)
+    def take_link(self, state: LinkState, now: float, reason: str = "", attempt: int = 0, hint: str = "") -> Touched:
+        """The connection is in another state, or has failed once more."""
+        self.link = self.link.to(state, now, reason, attempt, hint)
         return FLEET
 
-    def see_alerts(self) -> None:
+    def see_alerts(self) -> Touched:
         """Everything in the inbox has been looked at."""
-        self.seen_alerts = self.all_alerts
+        self.alerts.see()
+        return FLEET
+
+    def dismiss_alerts(self, numbers: Iterable[int]) -> Touched:
+        """These need nobody any more."""
+        self.alerts.dismiss(numbers)
+        return FLEET
 
     def _apply(self, type_: str, id_: str, event: Mapping[str, Any], at: float) -> Touched:
         match type_:
             case "sample":
                 return self._sample(id_, event, at)
             case "status" | "deployed" | "changed":
-                return self._status(id_, event, at)
+                return self._status(type_, id_, event, at)
             case "deleted":
                 return FLEET if self.rows.pop(id_, None) is not None else NOTHING
             case "post_mortem" | "revision_failed":
                 return self._trouble(type_, id_, event, at)
             case "gap":
-                missed = event.get("missed")
-                self.missed += missed if isinstance(missed, int) else 0
-                return FLEET
+                return self._gap(id_, event)
             case "services":
                 return self.take_health({k: v for k, v in event.items() if k in {"status", "services"}}, at)
             case _:
@@ -166,20 +170,18 @@ class Board:
         row.take_sample(event, at)
         return Touched(frozenset((id_,)))
 
-    def _status(self, id_: str, event: Mapping[str, Any], at: float) -> Touched:
+    def _status(self, type_: str, id_: str, event: Mapping[str, Any], at: float) -> Touched:
         if not id_:
             return NOTHING
         row = self.rows.get(id_)
         is_new = row is None
         if row is None:
-            row = self.rows[id_] = Row(id=id_)
-        if isinstance(labels := event.get("labels"), Mapping):
-            row.labels = {clean(k): clean(v) for k, v in labels.items()}
-        if "status" in event:
+            row = self.rows[id_] = Row(id=id_, name=id_)
+        if type_ == "status":
             row.take_status(event, at)
-        elif isinstance(name := event.get("name"), str):
-            row.name = clean(name)
-        return FLEET if is_new else Touched(frozenset((id_,)))
+        else:
+            row.take_outline(event)
+        return Touched(frozenset((id_,)), fleet=is_new)
 
     def _trouble(self, type_: str, id_: str, event: Mapping[str, Any], at: float) -> Touched:
         row = self.rows.get(id_)
@@ -187,9 +189,11 @@ class Board:
             return NOTHING
         if type_ == "post_mortem":
             row.trouble = trouble_of(event)
-        self._alert(alert_of(type_, row, event, at))
+        self.alerts.take(alert_of(type_, row, event, at))
         return Touched(frozenset((id_,)), fleet=True)
 
-    def _alert(self, alert: Alert) -> None:
-        self.alerts.append(alert)
-        self.all_alerts += 1
+    def _gap(self, id_: str, event: Mapping[str, Any]) -> Touched:
+        if not id_:  # an instance's own is about its log
+            self.gaps += 1
+            self.missed += max(0, whole(event.get("missed")) or 0)
+        return FLEET

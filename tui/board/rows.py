@@ -7,27 +7,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from attrs import define, field, frozen
 
-from controlplane.wire.text import clean
+from tui.board.reading import labels_of, number, seconds_of, text, whole
+
+__all__ = ["History", "Row", "Trouble", "seconds_of", "trouble_of"]
 
 KEPT_SAMPLES = 120
 """Of each series: two minutes at the default interval, as wide as a sparkline gets."""
-STILL_S = 5.0
-"""A rate that no sample has confirmed for so long is no rate any more."""
-
-
-def seconds_of(timestamp: object) -> float | None:
-    """Return an API timestamp as seconds since the epoch; None for none, or for what is no time."""
-    if not isinstance(timestamp, str):
-        return None
-    try:
-        return datetime.fromisoformat(timestamp).timestamp()
-    except ValueError:
-        return None
 
 
 @frozen(kw_only=True)
@@ -75,7 +64,7 @@ class Row:
     calls: int = 0
     errors: int = 0
     rate: float = 0.0
-    """Calls per second between the last two samples."""
+    """Calls per second at the last sample."""
     p50: float | None = None
     p95: float | None = None
     labels: dict[str, str] = field(factory=dict)
@@ -94,48 +83,56 @@ class Row:
 
     def take_document(self, document: Mapping[str, Any], now: float) -> None:
         """Become what an `InstanceOut` says. Series and rates stay."""
-        _take_texts(
-            self, document, ("name", "owner", "language", "source_type", "isolation", "status", "phase", "desired")
-        )
-        _take_numbers(self, document, ("revision", "restarts", "incarnation", "calls", "errors"))
-        self.pid = document.get("pid")
-        uptime = document.get("uptime_s")
-        self.started = None if uptime is None else now - uptime
-        self.cpu, self.memory = document.get("cpu_percent"), document.get("memory_mb")
-        self.processes = document.get("processes")
-        self.p50, self.p95 = document.get("p50_ms"), document.get("p95_ms")
-        self.labels = {clean(k): clean(v) for k, v in (document.get("labels") or {}).items()}
+        self.take_outline(document)
+        _take_texts(self, document, ("isolation", "status", "phase", "desired"))
+        _take_numbers(self, document, ("restarts", "incarnation", "calls", "errors"))
+        self.pid = whole(document.get("pid"))
+        uptime = number(document.get("uptime_s"))
+        self.started = seconds_of(document.get("started_at")) or (None if uptime is None else now - uptime)
+        self.cpu, self.memory = number(document.get("cpu_percent")), number(document.get("memory_mb"))
+        self.processes = whole(document.get("processes"))
+        self.p50, self.p95 = number(document.get("p50_ms")), number(document.get("p95_ms"))
         self.candidate = _candidate(document.get("candidate"))
         self.trouble = trouble_of(document.get("last_error"))
 
+    def take_outline(self, document: Mapping[str, Any]) -> None:
+        """Become what a `deployed` or `changed` event says: what it is, not how it is."""
+        _take_texts(self, document, ("name", "owner", "language", "source_type"))
+        _take_numbers(self, document, ("revision",))
+        if "labels" in document:
+            self.labels = labels_of(document["labels"])
+
     def take_status(self, event: Mapping[str, Any], at: float) -> None:
         """Become what a `status` event says."""
-        _take_texts(self, event, ("name", "owner", "status", "phase", "isolation", "language", "desired"))
-        _take_numbers(self, event, ("revision", "restarts"))
+        self.take_outline(event)
+        _take_texts(self, event, ("status", "phase", "isolation", "desired"))
+        _take_numbers(self, event, ("restarts",))
         self.candidate = _candidate(event.get("candidate"))
-        pid, incarnation = event.get("pid"), event.get("incarnation", self.incarnation)
-        if pid is None or pid != self.pid or incarnation != self.incarnation:
+        pid, incarnation = whole(event.get("pid")), whole(event.get("incarnation"))
+        if pid is None or pid != self.pid or incarnation not in {None, self.incarnation}:
             self._another_process(pid, event, at)
-        self.incarnation = incarnation
+        self.incarnation = self.incarnation if incarnation is None else incarnation
         if self.status == "running":
             self.trouble = self.trouble if event.get("reason") else None
 
     def take_sample(self, event: Mapping[str, Any], at: float) -> None:
-        """Take one look at its processes: `calls` and `errors` are since the look before."""
-        calls = event.get("calls") or 0
-        if self.sampled is not None and at > self.sampled:
-            self.rate = calls / (at - self.sampled)
+        """Take one look at its processes: `calls` and `errors` are since the look before, or the totals are told."""
+        calls, errors = whole(event.get("calls")) or 0, whole(event.get("errors")) or 0
+        interval = number(event.get("interval_s")) or (at - self.sampled if self.sampled is not None else 0.0)
+        self.rate = calls / interval if interval > 0 else 0.0
         self.sampled = at
-        self.calls += calls
-        self.errors += event.get("errors") or 0
-        self.cpu, self.memory = event.get("cpu_percent"), event.get("memory_mb")
-        self.processes = event.get("processes")
-        self.p50, self.p95 = event.get("p50_ms"), event.get("p95_ms")
+        self.calls = _or(whole(event.get("calls_total")), self.calls + calls)
+        self.errors = _or(whole(event.get("errors_total")), self.errors + errors)
+        self.cpu, self.memory = number(event.get("cpu_percent")), number(event.get("memory_mb"))
+        self.processes = whole(event.get("processes"))
+        p50, p95 = number(event.get("p50_ms")), number(event.get("p95_ms"))
+        if p95 is not None:  # without calls there is none: the last one stays
+            self.p50, self.p95 = p50, p95
         series = self.history
         series.cpu.append(self.cpu or 0.0)
         series.memory.append(self.memory or 0.0)
         series.rate.append(self.rate)
-        series.p95.append(self.p95 or 0.0)
+        series.p95.append(p95 or 0.0)
 
     def _another_process(self, pid: int | None, event: Mapping[str, Any], at: float) -> None:
         self.pid = pid
@@ -149,9 +146,9 @@ def trouble_of(document: object) -> Trouble | None:
     if not isinstance(document, Mapping):
         return None
     return Trouble(
-        code=clean(document.get("code") or ""),
-        reason=clean(document.get("reason") or ""),
-        phase=clean(document.get("phase") or ""),
+        code=text(document.get("code")),
+        reason=text(document.get("reason")),
+        phase=text(document.get("phase")),
         at=seconds_of(document.get("at") or document.get("timestamp")),
     )
 
@@ -159,16 +156,20 @@ def trouble_of(document: object) -> Trouble | None:
 def _candidate(document: object) -> str:
     if not isinstance(document, Mapping):
         return ""
-    return f"{document.get('revision')} {clean(document.get('phase') or '')}".strip()
+    return f"{whole(document.get('revision')) or '?'} {text(document.get('phase'))}".strip()
+
+
+def _or(value: int | None, other: int) -> int:
+    return other if value is None else value
 
 
 def _take_texts(row: Row, document: Mapping[str, Any], names: tuple[str, ...]) -> None:
     for name in names:
         if isinstance(value := document.get(name), str):
-            setattr(row, name, clean(value))
+            setattr(row, name, text(value))
 
 
 def _take_numbers(row: Row, document: Mapping[str, Any], names: tuple[str, ...]) -> None:
     for name in names:
-        if isinstance(value := document.get(name), int):
+        if (value := whole(document.get(name))) is not None:
             setattr(row, name, value)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual.content import Content
 from textual.widget import Widget
 
-from controlplane.wire.units import duration, mebibytes, percent
+from controlplane.wire.units import mebibytes, percent
+from tui.board.link import word
+from tui.board.reading import text
 
 if TYPE_CHECKING:
     from tui.board.board import Board
     from tui.contexts import Context
 
-LINKS = {
-    "connecting": ("◌ connecting", "$text-warning"),
-    "live": ("● live", "$text-success"),
-    "away": ("◌ away", "bold $text-error"),
-    "refused": ("✗ refused", "bold $text-error"),
+STYLES: Mapping[str, str] = {
+    "good": "$text-success",
+    "warn": "bold $text-warning",
+    "bad": "bold $text-error",
 }
 SEPARATOR = " › "
 
@@ -45,11 +47,13 @@ class Masthead(Widget):
         for colour in ("red", "yellow", "green", "blue", "cyan", "magenta"):
             self.set_class(context.colour == colour, f"-{colour}")
         places = SEPARATOR.join((context.name, *crumbs))
-        self._left = Content.assemble(
+        left = Content.assemble(
             ("corral", "bold"), SEPARATOR, places, (" read-only" if read_only else "", "bold $text-warning")
         )
-        self._rights = [_link(board, now), *_totals(board)]
-        self.refresh()
+        rights = [_link(board, now), *_totals(board)]
+        if (left, rights) != (self._left, self._rights):
+            self._left, self._rights = left, rights
+            self.refresh()
 
     def render(self) -> Content:
         width = self.content_size.width
@@ -66,21 +70,19 @@ def _width(parts: list[Content]) -> int:
 
 
 def _link(board: Board, now: float) -> Content:
-    word, style = LINKS[board.link.state]
-    if board.link.state == "away":
-        word += f" for {duration(max(0.0, now - board.link.since))}"
-    return Content.styled(word, style)
+    said, tone = word(board.link, now)
+    return Content.styled(said, STYLES[tone])
 
 
 def _totals(board: Board) -> list[Content]:
     rows = board.rows.values()
     counts = board.by_status()
-    parts = [Content.assemble((f"{len(rows)}", "bold"), " instances")]
-    if board.unseen_alerts:
-        parts.insert(0, Content.styled(f"⚠ {board.unseen_alerts}", "bold $text-warning"))
+    parts = [Content.assemble((f"{len(rows)}", "bold"), f" instance{'s' * (len(rows) != 1)}")]
+    if unseen := board.unseen_alerts:
+        parts.insert(0, Content.styled(f"! {unseen} alert{'s' * (unseen > 1)}", "bold $text-warning"))
     if counts["failed"]:
         parts.insert(0, Content.styled(f"✗ {counts['failed']} failed", "bold $text-error"))
-    status = board.health.get("status")
+    status = text(board.health.get("status"))
     if status in {"degraded", "unhealthy"}:
         parts.insert(0, Content.styled(f"! {status}", "bold $text-error"))
     parts.append(Content(f"{percent(sum(row.cpu or 0 for row in rows))} cpu"))

@@ -48,6 +48,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "wire": "wiretap:wire",
         "incarnations": "incarnations:incarnations",
         "stats": "stats:stats",
+        "usage": "usage:usage",
         "tui": "tui:tui",
     },
     "Operate": {"start": "lifecycle:start", "stop": "lifecycle:stop", "restart": "lifecycle:restart"},

@@ -254,6 +254,11 @@ class StartScheduler:
     def waiting(self) -> int:
         return len(self.starts.line) + len(self.builds.line)
 
+    def building(self, owner: str) -> int:
+        """Builds that this owner has under way."""
+        slots = (*self.builds.holders, *([self.builds.apart] if self.builds.apart else ()))
+        return sum(slot.owner == owner for slot in slots)
+
     def has_place(self, priority: Priority) -> bool:
         """Whether somebody who came now could start at once."""
         return self.starts.has_place(priority) and not self._is_short()

@@ -82,6 +82,11 @@ class Supervisor:
     def of_owner(self, owner: str) -> list[Runner]:
         return [r for r in self._runners.values() if r.instance.owner == owner]
 
+    def builds(self, owner: str) -> tuple[int, int]:
+        """How many builds an owner has under way, and how many may be at the same time."""
+        scheduler = self.around.scheduler
+        return scheduler.building(owner), scheduler.builds.places
+
     def statistics(self) -> SupervisorStatistics:
         by_status: dict[str, int] = {}
         for runner in self._runners.values():

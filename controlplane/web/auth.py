@@ -137,6 +137,12 @@ class TokenTable:
     def user(self, name: str) -> User | None:
         return self._users.get(name)
 
+    def tokens_of(self, owner: str) -> int:
+        """How many tokens an owner has that have not expired."""
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        tokens = (token for token in self._tokens.values() if token.owner == owner)
+        return sum(token.expires_at is None or token.expires_at > now for token in tokens)
+
     def _changed(self) -> None:
         self.generation += 1
         self._jwts.clear()

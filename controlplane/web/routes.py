@@ -23,6 +23,7 @@ from controlplane.web import (
     runtimes,
     stats,
     tokens,
+    usage,
     users,
     wiretap,
 )
@@ -204,6 +205,7 @@ ROUTES: tuple[Route, ...] = docs.with_documentation(
     *users.ROUTES,
     *health.ROUTES,
     *stats.ROUTES,
+    *usage.ROUTES,
     *runtimes.ROUTES,
     *prometheus.ROUTES,
     *installs.ROUTES,

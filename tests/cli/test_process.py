@@ -155,13 +155,13 @@ def test_help_lists_every_command_by_task_with_examples_and_exit_codes():
     text = piped("http://x.example", "--help", CORRAL_PROGRAM="./corral").stdout
     for words in ("Start here:", "Deploy:", "  ./corral up\n", "Exit codes:", "  7    cannot connect", "CORRAL_TOKEN"):
         assert words in text
-    for command in "up doctor deploy import rm tools prompts resources call ls inspect logs events incarnations stats tui start stop restart context user token redeploy revisions rollback cache".split():  # noqa: SIM905
+    for command in "up doctor deploy import rm tools prompts resources call ls inspect logs events incarnations stats usage tui start stop restart context user token redeploy revisions rollback cache".split():  # noqa: SIM905
         assert f"\n  {command} " in text
 
 
 @pytest.mark.parametrize(
     "command",
-    "up doctor deploy import rm tools prompts resources call ls inspect logs events incarnations stats tui start stop restart context user token completion test redeploy revisions rollback cache".split(),  # noqa: SIM905
+    "up doctor deploy import rm tools prompts resources call ls inspect logs events incarnations stats usage tui start stop restart context user token completion test redeploy revisions rollback cache".split(),  # noqa: SIM905
 )
 def test_every_command_explains_itself_within_the_width_of_a_terminal(command):
     result = piped("http://x.example", command, "--help")

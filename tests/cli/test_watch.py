@@ -1,4 +1,4 @@
-"""`corral incarnations`: what it asks for, and how it shows each end."""
+"""`corral incarnations · usage`: what they ask for, and how they show it."""
 
 from __future__ import annotations
 
@@ -30,3 +30,25 @@ def test_an_instance_that_never_had_a_process_is_said_to_have_had_none(api, corr
     shown = corral("incarnations", "memory")
     assert (shown.code, shown.out) == (0, "")
     assert "no process" in shown.err
+
+
+def test_use_is_shown_beside_what_bounds_it(api, corral):
+    quotas = [
+        {"name": "instances", "used": 2, "limit": 10, "unit": "instances", "scope": "owner"},
+        {"name": "memory", "used": 2048.25, "limit": None, "unit": "MiB", "scope": "owner"},
+        {"name": "call_rate", "used": None, "limit": 100, "unit": "calls/s", "scope": "token"},
+        {"name": "later", "used": 1, "limit": 2, "unit": "new", "scope": "moon"},
+    ]
+    row = {"name": "grace", "instances": 2, "running": 1, "memory_mb": 2048.25, "cpu_percent": 1.5, "processes": 3}
+    row |= {"calls": 1200, "errors": 3}
+    api.on("GET /usage", document({"owner": "grace", "role": "deployer", "quotas": quotas, "total": row, "owners": []}))
+    shown = corral("usage", "--owner", "grace")
+    assert shown.code == 0
+    lines = [line.split() for line in shown.out.splitlines()]
+    assert lines[0] == ["grace", "deployer"]
+    assert lines[2][:4] == ["instances", "2", "10", "instances"]
+    assert lines[3][:5] == ["memory", "2,048.2", "no", "limit", "MiB"]
+    assert lines[4] == ["call_rate", "-", "100", "calls/s", "each", "token"]
+    assert lines[5][-1] == "moon"
+    assert lines[-1] == ["grace", "2", "1", "2,048.2", "MiB", "1.5", "%", "1,200", "3"]
+    assert api.asked_for("GET /usage")[0].query == {"owner": "grace"}

@@ -148,3 +148,32 @@ def test_what_went_wrong_is_found_over_all_instances_by_those_who_may_see_them(p
     assert page["events"] == bobs[:1]
     assert bob.get(f"{path}&cursor={page['next_cursor']}").json()["events"] == bobs[1:]
     assert bob.get(f"{path}&owner=admin").status_code == 403
+
+
+def test_everybody_sees_the_own_use_and_administrators_all(plane: Plane) -> None:
+    carol = plane.client(user_of(plane, "carol"))
+    answer = carol.post("/api/v2/deploy?wait=60", json=deployment("goat"))
+    assert answer.status_code == 201, answer.text
+    called = carol.post("/mcp/goat/execute", json={"method": "tools/list"})
+    assert called.status_code == 200, called.text
+
+    def use() -> dict[str, Any] | None:
+        found: dict[str, Any] = carol.get("/usage").json()
+        return found if found["total"]["memory_mb"] else None
+
+    found = wait_until(use, 60, "a sample")
+    quotas = {row["name"]: row for row in found["quotas"]}
+    assert (found["owner"], found["role"]) == ("carol", "deployer")
+    assert (quotas["instances"]["used"], quotas["instances"]["limit"]) == (1, 1000)
+    assert (quotas["tokens"]["used"], quotas["builds"]["used"]) == (1, 0)
+    assert quotas["memory"]["used"] == found["total"]["memory_mb"] > 1
+    assert (found["total"]["calls"], found["owners"]) == (1, [])
+
+    everybody = plane.get("/usage")
+    assert {"name": "carol", "instances": 1, "calls": 1}.items() <= next(
+        row.items() for row in everybody["owners"] if row["name"] == "carol"
+    )
+    assert {row["name"]: row["limit"] for row in everybody["quotas"]}["store"] > 0
+    shown = plane.corral("usage", "--owner", "carol")
+    assert shown.returncode == 0, shown.stderr
+    assert "carol" in shown.stdout

@@ -184,6 +184,9 @@ class ApiSupervisor:
                 return runner
         raise NotFound("There is no such instance.")
 
+    def builds(self, owner: str) -> tuple[int, int]:
+        return (1 if owner == "alice" else 0), 2
+
     def statistics(self) -> FakeSupervisorStatistics:
         return FakeSupervisorStatistics()
 

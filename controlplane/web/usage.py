@@ -1,0 +1,147 @@
+"""`/usage`: what an owner uses, and what bounds it, as far as either is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from controlplane.core.lifecycle import State
+from controlplane.deploy.installs import collecting
+from controlplane.errors import NotFound
+from controlplane.model import Role
+from controlplane.web.call import Call, Reply, json_reply
+from controlplane.web.instances import whose
+from controlplane.web.route import Route
+from controlplane.web.stats import MIB, fleet
+from controlplane.web.tokens import TOKENS_PER_USER
+from controlplane.wire.fields import bounded
+from controlplane.wire.usage import OwnerUsageOut, QuotaOut, UsageOut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from controlplane.config import Config
+    from controlplane.supervise.runner import Runner
+    from controlplane.web.services import Services
+
+
+@frozen(kw_only=True)
+class UsageQuery:
+    """Whose use."""
+
+    owner: str | None = bounded(None, minLength=1, maxLength=63, description="For administrators: another user's.")
+
+
+async def get_usage(call: Call) -> Reply:
+    """The caller's own, or for an administrator anybody's."""
+    services, principal = call.services, call.principal
+    asked = whose(call)
+    owner = asked or principal.owner
+    total = owner_usage(owner, (r for r in services.supervisor.runners() if r.instance.owner == owner))
+    quotas = [*_own(services, owner, total), *_rates(services.config), *_ceilings(services.config)]
+    if principal.is_admin:
+        quotas.append(await _store(services))
+    return json_reply(
+        UsageOut(
+            owner=owner,
+            role=_role(call, owner).value,
+            quotas=quotas,
+            total=total,
+            owners=_everybody(services) if principal.is_admin and asked is None else [],
+        )
+    )
+
+
+def _role(call: Call, owner: str) -> Role:
+    if owner == call.principal.owner:
+        return call.principal.role
+    user = call.services.tokens.user(owner)
+    if user is None:
+        raise NotFound("There is no such user.", hint="corral user ls shows who there is")
+    return user.role
+
+
+def owner_usage(name: str, runners: Iterable[Runner]) -> OwnerUsageOut:
+    """Add up what is known of one owner's instances."""
+    runners = list(runners)
+    sums = fleet(runners)
+    return OwnerUsageOut(
+        name=name,
+        instances=sums.instances,
+        running=sum(runner.state is State.RUNNING for runner in runners),
+        memory_mb=sums.memory_mb,
+        cpu_percent=sums.cpu_percent,
+        processes=sums.processes,
+        calls=sums.calls,
+        errors=sums.errors,
+    )
+
+
+def _everybody(services: Services) -> list[OwnerUsageOut]:
+    by_owner: dict[str, list[Runner]] = {}
+    for runner in services.supervisor.runners():
+        by_owner.setdefault(runner.instance.owner, []).append(runner)
+    return [owner_usage(name, by_owner[name]) for name in sorted(by_owner)]
+
+
+def _own(services: Services, owner: str, total: OwnerUsageOut) -> list[QuotaOut]:
+    """What all of an owner's instances and tokens share. Memory, CPU and processes are bounded for each instance only."""
+    building, builds = services.supervisor.builds(owner)
+    rows = (
+        ("instances", total.instances, services.config.max_instances_per_user, "instances"),
+        ("tokens", services.tokens.tokens_of(owner), TOKENS_PER_USER, "tokens"),
+        ("builds", building, builds, "builds"),
+        ("memory", total.memory_mb, None, "MiB"),
+        ("cpu", total.cpu_percent, None, "percent"),
+        ("processes", total.processes, None, "processes"),
+    )
+    return [QuotaOut(name=name, used=used, limit=limit, unit=unit, scope="owner") for name, used, limit, unit in rows]
+
+
+def _rates(config: Config) -> list[QuotaOut]:
+    """How often something may be done; how often it was, nobody counts."""
+    return [
+        QuotaOut(name="call_rate", limit=config.rate_limit_rps or None, unit="calls/s", scope="token"),
+        QuotaOut(name="deploy_rate", limit=config.deploys_per_minute, unit="deploys/min", scope="owner"),
+    ]
+
+
+def _ceilings(config: Config) -> list[QuotaOut]:
+    """What a spec may ask for at most."""
+    rows = (
+        ("instance_memory", config.max_memory_mb, "MiB"),
+        ("instance_cpu", config.max_cpu_percent, "percent"),
+        ("instance_disk", config.max_disk_usage_mb, "MiB"),
+        ("instance_processes", config.max_processes, "processes"),
+        ("instance_open_files", config.max_open_files, "files"),
+        ("instance_call_timeout", config.max_call_timeout_s, "s"),
+        ("instance_calls_in_flight", config.calls_in_flight, "calls"),
+    )
+    return [QuotaOut(name=name, limit=limit, unit=unit, scope="instance") for name, limit, unit in rows]
+
+
+async def _store(services: Services) -> QuotaOut:
+    use = await collecting.listing(services.installs)
+    used, limit = round(use.total_bytes / MIB, 2), round(use.limit_bytes / MIB, 2)
+    return QuotaOut(name="store", used=used, limit=limit, unit="MiB", scope="service")
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/usage",
+        get_usage,
+        operation="getUsage",
+        summary="What an owner uses, and what bounds it",
+        description=(
+            "A row for each quota, by name: how much is used, of how much. A `limit` of null is no limit, a `used` of null is"
+            " not counted. Administrators see anybody's by `owner`, and without it everybody's sums beside their own."
+        ),
+        tag="System",
+        role=Role.VIEWER,
+        query=UsageQuery,
+        answers={200: UsageOut},
+        problems=("not_found",),
+    ),
+)

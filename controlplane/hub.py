@@ -19,8 +19,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 import trio
@@ -28,31 +27,30 @@ from attrs import define, field, frozen
 
 from controlplane.core.jsonrpc import encode
 from controlplane.core.replay import Ring
+from controlplane.subscription import QUEUE_MAX_BYTES, QUEUE_MAX_EVENTS, Subscription, Topic, WireOf
+
+__all__ = [
+    "HEARTBEAT_S",
+    "QUEUE_MAX_BYTES",
+    "QUEUE_MAX_EVENTS",
+    "Event",
+    "Hub",
+    "HubStatistics",
+    "Subscription",
+    "Topic",
+    "WireOf",
+]
 
 HEARTBEAT_S = 15.0
 """A real event, so that a reader can tell a quiet stream from a dead one."""
-QUEUE_MAX_EVENTS = 256
-QUEUE_MAX_BYTES = 2 * 2**20
-"""Per subscriber; one event larger than this may pass alone."""
 NUMBER_MAX_DIGITS = 18
 PER_INSTANCE_ONLY = frozenset({"log", "notification"})
 """Too many for the fleet's streams; they are on the instance's own."""
 
-KEPT = frozenset({"deployed", "changed", "deleted", "status", "post_mortem", "revision_failed", "tools_changed", "gap"})
-"""What happened to an instance, for the database; the rest has tables of its own or is of the moment."""
-
-
-@frozen
-class WireOf:
-    """A live topic: one instance's traffic, as far as `wanted` lets it through."""
-
-    instance_id: UUID
-    wanted: Any
-    """A filter, hashable."""
-
-
-Topic = UUID | str | WireOf | None
-"""An instance's id, an owner's name, or None for the whole fleet."""
+KEPT = frozenset(
+    {"deployed", "changed", "deleted", "status", "post_mortem", "revision_failed", "tools_changed", "gap", "services"}
+)
+"""What happened to an instance, or to what Corral needs, for the database; the rest has tables of its own or is of the moment."""
 
 
 @frozen(kw_only=True, slots=True)
@@ -75,107 +73,6 @@ class HubStatistics:
     buffered_bytes: int
     published: int
     lagged: int
-
-
-@define(eq=False)
-class Subscription:
-    """One subscriber's queue of encoded frames. A context manager; closing is idempotent."""
-
-    topic: Topic
-    _hub: Hub
-    _reached: int
-    """Number of the last event handed out: where the reader goes on when it comes back."""
-    _queued: int = field(init=False)
-    """Number of the last event in the queue."""
-    _frames: list[bytes] = field(factory=list, init=False)
-    _size: int = field(default=0, init=False)
-    _granted: tuple[int, int] = field(default=(0, 0), init=False)
-    """Frames and bytes of a replay in the queue, which do not count as lagging."""
-    _task: trio.lowlevel.Task | None = field(default=None, init=False)
-    closed: bool = field(default=False, init=False)
-    on_close: Callable[[], None] | None = None
-    """Called once, whoever ends the stream."""
-
-    def __attrs_post_init__(self) -> None:
-        self._queued = self._reached
-
-    @property
-    def reached(self) -> int:
-        return self._reached
-
-    @property
-    def queued_bytes(self) -> int:
-        return self._size
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-        self.clear()
-
-    async def take(self) -> bytes:
-        """Wait for frames and return all that are queued, joined.
-
-        Raises:
-            trio.EndOfChannel: the subscription is closed and everything was handed out.
-        """
-        if not self._frames:
-            if self.closed:
-                raise trio.EndOfChannel
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
-            if not self._frames:
-                raise trio.EndOfChannel
-        data = b"".join(self._frames)
-        self._reached = self._queued
-        self.clear()
-        return data
-
-    def close(self) -> None:
-        """End the stream; what is queued may still be taken."""
-        if not self.closed:
-            self.closed = True
-            self._hub._forget(self)
-            self._wake()
-            if self.on_close is not None:
-                self.on_close()
-
-    def push(self, frame: bytes, number: int) -> bool:
-        """Queue one frame; False when it does not fit and the subscriber must go."""
-        events, size = len(self._frames) - self._granted[0], self._size - self._granted[1]
-        if self._frames and (events >= QUEUE_MAX_EVENTS or size + len(frame) > QUEUE_MAX_BYTES):
-            return False
-        self.force(frame, number)
-        return True
-
-    def force(self, frame: bytes, number: int) -> None:
-        """Queue one frame beyond the bound: replays (bounded by the ring) and last words."""
-        self._frames.append(frame)
-        self._queued = number
-        self._size += len(frame)
-        self._hub._buffered += len(frame)
-        self._wake()
-
-    def grant(self) -> None:
-        """What is queued now is a replay."""
-        self._granted = (len(self._frames), self._size)
-
-    def clear(self) -> None:
-        """Drop what is queued."""
-        self._frames.clear()
-        self._hub._buffered -= self._size
-        self._size = 0
-        self._granted = (0, 0)
-
-    def _wake(self) -> None:
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
-            self._task = None
-
-    def _abort(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
 
 @define

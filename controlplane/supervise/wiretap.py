@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from controlplane.supervise.child import Child
     from controlplane.supervise.dissector import Direction
 
+WATCHERS_MAX = 16
+"""Of one instance: each costs everybody twice what redacting a message does."""
 NAME_MAX_CHARS = 256
 """Of a method or an id: a server can make them as long as a message."""
 MESSAGES_PER_S = 2_000.0
@@ -73,6 +75,11 @@ class Wiretap:
     def is_on(self) -> bool:
         """Whether anybody watches."""
         return bool(self._listeners)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether nobody else should begin to."""
+        return sum(map(len, self._listeners.values())) >= WATCHERS_MAX
 
     # -- processes
 

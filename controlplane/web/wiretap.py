@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal, Self
 import trio
 from attrs import define, field, frozen
 
-from controlplane.errors import NotAcceptable
+from controlplane.errors import Busy, NotAcceptable
 from controlplane.model import Role
-from controlplane.supervise.wiretap import Wanted
+from controlplane.supervise.wiretap import WATCHERS_MAX, Wanted
 from controlplane.web.call import SSE_TYPE, Call, Reply
 from controlplane.web.request import accepts_events
 from controlplane.web.route import Route
@@ -51,6 +51,8 @@ async def stream_wire(call: Call) -> Reply:
         raise NotAcceptable("This route answers text/event-stream only.")
     if call.head.method == "HEAD":
         return Reply(200, b"", SSE_TYPE, SSE_HEADERS)
+    if runner.wiretap.is_crowded:
+        raise Busy(f"{WATCHERS_MAX} readers watch this instance already", retry_after_s=30)
     is_back = call.head.get(b"last-event-id") is not None
     source = WireSource(runner.wiretap, call.query.wanted, is_back)
     return Reply(200, frames(source, call.principal, call.services.tokens), SSE_TYPE, SSE_HEADERS)
@@ -104,7 +106,7 @@ ROUTES = (
         role=Role.DEPLOYER,
         query=WireQuery,
         answers={200: "text/event-stream"},
-        problems=("not_found", "not_acceptable"),
+        problems=("not_found", "not_acceptable", "busy"),
         headers={
             "Last-Event-ID": {"description": "Any: the reader is back, and is told of a `gap`; nothing is replayed."}
         },

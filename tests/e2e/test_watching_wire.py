@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import servers
+from tests.e2e.plane import wait_until
 from tests.e2e.test_watching import Ear, listening, user_of
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from tests.e2e.plane import Plane
 
 SECRET = "s3cr3t+of/this=instance"
+WATCHERS = 16
+GONE_S = 10.0
 TOKEN = "ghp_" + "Zz9" * 12
 INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "ada", "version": "1"}}
 
@@ -199,3 +202,20 @@ def test_a_reader_that_comes_back_is_told_of_the_gap(plane: Plane) -> None:
         ear = Ear(answer.iter_lines())
         assert ear.of_type("gap")["missed"] is None
     assert [event["type"] for event in ear.heard] == ["connected", "gap"]
+
+
+def test_who_leaves_leaves_nothing_behind_and_readers_are_counted(plane: Plane) -> None:
+    plane.deploy("crowded")
+
+    def refused() -> int:
+        return plane.request("GET", "/instances/crowded/wire", headers={"Accept": "text/event-stream"}).status_code
+
+    with ExitStack() as readers:
+        for _ in range(WATCHERS):
+            readers.enter_context(watching(plane, "crowded"))
+        assert plane.metric("corral_subscribers") == WATCHERS
+        assert refused() == 503
+    wait_until(lambda: plane.metric("corral_subscribers") == 0, GONE_S, "the end of every stream")
+    plane.tool("crowded", "echo", text="still there")
+    with watching(plane, "crowded"):
+        pass

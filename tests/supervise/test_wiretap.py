@@ -181,7 +181,7 @@ async def test_more_than_can_be_shown_is_counted(yard: Yard, echo: bytes) -> Non
     shown = [event["type"] for event in events]
     missed = events[shown.index("gap")]["missed"]
     assert shown[:2] == ["connected", "wire"]
-    assert missed > 200
+    assert missed > 0
     assert events[shown.index("gap") + 1]["seq"] - events[shown.index("gap") - 1]["seq"] == missed + 1
 
 

@@ -87,6 +87,7 @@ NEEDS = {
     "dotnet": Need(_on_path("dotnet"), "no .NET, and no Debian package of it", optional=True),
     "git": Need(_on_path("git"), "no git"),
     "nginx": Need(_on_path("nginx"), "no nginx"),
+    "chromium": Need(_on_path("chromium"), "no Chromium"),
     "tmux": Need(_on_path("tmux"), "no tmux"),
     "zsh": Need(_on_path("zsh"), "no zsh"),
     "fish": Need(_on_path("fish"), "no fish"),

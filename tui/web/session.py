@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from textual_serve.app_service import AppService
+
+from tui.web.tether import PARENT
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -42,7 +45,13 @@ class TabSession(AppService):
         self._more = dict(environment)
 
     def _build_environment(self, width: int = 80, height: int = 24) -> dict[str, str]:
-        return super()._build_environment(width, height) | self._more
+        server = {PARENT: str(os.getpid())}
+        return super()._build_environment(width, height) | self._more | server
+
+    async def run(self) -> None:
+        """Pass on what the program paints until it ends; then the page is told, whyever it ended."""
+        await super().run()
+        await self.remote_close()
 
     async def on_meta(self, data: bytes) -> None:
         meta: Any = json.loads(data)

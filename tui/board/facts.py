@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
+from rich.cells import cell_len, chop_cells
 
 from controlplane.wire.text import clean, clean_lines
 from controlplane.wire.units import count, duration, local_date, mebibytes, millis, percent
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tui.board.rows import Row
 
 Document = Mapping[str, Any]
+NAME_CELLS = 13
+"""Of the column of names."""
 BAR_CELLS = 16
 NEAR, FULL = 0.8, 0.95
 """Shares of a limit from which it is worth a look, and worth a worry."""
@@ -78,29 +81,32 @@ def _measured(name: str, used: float | None, limit: object, shown: Any) -> Fact:
     return Fact(name, Cell(f"{bar(share)} {shown(used)} of {shown(limit)} ({percent(share * 100)}){word}", tone))
 
 
-def state(row: Row | None, now: float) -> Section:
-    """How it is now."""
+def state(row: Row | None, now: float, document: Document | None = None, failure: Document | None = None) -> Section:
+    """How it is now, and what last went wrong."""
     if row is None:
         return Section("Now", (Fact("status", Cell("deleted", "warn")),))
     calls = f"{count(row.calls)} calls, {count(row.errors)} failed, {row.rate:.1f} per second"
     facts = [
         Fact("status", status_cell(row)),
         Fact("wanted", Cell(row.desired or "-")),
-        Fact("process", Cell(_process(row, now))),
+        Fact("process", Cell(_process(row, now, (document or {}).get("incarnation")))),
         Fact("calls", Cell(calls, "warn" if row.errors else "")),
         Fact("latency", Cell(f"p50 {millis(row.p50)}, p95 {millis(row.p95)}")),
         Fact("restarts", Cell(count(row.restarts), "warn" if row.restarts else "")),
     ]
+    if failure is not None:
+        facts.append(Fact("last failure", Cell(f"✗ {clean(failure.get('reason') or '')} ({_when(failure)})", "warn")))
     if row.candidate:
         number, _, phase = row.candidate.partition(" ")
         facts.insert(1, Fact("coming up", Cell(f"◐ revision {number}: {phase or 'begun'}", "accent")))
     return Section("Now", tuple(facts))
 
 
-def _process(row: Row, now: float) -> str:
+def _process(row: Row, now: float, number: object) -> str:
     if row.pid is None:
         return "none now"
-    return f"pid {row.pid}, number {row.incarnation}, up {duration(row.uptime(now))}"
+    known = row.incarnation or number  # a list of instances does not tell it, its status events do
+    return f"pid {row.pid}" + (f", number {known}" if known else "") + f", up {duration(row.uptime(now))}"
 
 
 def launch(document: Document) -> Section:
@@ -214,7 +220,7 @@ def _peaks(document: Document) -> str:
     memory, processes = document.get("peak_memory_mb"), document.get("peak_processes")
     if memory is None and processes is None:
         return "none were seen"
-    return f"{mebibytes(memory)} memory, {_number(processes)} processes"
+    return f"{mebibytes(memory)} memory, {_number(processes)} process{'' if processes == 1 else 'es'}"
 
 
 def _tail(name: str, lines: Sequence[str], most: int) -> list[Fact]:
@@ -260,3 +266,54 @@ def _there(facts: Iterable[Fact]) -> tuple[Fact, ...]:
 
 def _number(value: object) -> str:
     return f"{value:,.0f}" if isinstance(value, (int, float)) else "-"
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines of at most `width` cells, cut at blanks where there are any."""
+    lines: list[str] = []
+    rest = text
+    while cell_len(rest) > width:
+        head = chop_cells(rest, width)[0]
+        place = len(head) if rest[len(head) : len(head) + 1] == " " else head.rfind(" ")
+        cut = place if place > 0 else len(head)
+        lines.append(rest[:cut].rstrip())
+        rest = rest[cut:].lstrip(" ")
+    return [*lines, rest]
+
+
+def revision(document: Document) -> Section:
+    """One revision: where it came from, and why it failed where it did."""
+    failure = document.get("failure")
+    facts = [
+        _said("state", document.get("state")),
+        _said("cause", document.get("cause")),
+        Fact("made", Cell(local_date(document.get("created_at")) or "-")),
+        Fact("first ran", Cell(local_date(document.get("ran_at")) or "never")),
+        _said("language", document.get("language")),
+        _said("source", document.get("source")),
+        *(
+            Fact("found" if n == 0 else "", Cell(f"{clean(k)} {clean(v)}"))
+            for n, (k, v) in _pairs(document, "resolved")
+        ),
+        *(post_mortem(failure).facts if isinstance(failure, Mapping) else ()),
+    ]
+    return Section(f"Revision {clean(document.get('revision'))}", _there(facts))
+
+
+def process(document: Document) -> Section:
+    """One process that the instance had or has: its post-mortem where it failed."""
+    title = f"Process {clean(document.get('number'))}"
+    told = document.get("post_mortem")
+    if isinstance(told, Mapping):
+        return post_mortem(told, f"Post-mortem of process {clean(document.get('number'))}")
+    runs = bool(document.get("is_running"))
+    facts = [
+        Fact("state", Cell("● runs", "good") if runs else Cell(f"○ {ending(document) or 'ended'}", "dim")),
+        Fact("began", Cell(local_date(document.get("started_at")))),
+        Fact("ended", Cell(local_date(document.get("ended_at")) or ("not yet" if runs else "nobody saw when"))),
+        Fact("ran", Cell(duration(document.get("ran_s")) if not runs else "")),
+        _said("revision", document.get("revision")),
+        _said("pid", document.get("pid")),
+        *([] if runs else [Fact("", Cell("It did not fail: no post-mortem", "dim"))]),
+    ]
+    return Section(title, _there(facts))

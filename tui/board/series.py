@@ -17,6 +17,8 @@ from tui.board.rows import seconds_of
 GAP_STEPS = 3.5
 """So many steps without a sample are a gap: nothing ran. Less may be a sample that came late."""
 TICKS = 5
+ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+"""What the top of an axis may be, times a power of ten."""
 
 
 @frozen
@@ -162,12 +164,12 @@ def figures(values: Sequence[float | None]) -> Figures:
 
 
 def ceiling(largest: float) -> float:
-    """The top of an axis: 1, 2 or 5 times a power of ten, and a little above the largest value."""
+    """The top of an axis: a round number a little above the largest value."""
     if largest <= 0:
         return 1.0
     wanted = largest * 1.05
     power = 10.0 ** math.floor(math.log10(wanted))
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= wanted)
+    return next(power * factor for factor in ROUND if power * factor >= wanted)
 
 
 def time_ticks(start: float, end: float, count: int = TICKS) -> tuple[list[float], list[str]]:

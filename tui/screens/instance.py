@@ -12,6 +12,7 @@ from tui.board.board import FLEET
 from tui.board.fleet_columns import status_cell
 from tui.panes.catalog import PANES
 from tui.screens.base import BoardScreen
+from tui.widgets.tones import toned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
     from tui.board.board import Touched
     from tui.board.rows import Row
     from tui.panes.base import Pane
-
-TONES = {
-    "good": "$text-success",
-    "warn": "$text-warning",
-    "bad": "$text-error",
-    "dim": "$text-muted",
-    "accent": "$text-accent",
-}
 
 
 class InstanceScreen(BoardScreen):
@@ -44,9 +37,9 @@ class InstanceScreen(BoardScreen):
         *(Binding(str(place), f"tab('{name}')", name.title(), show=False) for place, name in enumerate(PANES, 1)),
         Binding("left_square_bracket", "step(-1)", "Tab before", show=False),
         Binding("right_square_bracket", "step(1)", "Next tab", show=False),
-        Binding("R", "app.verb('restart')", "Restart", show=False),
-        Binding("S", "app.verb('stop')", "Stop", show=False),
-        Binding("T", "app.verb('start')", "Start", show=False),
+        Binding("r", "app.verb('restart')", "Restart", show=False),
+        Binding("s", "app.verb('stop')", "Stop", show=False),
+        Binding("t", "app.verb('start')", "Start", show=False),
         Binding("ctrl+d", "app.verb('delete')", "Delete", show=False),
     ]
 
@@ -98,6 +91,14 @@ class InstanceScreen(BoardScreen):
         """Bring a tab into view."""
         self.query_one(TabbedContent).active = name
 
+    def show_log_of(self, number: int) -> None:
+        """Bring the log of one of its processes into view."""
+        self.show_tab("logs")
+        logs = dict(self.panes())["logs"]
+        show = getattr(logs, "show_incarnation", None)
+        if show is not None:
+            show(number)
+
     def action_tab(self, name: str) -> None:
         self.show_tab(name)
 
@@ -132,7 +133,7 @@ class InstanceScreen(BoardScreen):
         if row is None:
             return Content.styled("deleted: what is left is its history", "$text-warning")
         cell = status_cell(row)
-        parts = [Content.styled(cell.text, TONES.get(cell.tone, ""))]
+        parts = [toned(cell)]
         if row.phase and row.phase != row.status:
             parts.append(Content(row.phase))
         if row.trouble is not None and row.status != "running":

@@ -1,0 +1,94 @@
+"""A plot of an instance's figures over time: a title with numbers, lines, a limit, gaps, and where it was started anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from textual.color import Color
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+from textual_plotext import PlotextPlot
+
+from tui.board.pictures import told
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+
+    from tui.board.pictures import Colour, Picture
+
+Y_TICKS = 3
+"""On the axis at the left: bottom, middle, top; a plot may be seven lines high."""
+
+
+class Chart(Vertical):
+    """One plot with its title above it."""
+
+    DEFAULT_CSS = """
+    Chart { height: 9; width: 1fr; }
+    Chart > .title { height: 1; padding: 0 1; }
+    Chart > .empty { height: 1fr; content-align: center middle; color: $text-muted; display: none; }
+    Chart.-empty > .empty { display: block; }
+    Chart.-empty > PlotextPlot { display: none; }
+    """
+
+    def __init__(self, empty: str, *, id: str) -> None:  # noqa: A002  (Textual's name)
+        super().__init__(id=id)
+        self._empty = empty
+        self._picture: Picture | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(classes="title", markup=False)
+        yield Static(self._empty, classes="empty", markup=False)
+        yield PlotextPlot()
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._draw())
+
+    def show(self, picture: Picture) -> None:
+        """Show this from now on."""
+        self._picture = picture
+        self.query_one(".title", Static).update(_title(picture))
+        self.set_class(picture.is_empty, "-empty")
+        self._draw()
+
+    def _draw(self) -> None:
+        picture = self._picture
+        if picture is None or picture.is_empty:
+            return
+        plot = self.query_one(PlotextPlot)
+        plt = plot.plt
+        plt.clear_figure()
+        self._frame(plt, picture)
+        for line in picture.lines:
+            for times, values in line.runs:
+                plt.plot(times, values, marker=line.marker, color=self._rgb(line.colour))
+        plot.refresh()
+
+    def _frame(self, plt: Any, picture: Picture) -> None:
+        plt.xlim(picture.start, picture.end)
+        plt.ylim(0, picture.top)
+        plt.xaxes(lower=True, upper=False)
+        plt.yaxes(left=True, right=False)
+        places = [picture.top * n / (Y_TICKS - 1) for n in range(Y_TICKS)]
+        plt.yticks(places, [picture.shown(place) for place in places])
+        plt.xticks(*picture.ticks)
+        if picture.limit_in_sight:
+            plt.hline(picture.limit, color=self._rgb("error"))
+        for mark in picture.marks:
+            plt.vline(mark, color=self._rgb("warning"))
+
+    def _rgb(self, colour: Colour) -> tuple[int, int, int]:
+        return Color.parse(self.app.theme_variables[colour]).rgb
+
+
+def _title(picture: Picture) -> Content:
+    parts = [Content.styled(picture.title, "bold $text-primary")]
+    for line in picture.lines:
+        name = f"{line.sign} {line.name} " if line.name else ""
+        colour = f"${line.colour}"
+        parts.append(Content.assemble((name, colour), told(picture, line)))
+    if picture.limit is not None:
+        where = "" if picture.limit_in_sight else " (above)"
+        parts.append(Content.styled(f"─ limit {picture.shown(picture.limit)}{where}", "$text-error"))
+    return Content("  ").join(parts)

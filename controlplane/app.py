@@ -52,7 +52,7 @@ from controlplane.supervise.sampler import Sampler
 from controlplane.supervise.scheduler import StartScheduler, available_memory_mb
 from controlplane.supervise.supervisor import Supervisor
 from controlplane.upkeep import Upkeep
-from controlplane.web import door
+from controlplane.web import door, service_watch
 from controlplane.web.app import make_app
 from controlplane.web.auth import TokenTable, digest_of
 from controlplane.web.listeners import open_listeners
@@ -196,6 +196,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         sampler = Sampler(supervisor, config.sample_interval_s)
         for service in (journal.run, hub.run_heartbeats, sampler.run, services.pulse.run):
             background.start_soon(service)
+        background.start_soon(service_watch.watch, services)
         await background.start(services.mcp.run)
         await upkeep.load()
         builds.hold(runner.instance for runner in supervisor.runners())

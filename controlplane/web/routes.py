@@ -180,7 +180,8 @@ FRONT_ROUTES = (
         summary="Follow everything the caller may see",
         description=(
             "As an instance's stream, for all of them, but without their log lines and notifications. `deployed`, `changed`,"
-            " `status`, `sample` and `deleted` keep a table of instances true without asking again."
+            " `status`, `sample` and `deleted` keep a table of instances true without asking again. Administrators get"
+            " `services` too, when what Corral needs goes away or comes back."
         ),
         tag="Events",
         role=Role.VIEWER,

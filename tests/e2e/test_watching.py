@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from tests.e2e.plane import deployment, wait_until
+from tests.e2e.plane import below, deployment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -177,3 +177,23 @@ def test_everybody_sees_the_own_use_and_administrators_all(plane: Plane) -> None
     shown = plane.corral("usage", "--owner", "carol")
     assert shown.returncode == 0, shown.stderr
     assert "carol" in shown.stdout
+
+
+def test_administrators_are_told_when_a_service_goes_away_and_comes_back(plane: Plane) -> None:
+    with listening(plane) as ear, listening(plane, token=user_of(plane, "dave")) as daves:
+        valkey = next(process for process in below(plane.pid) if process.command.startswith("valkey"))
+        os.kill(valkey.pid, signal.SIGSTOP)
+        try:
+            away = ear.of_type("services", status="degraded")
+        finally:
+            os.kill(valkey.pid, signal.SIGCONT)
+        back = ear.of_type("services", status="healthy")
+        daves.of_type("heartbeat")
+
+    assert (away["services"]["redis"], back["services"]["redis"]) == ("disconnected", "connected")
+    assert {event["type"] for event in daves.heard} == {"connected", "heartbeat"}
+    kept = plane.get("/events/history?type=services")["events"]
+    assert [(row["data"]["status"], row["name"], row["owner"]) for row in kept] == [
+        ("healthy", None, None),
+        ("degraded", None, None),
+    ]

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from attrs import frozen
 
-from bench import fanout, installs, machine, programs, rest, starts
+from bench import dashboard, fanout, installs, machine, programs, rest, starts
 from bench.calls import Calls, endpoint_targets, targets
 from bench.corral import Corral
 from bench.gateways import (
@@ -42,7 +42,7 @@ RUN_PARENT = Path("/var/tmp")
 FOLDER_PREFIX = "corral-bench-"
 ENTER_ONLY = 0o711
 SYSTEM_PYTHON = Path("/usr/bin/python3")
-PARTS = ("calls", "mcp", "starts", "installs", "fanout", "spawn")
+PARTS = ("calls", "mcp", "starts", "installs", "fanout", "spawn", "dashboard")
 EX_UNAVAILABLE = 69
 SPAWN_S = 60.0
 Peer = McpHub | NpmMcpProxy | PypiMcpProxy
@@ -65,12 +65,41 @@ class Plan:
     spawns: int
     installs: int
     """Whole installs from the registry."""
+    keys: int
+    """Pressed in the dashboard."""
+    dashboard_s: float
+    hour_s: int
+    """How many seconds' worth of events the dashboard's memory is watched over."""
 
 
 FULL = Plan(
-    seconds=1.5, repeats=5, patience_s=1.0, calls_s=330.0, part_s=40.0, deploys=15, fans=5, spawns=60, installs=3
+    seconds=1.5,
+    repeats=5,
+    patience_s=1.0,
+    calls_s=330.0,
+    part_s=40.0,
+    deploys=15,
+    fans=5,
+    spawns=60,
+    installs=3,
+    keys=200,
+    dashboard_s=20.0,
+    hour_s=3600,
 )
-QUICK = Plan(seconds=0.5, repeats=3, patience_s=0.4, calls_s=40.0, part_s=6.0, deploys=4, fans=2, spawns=20, installs=1)
+QUICK = Plan(
+    seconds=0.5,
+    repeats=3,
+    patience_s=0.4,
+    calls_s=40.0,
+    part_s=6.0,
+    deploys=4,
+    fans=2,
+    spawns=20,
+    installs=1,
+    keys=50,
+    dashboard_s=8.0,
+    hour_s=120,
+)
 
 
 @frozen(kw_only=True)
@@ -204,6 +233,10 @@ class Run:
             installs.measure_fleet(self.folder, self.program, self.results)
         if "spawn" in parts:
             self.measure_spawn()
+        if "dashboard" in parts:
+            dashboard.measure(
+                self.results, keys=self.plan.keys, stretch_s=self.plan.dashboard_s, hour_s=self.plan.hour_s
+            )
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from bench.clients import PAIRS, Pair
 CORRAL = "Corral"
 RAW = "raw stdio"
 BY_HAND = "`npx -y`, `uvx` by hand"
+DATATABLE = "Textual's DataTable"
 CONNECTIONS = (1, 16, 64)
 SUBSCRIBERS = (1, 100, 1000)
 CALLS = "calls"
@@ -80,7 +81,16 @@ def rows() -> list[Row]:
             Row(f"fan last {n}", f"SSE, {at}: last has the last event after, ms"),
             Row(f"fan missing {n}", f"SSE, {at}: events missing"),
         ]
-    return [*found, Row("spawn", "spawn request → process runs, ms")]
+    fleet = "dashboard, 500 instances changing each second"
+    return [
+        *found,
+        Row("spawn", "spawn request → process runs, ms"),
+        Row("dashboard p50", f"{fleet}: key → paint, p50 ms"),
+        Row("dashboard p95", f"{fleet}: key → paint, p95 ms"),
+        Row("dashboard cpu", f"{fleet}: CPU, % of a core", "less"),
+        Row("dashboard half", "RSS of the dashboard after half an hour's worth of events (900,000), MiB"),
+        Row("dashboard hour", "after an hour's worth, MiB"),
+    ]
 
 
 def _connections(c: int) -> str:

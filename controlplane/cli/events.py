@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FREQUENT = frozenset({"heartbeat", "connected", "sample", "call", "log"})
 """Shown only when asked for by type: a glance at the fleet is for what changes."""
 ENVELOPE = frozenset({"type", "instance_id", "timestamp", "name", "status", "owner", "event_id", "data", "incarnation"})
+FOR_TABLES = frozenset({"started_at", "created_at", "desired", "isolation", "limits"})
+"""What programs keep their tables true with, and nobody reads line by line."""
 WORDS = ("phase", "method", "reason", "message", "detail")
 """Members that are sentences: shown without their names."""
 NAME_WIDTH = 16
@@ -33,6 +35,7 @@ TYPE_STYLE = {"post_mortem": "red", "gap": "yellow", "lagged": "yellow", "shutdo
 EPILOG = examples(
     "{corral} events",
     "{corral} events memory --since 1h",
+    "{corral} events --since 1d --type post_mortem",
     "{corral} events -f memory --type status --type call",
     "{corral} events --json | jq -c 'select(.type == \"post_mortem\")'",
     note="Samples, calls, log lines and heartbeats are frequent: they are shown when their --type is asked for, and "
@@ -43,9 +46,9 @@ EPILOG = examples(
 @click.command(short_help="Follow what happens in the fleet, or show one instance's past.", epilog=EPILOG)
 @click.argument("name", required=False, shell_complete=complete_instances)
 @click.option("-f", "--follow", is_flag=True, help="With NAME: go on with new events, until Ctrl-C.")
-@click.option("--since", metavar="15m|TIME", help="With NAME: only events after this.")
+@click.option("--since", metavar="15m|TIME", help="Show what happened after this.")
 @click.option(
-    "-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="With NAME: at most so many."
+    "-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Of the past: at most so many."
 )
 @click.option("-t", "--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; repeatable.")
 @json_option
@@ -53,8 +56,11 @@ EPILOG = examples(
 def events(
     session: Session, /, *, name: str | None, follow: bool, since: str | None, limit: int, types: tuple[str, ...]
 ) -> None:
-    """Follow what happens in the whole fleet; with NAME, show what happened to one instance, or follow it with -f."""
-    if name is None:
+    """Follow what happens in the whole fleet, or show its past with --since; with NAME, show what happened to one
+    instance, or follow it with -f."""
+    if name is None and since is not None and not follow:
+        _show_fleets_past(session, moment_option(since), limit, types)
+    elif name is None:
         _follow(session, "/events", types, None)
     elif follow:
         _follow(session, path_of("mcp", name, "stream"), types, name)
@@ -63,6 +69,18 @@ def events(
             path_of("instances", name, "events"), since=moment_option(since), limit=limit, type=",".join(types) or None
         )
         _show_past(session, answer, name)
+
+
+def _show_fleets_past(session: Session, since: str | None, limit: int, types: tuple[str, ...]) -> None:
+    """The newest so many, and the oldest of them first, as they would have been followed."""
+    answer = session.api.get("/events/history", since=since, limit=limit, type=",".join(types) or None)
+    if session.shown_as_json(answer):
+        return
+    past = answer.document.get("events") or []
+    for event in reversed(past):
+        show_event(session.screen, {**(event.get("data") or {}), **event})
+    if not past:
+        session.screen.note("No events.")
 
 
 def _show_past(session: Session, answer: Answer, name: str) -> None:
@@ -112,7 +130,9 @@ def show_event(screen: Screen, event: Mapping[str, Any]) -> None:
     kind, status = str(event.get("type")), event.get("status")
     event = _as_past(event)
     words = [clean_lines(event[key])[0] for key in WORDS if event.get(key)]
-    numbers = [_number(key, value) for key, value in event.items() if key not in {*ENVELOPE, *WORDS} and value]
+    numbers = [
+        _number(key, value) for key, value in event.items() if key not in {*ENVELOPE, *FOR_TABLES, *WORDS} and value
+    ]
     screen.line(
         (local_time(event.get("timestamp"), datetime.now(UTC)), "dim"),
         "  ",

@@ -1,4 +1,4 @@
-"""`corral incarnations · usage`: what they ask for, and how they show it."""
+"""`corral incarnations · usage · events --since`: what they ask for, and how they show it."""
 
 from __future__ import annotations
 
@@ -52,3 +52,22 @@ def test_use_is_shown_beside_what_bounds_it(api, corral):
     assert lines[5][-1] == "moon"
     assert lines[-1] == ["grace", "2", "1", "2,048.2", "MiB", "1.5", "%", "1,200", "3"]
     assert api.asked_for("GET /usage")[0].query == {"owner": "grace"}
+
+
+def test_the_fleets_past_is_shown_as_it_would_have_been_followed(api, corral):
+    row = {"timestamp": "2026-11-22T10:00:00Z", "instance_id": "x", "name": "cow", "owner": "grace"}
+    rows = [
+        {**row, "event_id": "2", "type": "post_mortem", "data": {"reason": "it was killed"}},
+        {**row, "event_id": "1", "type": "status", "data": {"status": "running", "isolation": "confined", "pid": 7}},
+    ]
+    api.on("GET /events/history", document({"events": rows, "next_cursor": None}))
+    shown = corral("events", "--since", "2026-11-22T00:00:00Z", "--type", "status", "--type", "post_mortem", "-n", "5")
+    assert shown.code == 0
+    first, last = shown.out.splitlines()
+    assert "cow" in first
+    assert "running" in first
+    assert "pid=7" in first
+    assert "isolation" not in first
+    assert "it was killed" in last
+    asked = api.asked_for("GET /events/history")[0].query
+    assert asked == {"since": "2026-11-22T00:00:00.000Z", "type": "status,post_mortem", "limit": "5"}

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 
 from controlplane.wire.text import clean
 from tui import themes
-from tui.board.board import NOTHING, Touched
+from tui.acting import ask_then_do
+from tui.board.board import Touched
+from tui.board.news import News
+from tui.client import Failure
 from tui.commands import COMMANDS, Order
 from tui.navigation import SCREENS
+from tui.palette import InstanceProvider
 from tui.plane import Plane
 from tui.screens.base import BoardScreen
-from tui.screens.confirm import ConfirmScreen
 from tui.screens.fleet import FleetScreen
 from tui.screens.instance import InstanceScreen
-from tui.screens.keys import KeysScreen
-from tui.verbs import VERBS, carry_out, named
+from tui.screens.keys import KeysScreen, sections
+from tui.verbs import VERBS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from textual.screen import Screen
 
+    from tui.board.rows import Row
     from tui.contexts import Context, Contexts
+    from tui.verbs import VerbName
 
 REPAINT_S = 0.1
 """Changes of the board are painted together, at most ten times a second."""
+PAST_LINES = 50
+"""Commands and filters that up and down bring back."""
+DEPTH = 8
+"""Screens on top of each other: who goes ever deeper gets back to the fleet by the same eight presses."""
 
 
 class Dashboard(App[None]):
@@ -36,19 +47,27 @@ class Dashboard(App[None]):
 
     TITLE = "Corral"
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS = App.COMMANDS | {InstanceProvider}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "keys", "Keys", key_display="?"),
-        Binding("ctrl+p", "command_palette", "Palette", show=False),
-        Binding("ctrl+q,q", "quit", "Quit", show=False),
-        Binding("ctrl+s", "shoot", "Screenshot", show=False),
-        Binding("ctrl+r", "reload", "Read the fleet anew", show=False),
+        Binding("a", "go('alerts')", "Alerts", show=False),
         Binding("c", "go('contexts')", "Contexts", show=False),
+        Binding("minus", "last", "The view before", key_display="-", show=False),
+        Binding("ctrl+p", "command_palette", "Search commands and instances", show=False),
+        Binding("ctrl+r", "reload", "Read the fleet anew", show=False),
+        Binding("ctrl+s", "shoot", "Save a screenshot", show=False),
+        Binding("ctrl+q,q", "quit", "Quit", show=False),
     ]
 
     def __init__(self, contexts: Contexts, *, read_only: bool = False, theme: str = themes.DEFAULT) -> None:
         super().__init__()
         self.contexts, self.read_only = contexts, read_only
-        self._touched: Touched = NOTHING
+        self.commanded: deque[str] = deque(maxlen=PAST_LINES)
+        self.filtered: deque[str] = deque(maxlen=PAST_LINES)
+        self._ids: set[str] = set()
+        self._fleet_changed = False
+        self._news = News()
+        self._before: tuple[str, ...] = ()
         self.plane = self._plane_of(contexts.current)
         for own in (themes.DARK, themes.LIGHT):
             self.register_theme(own)
@@ -69,84 +88,126 @@ class Dashboard(App[None]):
     # -- the board
 
     def _plane_of(self, context: Context) -> Plane:
-        return Plane(context, self._note, read_only=self.read_only)
+        return Plane(context, self.note, read_only=self.read_only)
 
-    def _note(self, touched: Touched) -> None:
-        self._touched |= touched
+    def note(self, touched: Touched) -> None:
+        """The board has changed: paint it with the next stroke."""
+        self._ids |= touched.ids
+        self._fleet_changed = self._fleet_changed or touched.fleet
 
     def _repaint(self) -> None:
-        if self._touched and isinstance(self.screen, BoardScreen) and self.screen.is_mounted:
-            touched, self._touched = self._touched, NOTHING
-            self.screen.refresh_board(touched)
+        screen = self.screen
+        if not isinstance(screen, BoardScreen) or not screen.is_mounted:
+            return
+        board, now = self.plane.board, self.plane.clock()
+        for notice in self._news.of(board, now, in_inbox=screen.place == "alerts"):
+            self.notify(clean(notice.text), severity=notice.severity, markup=False)
+            if notice.rings:
+                self.bell()
+        if self._ids or self._fleet_changed:
+            touched = Touched(frozenset(self._ids), self._fleet_changed)
+            self._ids, self._fleet_changed = set(), False
+            screen.refresh_board(touched)
 
     def _tick(self) -> None:
         """Uptimes and 'away for' grow by themselves."""
-        self._note(Touched(frozenset(self.plane.board.rows)))
+        self._ids |= self.plane.board.rows.keys() or {""}
 
     async def switch(self, name: str) -> bool:
         """Show another control plane; False when there is no context of that name."""
         context = self.contexts.named(name)
-        if context is None:
-            return False
+        if context is not None:
+            self.call_later(self._change_to, context)  # the screen that asks is taken down by it
+        return context is not None
+
+    async def _change_to(self, context: Context) -> None:
         self.workers.cancel_group(self, "plane")
         old, self.plane = self.plane, self._plane_of(context)
+        self._news, self._before = News(), ()
         while len(self.screen_stack) > 1:
             await self.pop_screen()
-        self.run_worker(self.plane.run(), group="plane", exclusive=True)
-        await old.close()
         await self.switch_screen(FleetScreen())
-        return True
+        self.run_worker(self.plane.run(), group="plane", exclusive=True)
+        self.refresh_bindings()
+        await old.close()
 
     # -- getting about
 
-    def open_instance(self, instance_id: str, tab: str = "overview") -> None:
-        """Show one instance, or another tab of it."""
-        row = self.plane.board.rows.get(instance_id)
-        if isinstance(self.screen, InstanceScreen) and self.screen.instance_id == instance_id:
-            self.screen.show_tab(tab)
+    def open_instance(self, instance_id: str, tab: str = "overview", incarnation: int = 0) -> None:
+        """Show one instance, or another tab of it; of its logs, those of one process."""
+        front = self.screen
+        if isinstance(front, InstanceScreen) and front.instance_id == instance_id:
+            front.show_tab(tab)
         else:
-            self.push_screen(InstanceScreen(instance_id, row.name if row is not None else instance_id, tab))
+            row = self.plane.board.rows.get(instance_id)
+            self._go_to(InstanceScreen(instance_id, row.name if row is not None else instance_id, tab))
+            front = self.screen
+        if incarnation and tab == "logs" and isinstance(front, InstanceScreen):
+            front.call_after_refresh(front.show_log_of, incarnation)
+
+    def _go_to(self, screen: BoardScreen) -> None:
+        """Put a screen in front; one that is right below comes back by going back."""
+        self._note_view()
+        if len(self.screen_stack) >= DEPTH:
+            self._home()
+        below = self.screen_stack[-2] if len(self.screen_stack) > 1 else None
+        if isinstance(below, BoardScreen) and below.view == screen.view:
+            self.pop_screen()
+        else:
+            self.push_screen(screen)
+
+    def _home(self) -> None:
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+
+    def _note_view(self) -> None:
+        if isinstance(self.screen, BoardScreen):
+            self._before = self.screen.view
 
     async def obey(self, order: Order) -> None:
         """Carry out a command line."""
         command, argument = order.command, order.argument
-        if command.takes.startswith("instance") and argument:
-            row = self.plane.board.row_named(argument)
-            if row is None:
-                self.warn(f"There is no instance {argument}")
-                return
-            verb = command.action.partition("'")[2].partition("'")[0]
-            if command.action.startswith("verb"):
-                self._ask_then_do(verb, [row.id])
-            else:
-                self.open_instance(row.id, verb)
-        elif command.action == "context":
-            await self._switch_or_list(argument)
-        elif command.action == "theme":
-            self._change_theme(argument)
-        else:
-            if command.name == "fleet":
-                self.action_go("fleet", argument)
-                return
-            await self.run_action(command.action)
+        match command.does:
+            case "go":
+                self.action_go(command.to, argument)
+            case "instance" | "verb":
+                self._to_instance(order)
+            case "context" if argument:
+                if not await self.switch(argument):
+                    self.warn(f"There is no context {argument}", "corral context add makes one")
+            case "context":
+                self.action_go("contexts")
+            case "theme":
+                self._change_theme(argument)
+            case _:
+                await self.run_action(command.does)
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        yield from super().get_system_commands(screen)
+    def _to_instance(self, order: Order) -> None:
+        command, argument = order.command, order.argument
+        row = self.plane.board.row_named(argument) if argument else None
+        if argument and row is None:
+            self.warn(f"There is no instance {argument}")
+        elif command.does == "verb":
+            self._act(command.to, [row] if row is not None else self._selected())
+        elif row is not None:
+            self.open_instance(row.id, command.to)
+        else:
+            self.action_instance(command.to)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002  (Textual's)
         for command in COMMANDS:
-            if not command.takes or command.takes.endswith("?"):
-                yield SystemCommand(
-                    command.name.title(), command.help, lambda c=command: self.call_later(self.obey, Order(c))
-                )
+            yield SystemCommand(command.name, command.help, partial(self.call_later, self.obey, Order(command)))
 
     def warn(self, text: str, hint: str = "") -> None:
         """Say, in passing, that something did not work."""
         self.notify(clean(text) + (f"\n{clean(hint)}" if hint else ""), severity="warning", markup=False)
 
-    async def _switch_or_list(self, name: str) -> None:
-        if not name:
-            self.action_go("contexts")
-        elif not await self.switch(name):
-            self.warn(f"There is no context {name}", "corral context add makes one")
+    def remember(self, past: deque[str], line: str) -> None:
+        """Keep a line for up and down; the same one again only moves."""
+        if line in past:
+            past.remove(line)
+        if line:
+            past.append(line)
 
     def _change_theme(self, name: str) -> None:
         if not name:
@@ -158,65 +219,69 @@ class Dashboard(App[None]):
 
     # -- keys
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What changes something is not there in a read-only context."""
+        changes = action == "verb" or (action, parameters) == ("go", ("deploy",))
+        return not (changes and self.plane.read_only)
+
     def action_go(self, place: str, argument: str = "") -> None:
-        """Bring a screen to the front."""
+        """Bring a place to the front; `argument` is a filter for it."""
+        if place != "fleet" and place not in SCREENS:
+            self.warn(f"There is no place {place}")
+            return
         if place == "fleet":
-            while len(self.screen_stack) > 1:
-                self.pop_screen()
-            if argument and isinstance(self.screen, FleetScreen):
-                self.screen.filter_changed(argument)
-        else:
-            self.push_screen(SCREENS[place]())
+            self._note_view()
+            self._home()
+        elif not isinstance(self.screen, BoardScreen) or self.screen.place != place:
+            screen = SCREENS[place]()
+            screen.place = place
+            self._go_to(screen)
+        if argument and isinstance(self.screen, BoardScreen):
+            self.screen.filter_changed(argument)
 
     async def action_back(self) -> None:
+        """Widen what was narrowed down, else leave the screen."""
+        screen = self.screen
+        if isinstance(screen, BoardScreen) and screen.take_back():
+            return
         if len(self.screen_stack) > 1:
-            await self.pop_screen()
-        elif isinstance(self.screen, FleetScreen):
-            self.screen.filter_changed("")
+            self._note_view()
+            self.pop_screen()
+
+    def action_last(self) -> None:
+        """Show the view before this one; twice: this one again."""
+        match self._before:
+            case ("instance", instance_id, tab):
+                self.open_instance(instance_id, tab)
+            case (place,) if place:
+                self.action_go(place)
 
     def action_instance(self, tab: str) -> None:
-        rows = self.screen.selected() if isinstance(self.screen, BoardScreen) else []
-        if rows:
+        if rows := self._selected():
             self.open_instance(rows[0].id, tab)
+        else:
+            self.warn("No instance is selected")
 
     def action_verb(self, verb: str) -> None:
-        rows = self.screen.selected() if isinstance(self.screen, BoardScreen) else []
-        self._ask_then_do(verb, [row.id for row in rows])
+        self._act(verb, self._selected())
+
+    def _act(self, verb: str, rows: list[Row]) -> None:
+        ask_then_do(self, VERBS[cast("VerbName", verb)], [row.id for row in rows])
+
+    def _selected(self) -> list[Row]:
+        return self.screen.selected() if isinstance(self.screen, BoardScreen) else []
 
     def action_keys(self) -> None:
-        active = self.screen.active_bindings.values()
-        keys = {(self.get_key_display(entry.binding), entry.binding.description) for entry in active if entry.enabled}
-        self.push_screen(KeysScreen(sorted((pair for pair in keys if pair[1]), key=lambda pair: pair[0].lower())))
+        self.push_screen(KeysScreen(sections(self.screen, self)))
 
     def action_shoot(self) -> None:
         self.deliver_screenshot()
 
-    async def action_reload(self) -> None:
-        await self.plane.refresh()
+    def action_reload(self) -> None:
+        self.run_worker(self._reload(), group="reload", exclusive=True)
 
-    def _ask_then_do(self, name: str, ids: list[str]) -> None:
-        verb = VERBS[name]  # type: ignore[index]  # from our own table of commands and keys
-        rows = [row for id_ in ids if (row := self.plane.board.rows.get(id_)) is not None]
-        if self.plane.read_only:
-            self.warn(f"Read-only: nothing is {verb.done} from here")
-        elif not rows:
-            self.warn(f"Nothing is selected to {verb.name}")
-        elif not verb.asks:
-            self.run_worker(self._do(name, ids))
-        else:
-            question = verb.asks.format(named(rows))
-
-            def answered(yes: bool | None) -> None:
-                if yes:
-                    self.run_worker(self._do(name, ids))
-
-            self.push_screen(ConfirmScreen(question, verb.name.title()), answered)
-
-    async def _do(self, name: str, ids: list[str]) -> None:
-        verb = VERBS[name]  # type: ignore[index]
-        rows = [row for id_ in ids if (row := self.plane.board.rows.get(id_)) is not None]
-        outcome = await carry_out(self.plane.api, verb, rows)
-        if outcome.done:
-            self.notify(f"{verb.doing} {named(rows)}", markup=False)
-        for who, failure in outcome.refused:
-            self.warn(f"{who}: {failure}", failure.hint)
+    async def _reload(self) -> None:
+        try:
+            await self.plane.refresh()
+        except Failure as failure:
+            self.warn(str(failure), failure.hint)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from tui.screens.alerts import AlertsScreen
+from tui.screens.contexts import ContextsScreen
+from tui.screens.deploy import DeployScreen
+from tui.screens.timeline import TimelineScreen
+
 if TYPE_CHECKING:
     from tui.screens.base import BoardScreen
 
-SCREENS: Mapping[str, Callable[[], BoardScreen]] = {}
+SCREENS: Mapping[str, Callable[[], BoardScreen]] = {
+    "alerts": AlertsScreen,
+    "contexts": ContextsScreen,
+    "deploy": DeployScreen,
+    "timeline": TimelineScreen,
+}

@@ -15,9 +15,10 @@ from attrs import define, field
 
 from tui.board.board import Board, Touched
 from tui.client import Api, Failure
-from tui.following import Broken, Told, follow
+from tui.following import RETRY_MOST_S, Broken, Told, follow
 
 if TYPE_CHECKING:
+    from tui.board.link import LinkState
     from tui.contexts import Context
 
 HEALTH_EVERY_S = 5.0
@@ -69,23 +70,21 @@ class Plane:
                         await self._hear(said.document)
                     else:
                         self._lose(said)
-            except Failure as refusal:
-                self.on_change(self.board.take_link("refused", self.clock(), str(refusal)))
-            await asyncio.sleep(REFUSED_AGAIN_S)
+            except Failure as failure:
+                state: LinkState = "away" if failure.is_passing else "refused"
+                self.on_change(self.board.take_link(state, self.clock(), str(failure), hint=failure.hint))
+            await asyncio.sleep(RETRY_MOST_S if self.board.link.state == "away" else REFUSED_AGAIN_S)
 
     async def _hear(self, event: dict[str, Any]) -> None:
         now = self.clock()
         if event.get("type") == "connected":
-            try:
-                await self.refresh()
-            except Failure as failure:
-                self.on_change(self.board.take_link("away", now, str(failure)))
-                return
+            await self.refresh()
             self.on_change(self.board.take_link("live", self.clock()))
         self.on_change(self.board.take_event(event, now))
 
     def _lose(self, broken: Broken) -> None:
-        self.on_change(self.board.take_link("away", self.clock(), str(broken.failure), broken.attempt))
+        failure = broken.failure
+        self.on_change(self.board.take_link("away", self.clock(), str(failure), broken.attempt, failure.hint))
 
     async def _watch_health(self) -> None:
         while True:

@@ -44,9 +44,9 @@ VERBS: Mapping[VerbName, Verb] = {
 
 @frozen
 class Outcome:
-    """What came of a verb: how many it was done to, and each one that refused."""
+    """What came of a verb: whom it was done to, and each one that refused."""
 
-    done: int
+    done: tuple[Row, ...]
     refused: tuple[tuple[str, Failure], ...]
 
 
@@ -59,17 +59,19 @@ def named(rows: Sequence[Row]) -> str:
 async def carry_out(api: Api, verb: Verb, rows: Sequence[Row]) -> Outcome:
     """Do it to each; one that refuses holds up none of the others."""
     turns = asyncio.Semaphore(AT_ONCE)
+    done: list[Row] = []
     refused: list[tuple[str, Failure]] = []
 
     async def one(row: Row) -> None:
         async with turns:
             try:
                 await _request(api, verb, row)
+                done.append(row)
             except Failure as failure:
                 refused.append((row.name, failure))
 
     await asyncio.gather(*(one(row) for row in rows))
-    return Outcome(len(rows) - len(refused), tuple(refused))
+    return Outcome(tuple(done), tuple(refused))
 
 
 async def _request(api: Api, verb: Verb, row: Row) -> None:

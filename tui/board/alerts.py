@@ -6,7 +6,7 @@ service that is away. It stays in the inbox after its cause is mended; what mend
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import define, evolve, field, frozen
@@ -57,8 +57,10 @@ class Inbox:
     """Alerts so far, dismissed ones included."""
     seen: int = 0
     """Of these, how many had been looked at."""
+    has_earlier: bool = False
+    """What the server kept from before was put in."""
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Alert]:
         return iter(self._alerts.values())
 
     def __len__(self) -> int:
@@ -81,6 +83,21 @@ class Inbox:
         if len(self._alerts) > KEPT:
             del self._alerts[next(iter(self._alerts))]
         return True
+
+    def take_earlier(self, alerts: Iterable[Alert]) -> None:
+        """Put in what the server kept, oldest first, before everything else and as looked at."""
+        self.has_earlier = True
+        earlier: dict[tuple[str, str], Alert] = {}
+        for place, alert in enumerate(alerts):
+            live = self._alerts.get(alert.subject)
+            if live is not None and alert.at > live.at - SAME_S:
+                continue  # heard of already
+            before = earlier.pop(alert.subject, None)
+            earlier[alert.subject] = evolve(alert, number=place - KEPT, times=1 if before is None else before.times + 1)
+        for subject, live in self._alerts.items():
+            before = earlier.pop(subject, None)
+            earlier[subject] = live if before is None else evolve(live, times=live.times + before.times)
+        self._alerts = dict(list(earlier.items())[-KEPT:])
 
     def see(self) -> None:
         """All of it has been looked at."""

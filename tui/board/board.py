@@ -85,6 +85,10 @@ class Board:
         """How many instances have each status."""
         return Counter(row.status for row in self.rows.values())
 
+    def present(self, ids: Iterable[str]) -> list[Row]:
+        """Those of some instances that are still there."""
+        return [row for id_ in ids if (row := self.rows.get(id_)) is not None]
+
     def row_named(self, name: str) -> Row | None:
         """The instance with this id, name or `owner/name`."""
         if name in self.rows:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tui.board.rows import Row
 
+HELP = "word  !not  -l key=value  -f fuzzy"
+"""What the line takes, in a line."""
+
 Wanted = Callable[["Row"], bool]
 
 
@@ -23,21 +26,26 @@ def parse(text: str) -> Wanted:
         return _by_label(stripped[2:].strip())
     if stripped.startswith("-f"):
         return _fuzzily(stripped[2:].strip())
-    words = [_word(word) for word in stripped.split()]
-    return lambda row: all(wanted(row) for wanted in words)
+    if not stripped:
+        return lambda _: True
+    return lambda row: has_words(_haystack(row), stripped)
 
 
-def _word(word: str) -> Wanted:
+def has_words(haystack: str, text: str) -> bool:
+    """Whether all words of a filter hold for a text, in any case: `word` is in it, `!word` is not."""
+    lower = haystack.lower()
+    return all(_has(lower, word) for word in text.lower().split())
+
+
+def _has(haystack: str, word: str) -> bool:
     if word.startswith("!"):
-        unwanted = word[1:].lower()
-        return lambda row: not unwanted or unwanted not in _haystack(row)
-    needle = word.lower()
-    return lambda row: needle in _haystack(row)
+        return len(word) == 1 or word[1:] not in haystack
+    return word in haystack
 
 
 def _haystack(row: Row) -> str:
     reason = row.trouble.reason if row.trouble is not None else ""
-    return "\n".join((row.name, row.owner, row.status, row.language, row.id, reason)).lower()
+    return "\n".join((row.name, row.owner, row.status, row.language, row.id, reason))
 
 
 def _by_label(text: str) -> Wanted:

@@ -11,8 +11,8 @@ from tui.board.cells import Cell, Column, Tone, sparkline
 if TYPE_CHECKING:
     from tui.board.rows import Row
 
-SPARK = 10
-"""Cells of a sparkline in the table: ten seconds at the default interval."""
+SPARK = 9
+"""Cells of a trend in the table: nine seconds at the default interval."""
 CPU_WARN, CPU_BAD = 80.0, 95.0
 ERRORS_WARN, ERRORS_BAD = 1.0, 10.0
 """Per cent from which a number is worth a look, and worth a worry."""
@@ -52,6 +52,11 @@ def _rate(row: Row, _now: float) -> Cell:
     return Cell(f"{row.rate:.1f}" if row.rate < 100 else f"{row.rate:.0f}", "" if row.rate else "dim")
 
 
+def _latency(row: Row, _now: float) -> Cell:
+    """Of the last calls that there were; dim once there are none."""
+    return Cell(millis(row.p95), "" if row.rate else "dim")
+
+
 def _restarts(row: Row, _now: float) -> Cell:
     return Cell(count(row.restarts), "warn" if row.restarts else "dim")
 
@@ -62,24 +67,32 @@ def _what(row: Row, _now: float) -> Cell:
         return Cell(row.trouble.reason, "bad" if row.status == "failed" else "warn")
     if row.status not in {"running", "stopped"} and row.phase:
         return Cell(row.phase, "dim")
+    if row.candidate:
+        return Cell(f"revision {row.candidate}", "accent")
     return Cell(" ".join(f"{name}={value}" for name, value in sorted(row.labels.items())), "dim")
 
 
 FLEET_COLUMNS: tuple[Column[Row], ...] = (
     Column(key="name", title="NAME", letter="N", width=14, grows=2, cell=lambda r, _: Cell(r.name, "strong"), order=lambda r, _: r.name),
-    Column(key="owner", title="OWNER", width=9, spare=9, cell=lambda r, _: Cell(r.owner, "dim"), order=lambda r, _: r.owner),
+    Column(key="owner", title="OWNER", letter="W", width=9, spare=2, cell=lambda r, _: Cell(r.owner, "dim"), order=lambda r, _: r.owner),
     Column(key="status", title="STATUS", letter="S", width=12, cell=status_cell, order=lambda r, _: r.status),
     Column(key="cpu", title="CPU", letter="C", width=5, right=True, descending=True, cell=_cpu, order=lambda r, _: r.cpu),
-    Column(key="cpu_spark", title="", width=SPARK, spare=7, cell=lambda r, _: Cell(sparkline(r.history.cpu, SPARK, 100.0), "accent")),
+    Column(key="cpu_spark", title="CPU TREND", width=SPARK, spare=6, cell=lambda r, _: Cell(sparkline(r.history.cpu, SPARK, 100.0), "accent")),
     Column(key="memory", title="MEM", letter="M", width=6, right=True, descending=True, cell=lambda r, _: Cell(mebibytes(r.memory)), order=lambda r, _: r.memory),
-    Column(key="memory_spark", title="", width=SPARK, spare=8, cell=lambda r, _: Cell(sparkline(r.history.memory, SPARK), "accent")),
+    Column(key="memory_spark", title="MEM TREND", width=SPARK, spare=7, cell=lambda r, _: Cell(sparkline(r.history.memory, SPARK), "accent")),
     Column(key="rate", title="CALLS/S", letter="R", width=7, right=True, descending=True, cell=_rate, order=lambda r, _: r.rate),
-    Column(key="rate_spark", title="", width=SPARK, spare=6, cell=lambda r, _: Cell(sparkline(r.history.rate, SPARK), "accent")),
-    Column(key="p95", title="P95", letter="L", width=6, right=True, descending=True, cell=lambda r, _: Cell(millis(r.p95)), order=lambda r, _: r.p95),
-    Column(key="calls", title="CALLS", letter="A", width=8, right=True, descending=True, spare=5, cell=lambda r, _: Cell(count(r.calls)), order=lambda r, _: r.calls),
+    Column(key="rate_spark", title="C/S TREND", width=SPARK, spare=5, cell=lambda r, _: Cell(sparkline(r.history.rate, SPARK), "accent")),
+    Column(key="p95", title="P95", letter="L", width=6, right=True, descending=True, cell=_latency, order=lambda r, _: r.p95),
+    Column(key="calls", title="CALLS", letter="A", width=8, right=True, descending=True, spare=9, cell=lambda r, _: Cell(count(r.calls)), order=lambda r, _: r.calls),
     Column(key="errors", title="ERR", letter="E", width=5, right=True, descending=True, cell=_errors, order=lambda r, _: r.errors),
     Column(key="restarts", title="RST", letter="T", width=4, right=True, descending=True, cell=_restarts, order=lambda r, _: r.restarts),
     Column(key="uptime", title="UP", letter="U", width=6, right=True, descending=True, cell=lambda r, now: Cell(duration(r.uptime(now))), order=lambda r, now: r.uptime(now)),
-    Column(key="language", title="LANG", width=10, spare=4, cell=lambda r, _: Cell(r.language, "dim"), order=lambda r, _: r.language),
-    Column(key="what", title="", width=10, grows=3, spare=3, cell=_what),
+    Column(key="language", title="LANG", letter="K", width=10, spare=8, cell=lambda r, _: Cell(r.language, "dim"), order=lambda r, _: r.language),
+    Column(key="what", title="WHAT", width=10, grows=3, spare=3, cell=_what),
 )  # fmt: skip
+"""In an order of a person's questions. From 120 cells on there is room for the trends, from 150 or so for all."""
+
+
+def columns_for(owners: int) -> tuple[Column[Row], ...]:
+    """The columns of a fleet of so many owners: who they are is told where there is more than one."""
+    return tuple(column for column in FLEET_COLUMNS if owners > 1 or column.key != "owner")

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from tui.board.reading import labels_of, number, seconds_of, text, whole
 
-__all__ = ["History", "Row", "Trouble", "seconds_of", "trouble_of"]
+__all__ = ["History", "Row", "Trouble", "frozen_history", "seconds_of", "trouble_of"]
 
 KEPT_SAMPLES = 120
 """Of each series: two minutes at the default interval, as wide as a sparkline gets."""
@@ -139,6 +139,12 @@ class Row:
         self.started = (seconds_of(event.get("started_at")) or at) if pid is not None else None
         self.cpu = self.memory = self.processes = None
         self.rate = 0.0
+
+
+def frozen_history(row: Row) -> History:
+    """A row's series as they are now."""
+    series = row.history
+    return History(*(series_of.copy() for series_of in (series.cpu, series.memory, series.rate, series.p95)))
 
 
 def trouble_of(document: object) -> Trouble | None:

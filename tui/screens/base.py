@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer
 
+from controlplane.wire.text import clean
 from tui.board.board import FLEET, Touched
 from tui.commands import Complaint, parse, suggestions
+from tui.widgets.keyline import KeyLine
+from tui.widgets.linkline import LinkLine
 from tui.widgets.masthead import Masthead
 from tui.widgets.prompt import Prompt
 
@@ -30,6 +32,13 @@ class BoardScreen(Screen[None]):
     """
 
     crumbs: tuple[str, ...] = ()
+    place: str = ""
+    """Its name in `tui.navigation`, where it has one."""
+    filter_help = "word  !not"
+    """What the filter's line takes."""
+    DEFAULT_CSS = """
+    BoardScreen.-stale Grid { text-opacity: 60%; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.back", "Back", show=False),
         Binding("colon", "command", "Command", key_display=":"),
@@ -46,9 +55,10 @@ class BoardScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Masthead()
+        yield LinkLine()
         yield from self.body()
         yield Prompt()
-        yield Footer(compact=True)
+        yield KeyLine()
 
     def body(self) -> ComposeResult:
         yield from ()
@@ -59,6 +69,21 @@ class BoardScreen(Screen[None]):
     def selected(self) -> list[Row]:
         """The instances that a verb is meant for: the marked ones, or the one in view."""
         return []
+
+    @property
+    def view(self) -> tuple[str, ...]:
+        """What is shown, so that it can be shown again: a place, or an instance and its tab."""
+        return (self.place,)
+
+    def acted(self) -> None:
+        """Something was done to what is selected."""
+
+    def take_back(self) -> bool:
+        """Widen what was narrowed down, before escape leaves; False where there is nothing to widen."""
+        if not self.filter_text:
+            return False
+        self.filter_changed("")
+        return True
 
     def focus_body(self) -> None:
         """Give the keyboard back to the part that it belongs to."""
@@ -83,6 +108,8 @@ class BoardScreen(Screen[None]):
         for masthead in self.query(Masthead):  # none while the screen is taken down
             plane = self.plane
             masthead.tell(plane.context, self.crumbs, plane.board, plane.clock(), read_only=plane.read_only)
+            self.query_one(LinkLine).tell(plane.board, plane.clock())
+            self.set_class(plane.board.has_picture and not plane.board.link.is_live, "-stale")
             self.board_changed(touched)
 
     def on_mount(self) -> None:
@@ -96,22 +123,26 @@ class BoardScreen(Screen[None]):
         rows, app = self.plane.board.rows.values(), self.dashboard
         contexts = [context.name for context in app.contexts.known]
         words = suggestions([row.name for row in rows], contexts, sorted(app.available_themes))
-        self.query_one(Prompt).ask(":", suggestions=words)
+        self.query_one(Prompt).ask(":", suggestions=words, past=list(app.commanded))
 
     def action_filter(self) -> None:
-        self.query_one(Prompt).ask("/", self.filter_text)
+        past = [text for text in self.dashboard.filtered if text != self.filter_text]
+        self.query_one(Prompt).ask("/", self.filter_text, past=past, help=self.filter_help)
 
     def on_prompt_filtered(self, message: Prompt.Filtered) -> None:
         message.stop()
         self.filter_changed(message.text)
 
     def on_prompt_left(self) -> None:
+        self.dashboard.remember(self.dashboard.filtered, self.filter_text)
         self.focus_body()
 
-    async def on_prompt_commanded(self, message: Prompt.Commanded) -> None:
+    def on_prompt_commanded(self, message: Prompt.Commanded) -> None:
         message.stop()
+        self.dashboard.remember(self.dashboard.commanded, message.line)
         read = parse(message.line)
         if isinstance(read, Complaint):
-            self.notify(read.text, severity="warning", markup=False)
-            return
-        await self.dashboard.obey(read)
+            self.notify(clean(read.text), severity="warning", markup=False)
+        else:
+            # Not from here: what it does may take this screen down, which waits for its messages to be handled.
+            self.dashboard.call_later(self.dashboard.obey, read)

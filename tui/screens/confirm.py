@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
@@ -20,14 +20,18 @@ class ConfirmScreen(ModalScreen[bool]):
     DEFAULT_CSS = """
     ConfirmScreen { align: center middle; }
     ConfirmScreen > Vertical {
-        width: 60; max-width: 90%; height: auto; padding: 1 2; background: $surface; border: round $error;
+        width: 64; max-width: 96%; height: auto; max-height: 96%; padding: 0 2;
+        background: $surface; border: round $error;
     }
-    ConfirmScreen Horizontal { height: auto; margin-top: 1; align-horizontal: right; }
-    ConfirmScreen Button { margin-left: 2; }
+    ConfirmScreen VerticalScroll { height: auto; max-height: 10; }
+    ConfirmScreen Horizontal { height: 1; margin-top: 1; align-horizontal: right; }
+    ConfirmScreen Button { margin-left: 2; height: 1; min-width: 8; border: none; }
+    ConfirmScreen Button:focus { text-style: bold reverse; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes"),
-        Binding("n,escape", "answer(False)", "No"),
+        Binding("n,escape,q", "answer(False)", "No"),
+        Binding("left,right,h", "app.focus_next", "The other button", show=False),
     ]
 
     def __init__(self, question: str, yes: str) -> None:
@@ -36,10 +40,11 @@ class ConfirmScreen(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Static(Content(self._question))
+            with VerticalScroll(can_focus=False):
+                yield Static(Content(self._question))
             with Horizontal():
-                yield Button("No (n)", id="no")
-                yield Button(f"{self._yes} (y)", id="yes", variant="error")
+                yield Button("No (n)", id="no", compact=True)
+                yield Button(Content(f"{self._yes} (y)"), id="yes", variant="error", compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#no").focus()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from attrs import evolve
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
 from tui.board.board import FLEET
 from tui.board.cells import ordered
-from tui.board.filtering import parse
-from tui.board.fleet_columns import FLEET_COLUMNS
+from tui.board.filtering import HELP, parse
+from tui.board.fleet_columns import FLEET_COLUMNS, columns_for
+from tui.board.link import absence
+from tui.board.rows import frozen_history
 from tui.screens.base import BoardScreen
 from tui.widgets.grid import Grid
+from tui.widgets.tones import TONES
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -31,26 +35,32 @@ class FleetScreen(BoardScreen):
     """The first screen."""
 
     crumbs = ("fleet",)
+    place = "fleet"
+    filter_help = HELP
     DEFAULT_CSS = """
-    FleetScreen > #sieve { height: 1; padding: 0 1; color: $text-accent; display: none; }
+    FleetScreen > #sieve { dock: top; height: 1; padding: 0 1; color: $text-accent; display: none; }
     FleetScreen > #sieve.-on { display: block; }
+    FleetScreen > #absence { height: 1fr; padding: 1 3; content-align: center middle; text-align: center; display: none; }
+    FleetScreen.-absent > #absence { display: block; }
+    FleetScreen.-absent > Grid { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "app.instance('logs')", "Logs"),
         Binding("i", "app.instance('inspector')", "Inspect"),
-        Binding("w", "app.instance('wire')", "Wire", show=False),
         Binding("n", "app.go('deploy')", "New"),
         Binding("r", "app.verb('restart')", "Restart"),
         Binding("s", "app.verb('stop')", "Stop"),
         Binding("t", "app.verb('start')", "Start"),
         Binding("ctrl+d", "app.verb('delete')", "Delete"),
-        Binding("a", "app.go('alerts')", "Alerts", show=False),
+        Binding("w", "app.instance('wire')", "Wire", show=False),
+        Binding("m", "app.instance('metrics')", "Metrics", show=False),
+        Binding("e", "app.go('timeline')", "Timeline", show=False),
         Binding("p", "pause", "Pause", show=False),
         Binding("left", "sort_by(-1)", "Sort by the column before", show=False),
         Binding("right", "sort_by(1)", "Sort by the next column", show=False),
-        Binding("O", "reverse", "Reverse the order", show=False),
+        Binding("O", "reverse", "Turn the order around", show=False),
         *(
-            Binding(column.letter, f"sort('{column.key}')", f"Sort by {column.title or column.key}", show=False)
+            Binding(column.letter, f"sort('{column.key}')", f"Sort by {column.title.lower()}", show=False)
             for column in FLEET_COLUMNS
             if column.letter
         ),
@@ -58,14 +68,19 @@ class FleetScreen(BoardScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._filter, self._paused = "", False
+        self._filter = ""
         self._sort, self._descending = "name", False
         self._sorted_at = 0.0
-        self._dirty = False
+        self._is_stale_order = False
+        self._known: frozenset[str] = frozenset()
+        """The instances that the table was made of."""
+        self._held: tuple[float, list[Row]] | None = None
+        """Since when the picture is held, and the rows as they were then."""
 
     def body(self) -> ComposeResult:
         yield Static(id="sieve")
-        yield Grid(FLEET_COLUMNS, lambda row: row.id, empty=WELCOME, clock=self.plane.clock, markable=True)
+        yield Static(id="absence")
+        yield Grid(FLEET_COLUMNS, lambda row: row.id, empty=WELCOME, clock=self._now, markable=True)
 
     @property
     def grid(self) -> Grid[Row]:
@@ -81,41 +96,73 @@ class FleetScreen(BoardScreen):
     def selected(self) -> list[Row]:
         return self.grid.chosen()
 
+    def acted(self) -> None:
+        self.grid.action_unmark()
+
+    def take_back(self) -> bool:
+        if super().take_back():
+            return True
+        had_marks = bool(self.grid.marks)
+        self.grid.action_unmark()
+        return had_marks
+
     def board_changed(self, touched: Touched) -> None:
-        if self._paused:
+        board, now = self.plane.board, self.plane.clock()
+        self._tell_absence(now)
+        if self._held is not None:
             return
-        now = self.plane.clock()
-        self._dirty = self._dirty or touched.fleet or self._sort != "name" or bool(self._filter)
-        if touched.fleet or (self._dirty and now - self._sorted_at >= SORT_EVERY_S):
-            self._arrange(now)
+        self._is_stale_order = self._is_stale_order or self._sort != "name" or bool(self._filter)
+        is_other = touched.fleet and board.rows.keys() != self._known
+        if is_other or (self._is_stale_order and now - self._sorted_at >= SORT_EVERY_S):
+            self._arrange()
         else:
             self.grid.touch(touched.ids)
 
     def filter_changed(self, text: str) -> None:
         self._filter = text
-        self._arrange(self.plane.clock())
+        self._arrange()
 
-    def _arrange(self, now: float) -> None:
+    # -- what is shown
+
+    def _now(self) -> float:
+        return self.plane.clock() if self._held is None else self._held[0]
+
+    def _arrange(self) -> None:
         """Filter and sort anew."""
+        board, now, grid = self.plane.board, self._now(), self.grid
+        there = list(board.rows.values()) if self._held is None else self._held[1]
         wanted = parse(self._filter)
-        rows = [row for row in self.plane.board.rows.values() if wanted(row)]
+        rows = [row for row in there if wanted(row)]
         column = next((c for c in FLEET_COLUMNS if c.key == self._sort), None)
-        grid = self.grid
+        grid.columns = columns_for(len({row.owner for row in there}))
         grid.sorted_by, grid.descending = self._sort, self._descending
+        grid.empty = "Nothing fits the filter: escape takes it back" if self._filter else WELCOME
         grid.show(ordered(rows, column, now, descending=self._descending))
-        grid.empty = "Nothing fits the filter" if self._filter else WELCOME
-        self._sorted_at, self._dirty = now, False
-        self._tell(len(rows))
+        self._known = frozenset(board.rows)
+        self._sorted_at, self._is_stale_order = now, False
+        self._tell()
 
-    def _tell(self, shown: int) -> None:
-        parts = []
+    def _tell(self) -> None:
+        """Say what narrows the picture, and what is marked."""
+        grid, parts = self.grid, []
         if self._filter:
-            parts.append(f"/{self._filter}  {shown} of {len(self.plane.board.rows)}")
-        if self._paused:
+            parts.append(f"/{self._filter}  {len(grid.rows)} of {len(self._known)}")
+        if grid.marks:
+            parts.append(f"{len(grid.marks)} marked")
+        if self._held is not None:
             parts.append("paused: p goes on")
         sieve = self.query_one("#sieve", Static)
         sieve.update(Content("   ".join(parts)))
         sieve.set_class(bool(parts), "-on")
+
+    def _tell_absence(self, now: float) -> None:
+        """Before there was any picture, say why there is none."""
+        board = self.plane.board
+        self.set_class(not board.has_picture, "-absent")
+        if not board.has_picture:
+            lines = absence(board.link, now, self.plane.context.url)
+            said = Content("\n").join(Content.styled(text, TONES[tone]) for text, tone in lines)
+            self.query_one("#absence", Static).update(said)
 
     # -- keys
 
@@ -124,28 +171,38 @@ class FleetScreen(BoardScreen):
         column = next(c for c in FLEET_COLUMNS if c.key == key)
         self._descending = not self._descending if key == self._sort else column.descending
         self._sort = key
-        self._arrange(self.plane.clock())
+        self._arrange()
 
     def action_sort_by(self, step: int) -> None:
-        keys = [column.key for column in FLEET_COLUMNS if column.order is not None]
-        self._descending = False
-        self._sort = keys[(keys.index(self._sort) + step) % len(keys)]
-        self._arrange(self.plane.clock())
+        """Sort by the next column in sight, or the one before."""
+        shown = [column for column in self.grid.shown if column.order is not None]
+        places = [place for place, column in enumerate(shown) if column.key == self._sort]
+        place = places[0] + step if places else 0
+        column = shown[place % len(shown)]
+        self._sort, self._descending = column.key, column.descending
+        self._arrange()
 
     def action_reverse(self) -> None:
         self._descending = not self._descending
-        self._arrange(self.plane.clock())
+        self._arrange()
 
     def action_pause(self) -> None:
         """Hold the picture, or let it go on."""
-        self._paused = not self._paused
-        self._tell(len(self.grid.rows))
-        if not self._paused:
-            self.board_changed(FLEET)
+        if self._held is None:
+            rows = [evolve(row, history=frozen_history(row)) for row in self.plane.board.rows.values()]
+            self._held = self.plane.clock(), rows
+        else:
+            self._held = None
+        self._arrange()
+        self.refresh_board(FLEET)
 
     def on_grid_chosen(self, message: Grid.Chosen) -> None:
         self.dashboard.open_instance(message.key)
 
+    def on_grid_marked(self) -> None:
+        self._tell()
+
     def on_grid_header_clicked(self, message: Grid.HeaderClicked) -> None:
-        if message.column.order is not None:
-            self.action_sort(message.column.key)
+        key = message.column.key.removesuffix("_spark")
+        if any(column.key == key and column.order is not None for column in FLEET_COLUMNS):
+            self.action_sort(key)

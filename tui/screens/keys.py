@@ -2,52 +2,95 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from attrs import field, frozen
+from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from tui.board.filtering import HELP
 from tui.commands import COMMANDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from textual.app import ComposeResult
+    from textual.app import App, ComposeResult
 
-KEY_CELLS = 16
+KEY_CELLS, COMMAND_CELLS = 14, 24
+
+
+@frozen
+class Section:
+    """Some keys that belong together; each with what it does."""
+
+    title: str
+    keys: dict[str, str] = field(factory=dict)
+
+
+def sections(screen: Screen[Any], app: App[Any]) -> list[Section]:
+    """The keys that work now: those of the part in focus, of the screen, and of everywhere."""
+    here, of_screen, everywhere = Section("In this list"), Section("On this screen"), Section("Everywhere")
+    for node, binding, enabled, _ in screen.active_bindings.values():
+        if enabled and binding.description:
+            section = everywhere if node is app else of_screen if isinstance(node, Screen) else here
+            key = app.get_key_display(binding)
+            said = section.keys.get(binding.description)
+            section.keys[binding.description] = key if said is None else f"{said} {key}"
+    return [section for section in (here, of_screen, everywhere) if section.keys]
 
 
 class KeysScreen(ModalScreen[None]):
-    """Two lists: keys and commands. Any of `?`, `q`, escape closes it."""
+    """Lists of keys, of what a filter takes, and of commands. Any of `?`, `q`, escape closes it."""
 
     DEFAULT_CSS = """
     KeysScreen { align: center middle; }
     KeysScreen > VerticalScroll {
-        width: 90%; max-width: 100; height: 90%; padding: 1 2; background: $surface; border: round $primary;
+        width: 96%; max-width: 100; height: 94%; padding: 0 2; background: $surface; border: round $primary;
+        scrollbar-size-vertical: 1;
     }
+    KeysScreen Static { height: auto; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "app.pop_screen", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark", "app.pop_screen", "Close"),
+        Binding("j", "scroll(1)", "Down", show=False),
+        Binding("k", "scroll(-1)", "Up", show=False),
+    ]
 
-    def __init__(self, keys: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, keys: Sequence[Section]) -> None:
         super().__init__()
-        self._keys = list(keys)
+        self._sections = keys
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll():
-            yield Static(Content.styled("Keys here", "bold $text-accent"))
-            for key, what in self._keys:
-                yield Static(_line(key, what))
-            yield Static(Content.styled("\nCommands", "bold $text-accent"))
-            for command in COMMANDS:
-                names = ", ".join(f":{name}" for name in (command.name, *command.aliases))
-                yield Static(_line(names, command.help, KEY_CELLS * 2))
+        with VerticalScroll() as box:
+            box.border_title, box.border_subtitle = "Keys", "esc closes"
+            yield Static(Content("\n").join(self._lines()))
+
+    def _lines(self) -> list[Content]:
+        lines: list[Content] = []
+        for section in self._sections:
+            lines += [_heading(section.title)]
+            lines += [_line(key, what, KEY_CELLS) for what, key in section.keys.items()]
+        lines += [_heading("A filter ( / )"), Content(HELP)]
+        lines += [_heading("Commands ( : )")]
+        for command in COMMANDS:
+            names = " ".join((command.name, *command.aliases))
+            lines.append(_line(names, command.help, COMMAND_CELLS))
+        return lines
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
 
+    def action_scroll(self, by: int) -> None:
+        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
 
-def _line(key: str, what: str, cells: int = KEY_CELLS) -> Content:
-    return Content.assemble((key.ljust(cells), "bold"), what)
+
+def _heading(title: str) -> Content:
+    return Content.styled(f"\n{title}", "bold $text-accent")
+
+
+def _line(key: str, what: str, cells: int) -> Content:
+    return Content.assemble((key + " " * max(1, cells - cell_len(key)), "bold"), what)

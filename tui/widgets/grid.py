@@ -64,6 +64,7 @@ class Grid(ScrollView, Generic[R], can_focus=True):
         Binding("enter", "choose", "Open"),
         Binding("space", "mark", "Mark", show=False),
         Binding("ctrl+space", "mark_range", "Mark range", show=False),
+        Binding("asterisk", "mark_all", "Mark all", key_display="*", show=False),
         Binding("ctrl+backslash", "unmark", "Clear marks", show=False),
     ]
 
@@ -80,6 +81,9 @@ class Grid(ScrollView, Generic[R], can_focus=True):
 
     class Highlighted(Chosen):
         """The cursor is on another row."""
+
+    class Marked(Message):
+        """Other rows are marked than before."""
 
     class HeaderClicked(Message):
         """A click on a column's heading."""
@@ -123,9 +127,19 @@ class Grid(ScrollView, Generic[R], can_focus=True):
         return self._rows
 
     @property
+    def shown(self) -> list[Column[R]]:
+        """The columns that there is room for."""
+        return [column for column, _ in self._sized(self.size.width)]
+
+    @property
     def current(self) -> R | None:
         """The row under the cursor."""
         return self._rows[self._cursor] if self._rows else None
+
+    @property
+    def is_at_end(self) -> bool:
+        """The cursor is on the last row, or there is none."""
+        return self._cursor >= len(self._rows) - 1
 
     def chosen(self) -> list[R]:
         """The marked rows, or the one under the cursor when none is."""
@@ -134,15 +148,21 @@ class Grid(ScrollView, Generic[R], can_focus=True):
 
     def show(self, rows: Sequence[R]) -> None:
         """Show these rows from now on. The cursor stays on its row, or near its place when that is gone."""
+        was_in_sight = self._is_in_sight(self._cursor)
         self._rows = list(rows)
         self._at = {self._key(row): place for place, row in enumerate(self._rows)}
-        self.marks &= self._at.keys()
+        if not self.marks <= self._at.keys():
+            self.marks &= self._at.keys()
+            self.post_message(self.Marked())
         place = self._at.get(self._cursor_key)
         self._cursor = min(self._cursor, max(0, len(self._rows) - 1)) if place is None else place
         size = Size(self.size.width, len(self._rows) + HEADER_LINES)
         if size != self.virtual_size:
             self.virtual_size = size
-        self._follow_cursor()
+        if self._rows:
+            self._cursor_key = self._key(self._rows[self._cursor])
+        if was_in_sight:  # who has scrolled away by the wheel is not pulled back
+            self._follow_cursor()
         self.refresh()
 
     def touch(self, keys: Iterable[str]) -> None:
@@ -233,6 +253,7 @@ class Grid(ScrollView, Generic[R], can_focus=True):
             key = self._key(self.current)
             self.marks ^= {key}
             self._range_from = key
+            self.post_message(self.Marked())
             self._move_to(self._cursor + 1)
 
     def action_mark_range(self) -> None:
@@ -243,11 +264,26 @@ class Grid(ScrollView, Generic[R], can_focus=True):
             return
         low, high = sorted((start, self._cursor))
         self.marks |= {self._key(row) for row in self._rows[low : high + 1]}
+        self.post_message(self.Marked())
         self.refresh()
 
+    def action_mark_all(self) -> None:
+        """Mark every row that the filter lets through."""
+        if self._markable:
+            self.marks = set(self._at)
+            self.post_message(self.Marked())
+            self.refresh()
+
     def action_unmark(self) -> None:
-        self.marks.clear()
-        self.refresh()
+        if self.marks:
+            self.marks.clear()
+            self._range_from = None
+            self.post_message(self.Marked())
+            self.refresh()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002  (Textual's)
+        """Nothing is told of marks where there are none."""
+        return self._markable or action not in {"mark", "mark_range", "mark_all", "unmark"}
 
     def on_click(self, event: events.Click) -> None:
         if event.y < HEADER_LINES:
@@ -258,7 +294,9 @@ class Grid(ScrollView, Generic[R], can_focus=True):
         place = self.scroll_offset.y + event.y - HEADER_LINES
         if place < len(self._rows):
             self._move_to(place)
-            if event.chain > 1:
+            if event.ctrl:
+                self.action_mark()
+            elif event.chain > 1:
                 self.action_choose()
 
     def _column_at(self, x: int) -> Column[R] | None:
@@ -280,12 +318,14 @@ class Grid(ScrollView, Generic[R], can_focus=True):
         self._follow_cursor()
         self.refresh()
 
+    def _is_in_sight(self, place: int) -> bool:
+        top = self.scroll_offset.y
+        return top <= place < top + max(1, self.size.height - HEADER_LINES)
+
     def _follow_cursor(self) -> None:
         """Scroll so that the cursor is in sight; the first line is the header's."""
         room = max(1, self.size.height - HEADER_LINES)
         top = self.scroll_offset.y
-        if self._rows and not self._cursor_key:
-            self._cursor_key = self._key(self._rows[self._cursor])
         if self._cursor < top:
             self.scroll_to(y=self._cursor, animate=False, force=True)
         elif self._cursor >= top + room:

@@ -6,6 +6,7 @@ import pytest
 
 from controlplane.wire.units import mebibytes
 from tui.board.pictures import per_second, pictures, told
+from tui.board.rows import Row
 from tui.board.series import WINDOWS, Figures, Point, Series, Window, ceiling, figures, point_of, time_ticks
 
 STEP = Window("test", 100, 10)
@@ -91,15 +92,15 @@ def test_a_sample_without_a_time_is_left_out() -> None:
 
 def test_the_limit_is_a_line_unless_the_values_have_the_whole_height() -> None:
     series = Series(STEP, [point(at, memory=10) for at in (200, 210)])
-    limits = {"memory_mb": 100, "cpu_percent": None}
-    whole, zoomed = (pictures(series, [5, 205], limits, 220, zoomed=zoom) for zoom in (False, True))
+    limits, row = {"memory_mb": 100, "cpu_percent": None}, Row(id="i", pid=1, memory=11.0)
+    whole, zoomed = (pictures(series, [5, 205], limits, 220, row=row, zoomed=zoom) for zoom in (False, True))
     assert (whole["memory"].limit_in_sight, whole["memory"].top) == (True, 120)
     assert (zoomed["memory"].limit_in_sight, zoomed["memory"].top) == (False, 12)
     assert whole["memory"].marks == [205]
     assert not whole["cpu"].limit_in_sight
     assert (
         told(whole["memory"], whole["memory"].lines[0])
-        == f"now {mebibytes(10)}  max {mebibytes(10)}  avg {mebibytes(10)}"
+        == f"now {mebibytes(11)}  max {mebibytes(10)}  avg {mebibytes(10)}"
     )
     assert whole["latency"].is_empty
 
@@ -109,3 +110,10 @@ def test_the_limit_is_a_line_unless_the_values_have_the_whole_height() -> None:
 )
 def test_a_rate_has_the_digits_that_matter(value: float | None, text: str) -> None:
     assert per_second(value) == text
+
+
+def test_the_mean_of_failed_calls_counts_the_steps_without_any() -> None:
+    series = Series(STEP, [Point(at=at, cpu=0, memory=0, errors=20 if at else 0) for at in (0, 10)])
+    failed = pictures(series, [], {}, 20)["calls"].lines[1]
+    assert (failed.figures.mean, failed.figures.now) == (1.0, None)
+    assert failed.runs == [([10], [2.0])]

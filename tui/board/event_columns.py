@@ -151,5 +151,5 @@ EVENT_COLUMNS: tuple[Column[Entry], ...] = (
     Column(key="at", title="TIME", width=15, cell=lambda e, now: Cell(moment(e.at, now), "dim")),
     Column(key="type", title="TYPE", width=15, spare=1, cell=lambda e, _: Cell(e.type, "dim")),
     Column(key="sign", title="", width=1, cell=lambda e, _: Cell(SIGNS[e.said.tone], e.said.tone)),
-    Column(key="said", title="WHAT HAPPENED", width=20, grows=1, cell=lambda e, _: Cell(e.said.text, e.said.tone)),
+    Column(key="said", title="WHAT HAPPENED", width=50, grows=1, cell=lambda e, _: Cell(e.said.text, e.said.tone)),
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from controlplane.wire.units import mebibytes, millis, percent
+from tui.board.rows import Row
 from tui.board.series import Figures, ceiling, figures, time_ticks
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 Colour = Literal["primary", "secondary", "accent", "success", "warning", "error"]
 PlotName = Literal["cpu", "memory", "latency", "calls"]
 Run = tuple[list[float], list[float]]
-BRAILLE, DOT, CROSS = "braille", "•", "×"
-"""Markers: two lines of one plot differ in more than their colour."""
+Value = Callable[["Point"], "float | None"]
+BRAILLE = "braille"
+"""plotext's name of its finest marker."""
 
 
 def per_second(value: float | None) -> str:
@@ -28,15 +30,26 @@ def per_second(value: float | None) -> str:
 
 
 @frozen
+class Look:
+    """How a line is named and drawn; no two of one plot differ in colour alone."""
+
+    name: str = ""
+    sign: str = ""
+    colour: Colour = "primary"
+    marker: str = BRAILLE
+
+
+PLAIN, P95, P50 = Look(), Look("p95", "⠶"), Look("p50", "•", "secondary", "•")
+ALL, FAILED = Look("all", "⠶"), Look("failed", "×", "error", "×")
+
+
+@frozen
 class Line:
     """One line: stretches without a gap, and what they come to."""
 
-    name: str
-    sign: str
+    look: Look
     runs: Sequence[Run]
     figures: Figures
-    colour: Colour
-    marker: str = BRAILLE
 
 
 @frozen(kw_only=True)
@@ -63,7 +76,13 @@ class Picture:
 
 
 def pictures(
-    series: Series, marks: Sequence[float], limits: Mapping[str, object], now: float, *, zoomed: bool = False
+    series: Series,
+    marks: Sequence[float],
+    limits: Mapping[str, object],
+    now: float,
+    *,
+    row: Row | None = None,
+    zoomed: bool = False,
 ) -> dict[PlotName, Picture]:
     """Make the four plots of a series.
 
@@ -72,12 +91,13 @@ def pictures(
         marks: When processes began.
         limits: As in an instance's document.
         now: The right edge.
+        row: The instance, for what is so now: the last step may have only begun. None: it is not there any more.
         zoomed: Whether the values have the whole height, with the limit out of sight where it is far above them.
     """
 
-    def line(name: str, sign: str, value: Callable[[Point], float | None], colour: Colour, marker: str) -> Line:
-        numbers = [value(point) for point in series.points]
-        return Line(name, sign, series.runs(value), figures(numbers), colour, marker)
+    def line(value: Value, latest: float | None, look: Look, drawn: Value | None = None) -> Line:
+        summed = evolve(figures([value(point) for point in series.points]), now=latest)
+        return Line(look, series.runs(drawn or value), summed)
 
     def picture(title: str, lines: tuple[Line, ...], shown: Callable[[float | None], str], limit: object) -> Picture:
         bound = float(limit) if isinstance(limit, (int, float)) and limit else None
@@ -95,34 +115,26 @@ def pictures(
             shown=shown,
         )
 
-    rate = series.per_second
+    rate, there = series.per_second, row if row is not None and row.pid is not None else Row(id="")
+    lines: dict[PlotName, tuple[Line, ...]] = {
+        "cpu": (line(lambda p: p.cpu, there.cpu, PLAIN),),
+        "memory": (line(lambda p: p.memory, there.memory, PLAIN),),
+        "latency": (line(lambda p: p.p95, there.p95, P95), line(lambda p: p.p50, there.p50, P50)),
+        "calls": (
+            line(lambda p: rate(p.calls), there.rate if there.pid is not None else None, ALL),
+            line(lambda p: rate(p.errors), None, FAILED, drawn=lambda p: rate(p.errors) or None),
+        ),
+    }
     return {
-        "cpu": picture("CPU", (line("", "", lambda p: p.cpu, "primary", BRAILLE),), percent, limits.get("cpu_percent")),
-        "memory": picture(
-            "Memory", (line("", "", lambda p: p.memory, "primary", BRAILLE),), mebibytes, limits.get("memory_mb")
-        ),
-        "latency": picture(
-            "Latency",
-            (
-                line("p95", "⠶", lambda p: p.p95, "primary", BRAILLE),
-                line("p50", DOT, lambda p: p.p50, "secondary", DOT),
-            ),
-            millis,
-            None,
-        ),
-        "calls": picture(
-            "Calls",
-            (
-                line("all", "⠶", lambda p: rate(p.calls), "primary", BRAILLE),
-                line("failed", CROSS, lambda p: rate(p.errors) or None, "error", CROSS),
-            ),
-            per_second,
-            None,
-        ),
+        "cpu": picture("CPU", lines["cpu"], percent, limits.get("cpu_percent")),
+        "memory": picture("Memory", lines["memory"], mebibytes, limits.get("memory_mb")),
+        "latency": picture("Latency", lines["latency"], millis, None),
+        "calls": picture("Calls", lines["calls"], per_second, None),
     }
 
 
 def told(picture: Picture, line: Line) -> str:
     """What a title says of one line: now, most, mean."""
     shown, numbers = picture.shown, line.figures
-    return f"now {shown(numbers.now)}  max {shown(numbers.most)}  avg {shown(numbers.mean)}"
+    now = f"now {shown(numbers.now)}  " if line.look is not FAILED else ""
+    return f"{now}max {shown(numbers.most)}  avg {shown(numbers.mean)}"

@@ -47,7 +47,9 @@ class EventsPane(Pane):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "follow", "Follow"),
         Binding("e", "kind", "Kind"),
-        Binding("r", "again", "Read again", show=False),
+        Binding("ctrl+r", "reload", "Read anew", show=False),
+        Binding("J", "scroll_data(1)", "Data down", show=False),
+        Binding("K", "scroll_data(-1)", "Data up", show=False),
         Binding("escape", "close_data", "Close", show=False),
     ]
 
@@ -167,7 +169,7 @@ class EventsPane(Pane):
         follows = Content.styled("▼ follows" if self._following else "‖ stands still (f follows)", "$text-accent")
         self.query_one("#said", Static).update(Content("  ").join([Content("  ".join(parts)), follows]))
         note = self.query_one("#note", Static)
-        note.update(Content(f"✗ {self._complaint} (r tries again)"))
+        note.update(Content(f"✗ {self._complaint} (ctrl+r tries again)"))
         note.set_class(bool(self._complaint), "-told")
 
     # -- keys
@@ -223,6 +225,9 @@ class EventsPane(Pane):
         self._data.remove_class("-open")
         self.grid.focus()
 
+    def action_scroll_data(self, by: int) -> None:
+        self._data.scroll_relative(y=by * max(1, self._data.size.height // 2), animate=False)
+
     def action_follow(self) -> None:
         """Go to the newest and stay there, or stand still."""
         self._following = not self._following
@@ -234,7 +239,7 @@ class EventsPane(Pane):
         self._kind = kinds[(kinds.index(self._kind) + 1) % len(kinds)]
         self._arrange()
 
-    def action_again(self) -> None:
+    def action_reload(self) -> None:
         self._due.set()
 
 

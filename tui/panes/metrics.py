@@ -55,7 +55,7 @@ class MetricsPane(Pane):
         Binding("comma", "window(-1)", "Shorter", key_display=","),
         Binding("full_stop", "window(1)", "Longer", key_display="."),
         Binding("z", "zoom", "Zoom"),
-        Binding("r", "again", "Read again", show=False),
+        Binding("ctrl+r", "reload", "Read anew", show=False),
         Binding("k", "scroll(-1)", "Up", show=False),
         Binding("j", "scroll(1)", "Down", show=False),
     ]
@@ -178,7 +178,8 @@ class MetricsPane(Pane):
         now = self.plane.clock()
         self._drawn, self._is_stale = now, False
         self.series.trim(now)
-        for name, picture in pictures(self.series, self._marks, self._limits, now, zoomed=self._zoomed).items():
+        drawn = pictures(self.series, self._marks, self._limits, now, row=self.row, zoomed=self._zoomed)
+        for name, picture in drawn.items():
             self.query_one(f"#{name}", Chart).show(picture)
         self._tell()
 
@@ -191,7 +192,7 @@ class MetricsPane(Pane):
                 (f"[{window.name}]" if here else f" {window.name} ", "bold $text-accent" if here else "$text-muted")
             )
         if self._complaint:
-            parts.append((f"  ✗ {self._complaint} (r tries again)", "$text-warning"))
+            parts.append((f"  ✗ {self._complaint} (ctrl+r tries again)", "$text-warning"))
         else:
             parts.append(("   │ a process began", "$text-warning"))
             parts.append(("   zoomed to the values (z)" if self._zoomed else "", "$text-muted"))
@@ -215,5 +216,5 @@ class MetricsPane(Pane):
     def action_scroll(self, by: int) -> None:
         self.query_one("#plots").scroll_relative(y=by, animate=False)
 
-    def action_again(self) -> None:
+    def action_reload(self) -> None:
         self._due.set()

@@ -71,8 +71,8 @@ class OverviewPane(Pane):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("b", "rollback", "Roll back"),
-        Binding("p", "process_logs", "Its process's log"),
-        Binding("r", "again", "Read again", show=False),
+        Binding("l,p", "process_log", "Process's log", key_display="l"),
+        Binding("ctrl+r", "reload", "Read anew", show=False),
     ]
 
     def __init__(self, instance_id: str) -> None:
@@ -130,7 +130,7 @@ class OverviewPane(Pane):
             self._due.set()
         self._show_live()
 
-    def action_again(self) -> None:
+    def action_reload(self) -> None:
         self._due.set()
 
     async def _keep_reading(self) -> None:
@@ -172,8 +172,8 @@ class OverviewPane(Pane):
     def _show_live(self) -> None:
         row, now = self.row, self.plane.clock()
         document = self.story.document or {}
-        last = self.story.last_post_mortem
-        self._sheet("state").tell(facts.state(row, now, document, last))
+        past = None if row is not None and row.status in FAILING else self.story.last_post_mortem
+        self._sheet("state").tell(facts.state(row, now, document, past))
         self._sheet("usage").tell(facts.usage(row, document.get("limits") or {}) if document else None)
         running = self._grid("processes")
         running.touch([str(process.get("number")) for process in self.story.incarnations[:1]])
@@ -197,7 +197,7 @@ class OverviewPane(Pane):
         story, said = self.story, []
         if story.is_gone:
             said.append("Deleted. What was read of it before, and its history, is all that is left.")
-        said += [f"✗ {complaint} (r tries again)" for complaint in story.complaints]
+        said += [f"✗ {complaint} (ctrl+r tries again)" for complaint in story.complaints]
         note = self.query_one("#note", Static)
         note.update(Content("\n".join(said)))
         note.set_class(bool(said), "-told")
@@ -273,7 +273,7 @@ class OverviewPane(Pane):
             self.dashboard.notify(f"revision {number} is on its way back", markup=False)
         self._due.set()
 
-    def action_process_logs(self) -> None:
+    def action_process_log(self) -> None:
         """Show the log of the process under the cursor."""
         process = self._grid("processes").current
         if process is None:

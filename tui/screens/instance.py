@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.screen import ModalScreen
 from textual.widgets import Static, TabbedContent, TabPane
 
 from tui.board.board import FLEET
@@ -57,6 +58,10 @@ class InstanceScreen(BoardScreen):
     @property
     def row(self) -> Row | None:
         return self.plane.board.rows.get(self.instance_id)
+
+    @property
+    def view(self) -> tuple[str, ...]:
+        return ("instance", self.instance_id, self._tab)
 
     def selected(self) -> list[Row]:
         return [self.row] if self.row is not None else []
@@ -115,6 +120,8 @@ class InstanceScreen(BoardScreen):
         self.call_after_refresh(self.focus_body)
 
     def on_screen_suspend(self) -> None:
+        if isinstance(self.app.screen, ModalScreen):
+            return  # a question in front of it: what it follows goes on behind
         for _, pane in self.panes():
             pane.leave_view()
 
@@ -134,7 +141,8 @@ class InstanceScreen(BoardScreen):
             return Content.styled("deleted: what is left is its history", "$text-warning")
         cell = status_cell(row)
         parts = [toned(cell)]
-        if row.phase and row.phase != row.status:
+        trouble = row.trouble.reason if row.trouble is not None else ""
+        if row.phase not in {row.status, trouble}:
             parts.append(Content(row.phase))
         if row.trouble is not None and row.status != "running":
             parts.append(Content.styled(row.trouble.reason, "$text-error"))

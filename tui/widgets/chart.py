@@ -62,7 +62,7 @@ class Chart(Vertical):
         self._frame(plt, picture)
         for line in picture.lines:
             for times, values in line.runs:
-                plt.plot(times, values, marker=line.marker, color=self._rgb(line.colour))
+                plt.plot(times, values, marker=line.look.marker, color=self._rgb(line.look.colour))
         plot.refresh()
 
     def _frame(self, plt: Any, picture: Picture) -> None:
@@ -85,8 +85,9 @@ class Chart(Vertical):
 def _title(picture: Picture) -> Content:
     parts = [Content.styled(picture.title, "bold $text-primary")]
     for line in picture.lines:
-        name = f"{line.sign} {line.name} " if line.name else ""
-        colour = f"${line.colour}"
+        look = line.look
+        name = f"{look.sign} {look.name} " if look.name else ""
+        colour = f"${look.colour}"
         parts.append(Content.assemble((name, colour), told(picture, line)))
     if picture.limit is not None:
         where = "" if picture.limit_in_sight else " (above)"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from controlplane.wire.text import clean_json
+
 
 class NotJson(ValueError):
     """A text is no JSON; the message says where and why."""
@@ -27,9 +29,14 @@ def parse(text: str) -> Any:
 
 
 def pretty(value: Any) -> str:
-    """Return a document over several lines; on one line where it is nested too deeply for that."""
+    """Return a document over several lines; on one line where it is nested too deeply for that.
+
+    Characters that a terminal would obey stand as JSON escapes, which mean the same.
+    """
     try:
-        return json.dumps(value, indent=2, ensure_ascii=False)
+        return clean_json(json.dumps(value, indent=2, ensure_ascii=False).encode())
+    except UnicodeEncodeError:  # half a surrogate pair
+        return json.dumps(value, indent=2)
     except (RecursionError, ValueError):
         return compact(value)
 

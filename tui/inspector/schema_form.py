@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from attrs import define, evolve, frozen
+from attrs import field as attrs_field
 
 from controlplane.wire.redact import names_secret
 from controlplane.wire.text import clean
@@ -82,9 +83,12 @@ class Field:
 class _Builder:
     root: Any
     left: int = MAX_FIELDS
+    trail: list[str] = attrs_field(factory=list)
+    """References that led to the field that is made: one that leads back ends in JSON."""
 
     def build(self, schema: Any, key: Key, label: str, *, required: bool, depth: int = 0) -> Field:
         self.left -= 1
+        before = len(self.trail)
         found = self._resolved(schema)
         base = Field(
             key=key,
@@ -96,7 +100,10 @@ class _Builder:
             schema=found,
             default=found.get("default", MISSING),
         )
-        return self._shaped(base, found, depth)
+        is_recursive = len(set(self.trail)) < len(self.trail)
+        shaped = base if is_recursive else self._shaped(base, found, depth)
+        del self.trail[before:]
+        return shaped
 
     def _shaped(self, base: Field, found: Mapping[str, Any], depth: int) -> Field:
         if "const" in found:
@@ -174,6 +181,7 @@ class _Builder:
             if ref is None:
                 break
             target = self._at(ref)
+            self.trail.append(compact(ref))
             if target is None:
                 return {"description": f"refers to {compact(ref)}, which is not there", **found}
             found = {**target, **found}
@@ -221,8 +229,10 @@ def facts_of(schema: Mapping[str, Any]) -> str:
         said.append(f"less than {schema['exclusiveMaximum']}")
     for unit, low, high in (("characters", "minLength", "maxLength"), ("items", "minItems", "maxItems")):
         least, most = (schema[name] if _is_number(schema.get(name)) else None for name in (low, high))
-        if least is not None or most is not None:
-            said.append(f"{least or 0} to {'any number of' if most is None else most} {unit}")
+        if least is not None and most is not None:
+            said.append(f"{least} to {most} {unit}")
+        elif least is not None or most is not None:
+            said.append(f"at least {least} {unit}" if most is None else f"at most {most} {unit}")
     if isinstance(schema.get("format"), str):
         said.append(schema["format"])
     if isinstance(schema.get("pattern"), str):

@@ -92,7 +92,7 @@ def _literal(value: Any) -> str:
         return (
             ascii(value)
             if len(ascii(value)) < LINE_CHARS
-            else _ascii(pformat(value, width=LINE_CHARS, sort_dicts=False))
+            else _ascii(pformat(value, width=LINE_CHARS, compact=True, sort_dicts=False))
         )
     except RecursionError:
         return f"json.loads({compact(value)!a})"

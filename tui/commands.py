@@ -105,8 +105,11 @@ def parse(line: str) -> Order | Complaint:
 
 def hint(line: str) -> str:
     """What the command that is being typed does; empty while it is none."""
-    name = line.strip().partition(" ")[0]
-    command = find("contexts" if name.startswith("@") else name.lower())
+    name = line.strip().partition(" ")[0].lower()
+    if not name:
+        return ""
+    begun = (command for command in COMMANDS if command.name.startswith(name))
+    command = find("contexts" if name.startswith("@") else name) or next(begun, None)
     if command is None:
         return ""
     takes = f" [{command.takes.rstrip('?')}]" if command.takes else ""

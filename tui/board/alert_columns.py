@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from controlplane.wire.units import duration
 from tui.board.cells import Cell, Column
 from tui.board.event_columns import moment
 from tui.board.filtering import has_words
@@ -32,15 +33,20 @@ def alert_columns(seen: int) -> tuple[Column[Alert], ...]:
 
     return (
         Column(key="new", title="", width=3, cell=new),
-        Column(key="at", title="TIME", width=8, grows=1, cell=lambda a, now: Cell(moment(a.at, now), "dim")),
-        Column(key="weight", title="WEIGHT", width=9, cell=lambda a, _: SIGNS[a.weight]),
+        Column(key="age", title="AGO", width=6, right=True, cell=_age),
+        Column(key="at", title="TIME", width=15, spare=2, cell=lambda a, now: Cell(moment(a.at, now), "dim")),
+        Column(key="weight", title="", width=9, cell=lambda a, _: SIGNS[a.weight]),
         Column(key="name", title="INSTANCE", width=13, grows=2, cell=name),
         Column(
             key="times", title="", width=4, right=True, cell=lambda a, _: Cell(f"×{a.times}" if a.times > 1 else "")
         ),
         Column(key="code", title="CODE", width=15, spare=1, cell=lambda a, _: Cell(a.code, "dim")),
-        Column(key="text", title="WHAT HAPPENED", width=18, grows=6, cell=lambda a, _: Cell(a.text)),
+        Column(key="text", title="WHAT HAPPENED", width=24, grows=6, cell=lambda a, _: Cell(a.text)),
     )
+
+
+def _age(alert: Alert, now: float) -> Cell:
+    return Cell(duration(float(round(max(0.0, now - alert.at)))), "dim")
 
 
 def fitting(alerts: Iterable[Alert], text: str) -> list[Alert]:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from tui.board.board import Happening
 
 TIMELINE_COLUMNS: tuple[Column[Happening], ...] = (
-    Column(key="at", title="TIME", width=8, grows=1, cell=lambda h, now: Cell(moment(h.at, now), "dim")),
+    Column(key="at", title="TIME", width=15, cell=lambda h, now: Cell(moment(h.at, now), "dim")),
     Column(
-        key="name", title="INSTANCE", width=16, grows=2, cell=lambda h, _: Cell(h.name or "control plane", "strong")
+        key="name", title="INSTANCE", width=14, grows=2, cell=lambda h, _: Cell(h.name or "control plane", "strong")
     ),
     Column(key="type", title="TYPE", width=15, spare=1, cell=lambda h, _: Cell(h.type, "dim")),
     Column(key="sign", title="", width=1, cell=lambda h, _: Cell(SIGNS[h.said.tone], h.said.tone)),
-    Column(key="said", title="WHAT HAPPENED", width=20, grows=8, cell=lambda h, _: Cell(h.said.text, h.said.tone)),
+    Column(key="said", title="WHAT HAPPENED", width=36, grows=8, cell=lambda h, _: Cell(h.said.text, h.said.tone)),
 )
 
 

@@ -34,7 +34,7 @@ class AlertsScreen(BoardScreen):
     crumbs = ("fleet", "alerts")
     place = "alerts"
     DEFAULT_CSS = """
-    AlertsScreen > #note { dock: bottom; height: 1; padding: 0 1; color: $text-muted; }
+    AlertsScreen > #note { height: 1; padding: 0 1; color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "logs", "Logs"),

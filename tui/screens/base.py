@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widgets import Input, TextArea
 
 from controlplane.wire.text import clean
 from tui.board.board import FLEET, Touched
@@ -41,8 +42,9 @@ class BoardScreen(Screen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.back", "Back", show=False),
-        Binding("colon", "command", "Command", key_display=":"),
-        Binding("slash", "filter", "Filter", key_display="/"),
+        # At once, before the next key is looked at: who types on would else give commands with the letters of a filter.
+        Binding("colon", "command", "Command", key_display=":", priority=True),
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),
     ]
 
     @property
@@ -53,12 +55,18 @@ class BoardScreen(Screen[None]):
     def plane(self) -> Plane:
         return self.dashboard.plane
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What is typed into a field is text."""
+        if action in {"command", "filter"} and isinstance(self.focused, Input | TextArea):
+            return False
+        return super().check_action(action, parameters)
+
     def compose(self) -> ComposeResult:
         yield Masthead()
         yield LinkLine()
         yield from self.body()
-        yield Prompt()
         yield KeyLine()
+        yield Prompt()  # in the same line, above it
 
     def body(self) -> ComposeResult:
         yield from ()

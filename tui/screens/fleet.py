@@ -38,7 +38,7 @@ class FleetScreen(BoardScreen):
     place = "fleet"
     filter_help = HELP
     DEFAULT_CSS = """
-    FleetScreen > #sieve { dock: top; height: 1; padding: 0 1; color: $text-accent; display: none; }
+    FleetScreen > #sieve { height: 1; padding: 0 1; color: $text-accent; display: none; }
     FleetScreen > #sieve.-on { display: block; }
     FleetScreen > #absence { height: 1fr; padding: 1 3; content-align: center middle; text-align: center; display: none; }
     FleetScreen.-absent > #absence { display: block; }

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from textual.app import App, ComposeResult
 
 KEY_CELLS, COMMAND_CELLS = 14, 24
+TEXTUALS = frozenset({"tab", "shift+tab", "ctrl+c", "super+c"})
+"""Keys that every Textual program has."""
 
 
 @frozen
@@ -35,7 +37,7 @@ def sections(screen: Screen[Any], app: App[Any]) -> list[Section]:
     """The keys that work now: those of the part in focus, of the screen, and of everywhere."""
     here, of_screen, everywhere = Section("In this list"), Section("On this screen"), Section("Everywhere")
     for node, binding, enabled, _ in screen.active_bindings.values():
-        if enabled and binding.description:
+        if enabled and binding.description and binding.key not in TEXTUALS:
             section = everywhere if node is app else of_screen if isinstance(node, Screen) else here
             key = app.get_key_display(binding)
             said = section.keys.get(binding.description)

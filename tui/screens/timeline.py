@@ -35,7 +35,7 @@ class TimelineScreen(BoardScreen):
     crumbs = ("fleet", "timeline")
     place = "timeline"
     DEFAULT_CSS = """
-    TimelineScreen > #note { dock: bottom; height: 1; padding: 0 1; color: $text-muted; }
+    TimelineScreen > #note { height: 1; padding: 0 1; color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "older", "Older"),

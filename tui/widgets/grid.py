@@ -31,7 +31,7 @@ GUTTER = 2
 """Cells at the left for the mark and the cursor: neither is told by colour alone."""
 
 
-class Grid(ScrollView, Generic[R], can_focus=True):
+class Grid(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
     """Rows of `R` in columns. `show` gives it rows in the order in which they are to stand."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -63,7 +63,7 @@ class Grid(ScrollView, Generic[R], can_focus=True):
         Binding("end,G", "edge(1)", "Last", show=False),
         Binding("enter", "choose", "Open"),
         Binding("space", "mark", "Mark", show=False),
-        Binding("ctrl+space", "mark_range", "Mark range", show=False),
+        Binding("ctrl+@,ctrl+space", "mark_range", "Mark range", key_display="^space", show=False),
         Binding("asterisk", "mark_all", "Mark all", key_display="*", show=False),
         Binding("ctrl+backslash", "unmark", "Clear marks", show=False),
     ]

@@ -96,7 +96,7 @@ class Prompt(Horizontal):
         field.suggester = SuggestFromList(list(suggestions), case_sensitive=False)
         self._put(text)
         self.add_class("-asked")
-        field.focus()
+        self.screen.set_focus(field)  # now, not in the next round: the keys after this one are meant for it
 
     def action_cancel(self) -> None:
         if self.mode == "/":

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -340,6 +341,12 @@ class Lines(ScrollView, Generic[L], can_focus=True):
         self._place(0)
         self.post_message(self.TopReached())
 
+    def reveal(self, place: int) -> None:
+        """Put the cursor on a line, and the line at the top of the view if there is enough below it."""
+        if 0 <= place < len(self._items):
+            self._go(place)
+            self._place(self._top(place) - self._base)
+
     def action_last(self) -> None:
         self.follow(on=True)
 
@@ -376,7 +383,10 @@ class Lines(ScrollView, Generic[L], can_focus=True):
 
     def action_shift(self, by: int) -> None:
         if not self.wraps:
-            self._left = max(0, self._left + by * STEP)
+            first = self.scroll_offset.y
+            shown = self._items[first : first + self.size.height]
+            widest = max((cell_len(self._cut(item)[0][0].text) for item in shown), default=0)
+            self._left = max(0, min(self._left + by * STEP, widest - self._width))
             self.refresh()
 
     def on_click(self, event: events.Click) -> None:

@@ -43,7 +43,7 @@ SPEC = {"language": "python", "source_type": "direct", "revision": 1, "labels": 
             "post_mortem",
             {"code": "exited", "reason": "status 3", "phase": "handshake"},
             None,
-            Cell("failed during handshake: status 3 [exited]", "bad"),
+            Cell("failed during handshake (exited): status 3", "bad"),
         ),
         (
             "revision_failed",

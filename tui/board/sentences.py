@@ -48,9 +48,9 @@ def sentence(type_: str, data: Data, before: Data | None = None) -> Cell:
         case "changed":
             return Cell(_changed(data, before), "accent")
         case "post_mortem":
-            return Cell(f"failed during {_word(data, 'phase', 'its work')}: {_why(data)}", "bad")
+            return Cell(f"failed during {_word(data, 'phase', 'its work')}{_code(data)}: {_why(data)}", "bad")
         case "revision_failed":
-            return Cell(f"revision {_word(data, 'revision', '?')} did not take over: {_why(data)}", "bad")
+            return Cell(f"revision {_word(data, 'revision', '?')} did not take over{_code(data)}: {_why(data)}", "bad")
         case "deleted":
             return Cell("deleted: nothing is left of it but this history", "warn")
         case _:
@@ -162,9 +162,12 @@ def _labels(labels: object) -> str:
     return " ".join(f"{clean(name)}={clean(value)}" for name, value in sorted(labels.items()))
 
 
+def _code(data: Data) -> str:
+    return f" ({_word(data, 'code')})" if data.get("code") else ""
+
+
 def _why(data: Data) -> str:
-    reason, code = _word(data, "reason"), _word(data, "code")
-    return f"{reason} [{code}]" if reason and code else reason or code or "no reason is known"
+    return _word(data, "reason", "no reason is known")
 
 
 def _gap(data: Data) -> str:

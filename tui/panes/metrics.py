@@ -63,7 +63,7 @@ class MetricsPane(Pane):
     def __init__(self, instance_id: str) -> None:
         super().__init__(instance_id)
         self.series = Series(WINDOWS[FIRST_WINDOW])
-        self._marks: list[float] = []
+        self.marks: list[float] = []
         self._limits: Mapping[str, object] = {}
         self._zoomed = False
         self._complaint = ""
@@ -126,7 +126,7 @@ class MetricsPane(Pane):
             if window is self.series.window:
                 self.series.take_history(page["metrics"])
             began = (seconds_of(process.get("started_at")) for process in processes["incarnations"])
-            self._marks = [at for at in began if at is not None]
+            self.marks = [at for at in began if at is not None]
             await self._read_limits()
         self._draw()
 
@@ -178,7 +178,7 @@ class MetricsPane(Pane):
         now = self.plane.clock()
         self._drawn, self._is_stale = now, False
         self.series.trim(now)
-        drawn = pictures(self.series, self._marks, self._limits, now, row=self.row, zoomed=self._zoomed)
+        drawn = pictures(self.series, self.marks, self._limits, now, row=self.row, zoomed=self._zoomed)
         for name, picture in drawn.items():
             self.query_one(f"#{name}", Chart).show(picture)
         self._tell()

@@ -126,7 +126,8 @@ class Dashboard(App[None]):
         self._news, self._before = News(), ()
         while len(self.screen_stack) > 1:
             await self.pop_screen()
-        await self.switch_screen(FleetScreen())
+        if isinstance(self.screen, FleetScreen):
+            self.screen.start_over()
         self.run_worker(self.plane.run(), group="plane", exclusive=True)
         self.refresh_bindings()
         await old.close()

@@ -61,7 +61,7 @@ FLEET = Touched(fleet=True)
 class Board:
     """Everything the dashboard shows of the fleet."""
 
-    rows: dict[str, Row] = field(factory=dict)
+    rows: dict[str, Row] = field(factory=dict, repr=False)
     link: Link = field(factory=Link)
     alerts: Inbox = field(factory=Inbox)
     timeline: deque[Happening] = field(factory=lambda: deque(maxlen=KEPT_EVENTS))

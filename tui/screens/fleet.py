@@ -122,6 +122,13 @@ class FleetScreen(BoardScreen):
         self._filter = text
         self._arrange()
 
+    def start_over(self) -> None:
+        """Another control plane is shown from now on: nothing of the one before is left."""
+        self._filter, self._held, self._known = "", None, frozenset()
+        self.grid.action_unmark()
+        self._arrange()
+        self.refresh_board(FLEET)
+
     # -- what is shown
 
     def _now(self) -> float:

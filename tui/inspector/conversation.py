@@ -26,6 +26,8 @@ CAPABILITIES: Mapping[str, Any] = {"elicitation": {"form": {}, "url": {}}, "samp
 """What a person at the dashboard can be asked for."""
 MAX_ROUNDS = 20
 """A server that keeps asking is not listened to for ever."""
+MAX_PAGES = 20
+"""Of a list; a server that never ends one is not followed."""
 SILENCE_S = 60.0
 """A stream has a heartbeat every 15 seconds, but before it begins the instance may have to start."""
 MAX_MIRRORED = 64
@@ -204,6 +206,29 @@ class Conversation:
         return Outcome(
             kind=kind, document=document, text=text, elapsed_s=self._spent_s, rounds=self._rounds, failure=failure
         )
+
+
+async def tools_for_clients(api: Api, instance_id: str) -> list[Any]:
+    """The tools that are listed to a client that can be asked for something: some servers have more for those.
+
+    What cannot be listed is left out; at a server of a legacy version this starts a process of its own.
+    """
+    found: list[Any] = []
+    params: dict[str, Any] = {}
+    for _ in range(MAX_PAGES):
+        request = Request(method="tools/list", params=params)
+        outcome = await Conversation(api, instance_id, request, lambda _heard: None, _ask_nobody).run()
+        page = outcome.document if outcome.kind == "result" and isinstance(outcome.document, dict) else {}
+        tools, cursor = page.get("tools"), page.get("nextCursor")
+        found += tools if isinstance(tools, list) else []
+        if not isinstance(cursor, str):
+            break
+        params = {"cursor": cursor}
+    return found
+
+
+async def _ask_nobody(_question: Question) -> None:
+    return None
 
 
 def is_corrals(error: Mapping[str, Any]) -> bool:

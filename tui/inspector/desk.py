@@ -40,6 +40,8 @@ class Offered:
     failure: Failure | None = None
     """Why it could not be read this time."""
     is_read: bool = False
+    has_asked: bool = False
+    """Whether those were asked for as well that are offered only to clients that can be asked."""
 
 
 @define(eq=False)

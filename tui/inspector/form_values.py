@@ -204,7 +204,7 @@ def _text_of(field: Field, value: Any) -> str | None:
     kind = kind_of(value)
     if field.kind == "string":
         return value if kind == "string" and value and value.isprintable() else None
-    return pretty(value) if kind in ("integer", field.kind) else None
+    return pretty(value) if field.kind in ("integer", "number") and kind in ("integer", field.kind) else None
 
 
 def _lines_of(field: Field, value: Any) -> str | None:

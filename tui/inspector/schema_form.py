@@ -83,7 +83,7 @@ class Field:
 class _Builder:
     root: Any
     left: int = MAX_FIELDS
-    trail: list[str] = attrs_field(factory=list)
+    trail: list[str] = attrs_field(factory=lambda: [compact("#")])
     """References that led to the field that is made: one that leads back ends in JSON."""
 
     def build(self, schema: Any, key: Key, label: str, *, required: bool, depth: int = 0) -> Field:
@@ -134,7 +134,11 @@ class _Builder:
         if not isinstance(items, dict) or "prefixItems" in found:
             return base
         item = self.build(items, (*base.key, 0), "", required=True, depth=depth + 1)
-        return evolve(base, kind="list", item=item) if item.kind in (*SCALARS, "choice") else base
+        if item.kind not in (*SCALARS, "choice"):
+            return base
+        choices = f"of {', '.join(item.option_labels)}" if item.option_labels else ""
+        facts = _short(", ".join(part for part in (base.facts, choices) if part), NOTE_CHARS)
+        return evolve(base, kind="list", item=item, facts=facts)
 
     def _object(self, base: Field, found: Mapping[str, Any], depth: int) -> Field:
         properties = found.get("properties")
@@ -148,7 +152,7 @@ class _Builder:
             children.append(self.build(properties[name], key, name, required=name in needed, depth=depth + 1))
         more = found.get("additionalProperties")
         open_ended = more is True or isinstance(more, dict) or bool(found.get("patternProperties"))
-        shows_rest = open_ended or len(children) < len(properties) or not properties
+        shows_rest = open_ended or len(children) < len(properties) or "properties" not in found
         return evolve(base, kind="object", children=tuple(children), shows_rest=shows_rest and more is not False)
 
     def _branched(self, base: Field, found: Mapping[str, Any], branches: list[Any], depth: int) -> Field:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from attrs import evolve
@@ -14,8 +13,9 @@ from textual.widgets import Input, TextArea
 
 from controlplane.wire.text import clean
 from tui.inspector import history, offers
-from tui.inspector.conversation import Conversation
+from tui.inspector.conversation import Conversation, tools_for_clients
 from tui.inspector.desk import desk_of, read_offers
+from tui.inspector.jsontext import compact
 from tui.inspector.offer_columns import COLUMNS
 from tui.panes.base import Pane
 from tui.panes.inspector_copies import Copies
@@ -52,11 +52,14 @@ class InspectorPane(Pane):
     title: ClassVar[str] = "Inspector"
     DEFAULT_CSS = """
     InspectorPane > #parts { height: 1fr; layout: vertical; }
-    InspectorPane CallRequest { height: 1fr; }
+    InspectorPane CallRequest { height: auto; }
+    InspectorPane SchemaForm, InspectorPane CallRequest > #json { height: auto; max-height: 6; }
+    InspectorPane CallRequest:focus-within SchemaForm { max-height: 10; }
+    InspectorPane CallRequest:focus-within > #json { max-height: 10; }
     InspectorPane CallResult { height: 1fr; border-top: solid $panel; }
-    InspectorPane CallRequest:focus-within, InspectorPane CallResult:focus-within { height: 2fr; }
     InspectorPane.-wide > #parts { layout: horizontal; }
     InspectorPane.-wide CallRequest { width: 2fr; height: 1fr; }
+    InspectorPane.-wide SchemaForm, InspectorPane.-wide CallRequest > #json { height: 1fr; max-height: 100%; }
     InspectorPane.-wide CallResult { width: 3fr; height: 1fr; border-top: none; border-left: solid $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -76,8 +79,7 @@ class InspectorPane(Pane):
         super().__init__(instance_id)
         self._call: Worker[None] | None = None
         self._began = 0.0
-        self._warned_of: object = None
-        self._question: QuestionScreen | None = None
+        self._warned_of = ""
 
     def compose(self) -> ComposeResult:
         with Container(id="parts"):
@@ -142,8 +144,8 @@ class InspectorPane(Pane):
         self.run_worker(self._read(), group="view")
 
     async def _open(self) -> None:
-        if self.plane.read_only:
-            self.asking.say(READ_ONLY)
+        self.asking.resting = READ_ONLY if self.plane.read_only else ""
+        self.asking.say("")
         if (wanted := self.draft.wanted) is not None:
             self.draft.wanted = None
             await self._take(wanted)
@@ -169,13 +171,28 @@ class InspectorPane(Pane):
         self.run_worker(self._pick(), group="view")
 
     async def _pick(self) -> None:
-        known = [*self.draft.offered.offers, offers.RAW]
         foot = "type to find · enter chooses"
-        fitting = partial(offers.fitting, known)
-        key = await self.app.push_screen_wait(PickScreen("Call what?", COLUMNS, lambda o: o.key, fitting, foot=foot))
-        chosen = next((offer for offer in known if offer.key == key), None)
+        screen = PickScreen("Call what?", COLUMNS, lambda o: o.key, self._fitting, foot=foot)
+        if not (self.plane.read_only or self.draft.offered.has_asked):
+            self.run_worker(self._list_as_client(screen), group="view")
+        key = await self.app.push_screen_wait(screen)
+        chosen = next((offer for offer in self._fitting("") if offer.key == key), None)
         if chosen is not None:
             await self._take(chosen)
+
+    def _fitting(self, text: str) -> list[Offer]:
+        return offers.fitting([*self.draft.offered.offers, offers.RAW], text)
+
+    async def _list_as_client(self, screen: PickScreen[Offer]) -> None:
+        """Some servers have tools only for clients that they can ask something."""
+        offered = self.draft.offered
+        offered.has_asked = True
+        listed = offers.tools_of(await tools_for_clients(self.plane.api, self.instance_id))
+        known = {offer.key for offer in offered.offers}
+        tools = sum(offer.kind == "tool" for offer in offered.offers)
+        offered.offers[tools:tools] = [offer for offer in listed if offer.key not in known]
+        if screen.is_current:
+            screen.show_rows()
 
     async def action_toggle_json(self) -> None:
         await self.asking.toggle()
@@ -193,15 +210,17 @@ class InspectorPane(Pane):
         attempt = self.asking.attempt()
         if attempt.request is None:
             self.asking.complain(attempt.wrong)
-        elif attempt.wrong and self._warned_of != attempt.request:
-            self._warned_of = attempt.request
+        elif attempt.wrong and self._warned_of != (
+            said := f"{attempt.request.method} {compact(attempt.request.params)}"
+        ):
+            self._warned_of = said
             self.asking.complain(f"{attempt.wrong}. F5 once more sends it all the same")
         else:
             self.asking.say("")
             self._send(attempt.request)
 
     def _send(self, request: Request) -> None:
-        self._warned_of = None
+        self._warned_of = ""
         self._began = time.monotonic()
         self.result.begin()
         self.result.wait(0)

@@ -146,6 +146,8 @@ class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
         return {"roots": [{"uri": line.strip()} for line in text.splitlines() if line.strip()]}
 
     def action_accept(self) -> None:
+        for form in self.query(SchemaForm):
+            form.collect()
         wrong = self._wrong()
         if wrong and not self._asked_again:
             self._asked_again = True

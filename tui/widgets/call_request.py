@@ -92,6 +92,8 @@ class CallRequest(Vertical):
     def __init__(self, draft: Draft) -> None:
         super().__init__()
         self.draft = draft
+        self.resting = ""
+        """Said while there is nothing else to say."""
         self.form: Field = form_of(NO_ARGUMENTS)
 
     def compose(self) -> ComposeResult:
@@ -137,6 +139,7 @@ class CallRequest(Vertical):
         draft = self.draft
         if draft.offer is None or draft.offer.kind == "raw":
             return
+        self._collect()
         if not draft.as_json:
             draft.json_text = pretty(_value(self.form, draft))
         else:
@@ -152,6 +155,7 @@ class CallRequest(Vertical):
 
     def attempt(self) -> Attempt:
         """What would be sent just now."""
+        self._collect()
         draft, offer = self.draft, self.draft.offer
         if offer is None:
             return Attempt(None, "Choose what to call first")
@@ -182,6 +186,14 @@ class CallRequest(Vertical):
             return Attempt(None, "The parameters must be a JSON object")
         return Attempt(Request(method=method, params=params))
 
+    def _collect(self) -> None:
+        """Take what stands in the controls just now: messages about it may still be on their way."""
+        self.draft.method = self.query_one("#method", Input).value
+        if self.has_class("-raw") or self.has_class("-json"):
+            self.draft.json_text = self.query_one("#json", TextArea).text
+        else:
+            self.query_one(SchemaForm).collect()
+
     def complain(self, wrong: str) -> None:
         """Say what is not right, beside each field as well."""
         self.query_one(SchemaForm).complain_of_all()
@@ -189,7 +201,7 @@ class CallRequest(Vertical):
 
     def say(self, text: str) -> None:
         """The line below what is entered."""
-        self.query_one("#state", Static).update(Content(text))
+        self.query_one("#state", Static).update(Content(text or self.resting))
 
     def focus_entry(self) -> None:
         """Give the keyboard to what is filled in first."""
@@ -202,7 +214,7 @@ class CallRequest(Vertical):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self.draft.method = event.value
+        self.draft.method = event.input.value
         self.post_message(self.Edited())
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:

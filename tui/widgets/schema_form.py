@@ -105,6 +105,13 @@ class SchemaForm(VerticalScroll, can_focus=False):
             if focus is not None and row.row.key == focus and row.control is not None:
                 row.control.focus()
 
+    def collect(self) -> None:
+        """Take what is in the controls just now: a key that sends may come before the message of the last letter."""
+        for row in self.query(FieldRow):
+            control = row.control
+            if control is not None:
+                self._entered(control, _text_in(control))
+
     def value(self) -> Assembled:
         """What the entries stand for."""
         return assembled(self.field, self.entries)
@@ -145,7 +152,7 @@ class SchemaForm(VerticalScroll, can_focus=False):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self._entered(event.input, event.value)
+        self._entered(event.input, event.input.value)
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         event.stop()
@@ -153,10 +160,15 @@ class SchemaForm(VerticalScroll, can_focus=False):
 
     async def on_select_changed(self, event: Select.Changed) -> None:
         event.stop()
-        text = "" if event.value is Select.NULL else str(event.value)
-        key = self._entered(event.select, text)
-        if key is not None and any(row.row.key == key and row.row.field.variants for row in self.query(FieldRow)):
-            await self._rebuild(focus=key)
+        self._entered(event.select, _text_in(event.select))
+        row = event.select.parent
+        if isinstance(row, FieldRow) and row.row.field.variants and self._is_outdated():
+            await self._rebuild(focus=row.row.key)
+
+    def _is_outdated(self) -> bool:
+        """Whether another variant was chosen than the one whose fields are shown."""
+        shown = [row.row.key for row in self.query(FieldRow)]
+        return shown != [row.key for row in rows_of(self.field, self.entries)]
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -165,6 +177,12 @@ class SchemaForm(VerticalScroll, can_focus=False):
     def text_of(self, key: Key) -> str:
         """What is entered under a key."""
         return self.entries.get(key, "")
+
+
+def _text_in(control: Widget) -> str:
+    if isinstance(control, Select):
+        return "" if control.value is Select.NULL else str(control.value)
+    return control.value if isinstance(control, Input) else control.text if isinstance(control, TextArea) else ""
 
 
 def _label(row: FormRow) -> Content:

@@ -210,10 +210,11 @@ def _document(response: httpx.Response, context: Context) -> Any:
         excerpt = clean(response.text[:EXCERPT_CHARS].strip())
         title = f"HTTP {response.status_code} from something that is not Corral"
         raise Failure(title, excerpt, "Is the URL right? A proxy may have answered.", status=response.status_code)
-    raise _problem(response.status_code, document, context)
+    raise failure_of(response.status_code, document, context)
 
 
-def _problem(status: int, document: Mapping[str, Any], context: Context) -> Failure:
+def failure_of(status: int, document: Mapping[str, Any], context: Context) -> Failure:
+    """Read a problem document."""
     hint = clean(document.get("hint") or "")
     if status == httpx.codes.UNAUTHORIZED:
         hint = f"The token came from {context.origin}." if context.token else "No token: set CORRAL_TOKEN."

@@ -130,13 +130,12 @@ class ContextsScreen(BoardScreen):
     def on_grid_highlighted(self) -> None:
         self._tell()
 
-    def on_grid_chosen(self, message: Grid.Chosen) -> None:
+    async def on_grid_chosen(self, message: Grid.Chosen) -> None:
         message.stop()
-        # Both take this screen away, which waits for its messages: so the app does it, after this one.
         if message.key == self.plane.context.name:
             self.dashboard.call_later(self.dashboard.action_back)
         else:
-            self.dashboard.run_worker(self.dashboard.switch(message.key))
+            await self.dashboard.switch(message.key)
 
 
 async def _health(api: Api) -> dict[str, Any]:

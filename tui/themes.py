@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from textual.theme import Theme
 
+# `text-muted` is by nature what stands out from its ground, and a table's lines are painted without asking for one.
+
 DARK = Theme(
     name="corral-dark",
     dark=True,
@@ -17,6 +19,7 @@ DARK = Theme(
     success="#8fbf7f",
     warning="#e0af68",
     error="#e06c75",
+    variables={"text-muted": "#8f99a8"},
 )
 LIGHT = Theme(
     name="corral-light",
@@ -31,5 +34,6 @@ LIGHT = Theme(
     success="#2f7d32",
     warning="#8f5a00",
     error="#b3261e",
+    variables={"text-muted": "#5f6873"},
 )
 DEFAULT = DARK.name

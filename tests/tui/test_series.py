@@ -51,7 +51,7 @@ def test_a_time_without_samples_is_a_gap_and_a_late_sample_is_none() -> None:
 def test_samples_that_are_rarer_than_steps_are_no_gaps() -> None:
     series = Series(Window("1m", 60, 1), [point(at, calls=10) for at in range(0, 60, 10)])
     assert len(series.runs(lambda p: p.cpu)) == 1
-    assert series.per_second(10) == 1.0
+    assert series.per_second(10, at=40, now=60) == 1.0
 
 
 def test_a_value_that_is_not_there_makes_a_gap_in_its_own_line_only() -> None:
@@ -117,3 +117,9 @@ def test_the_mean_of_failed_calls_counts_the_steps_without_any() -> None:
     failed = pictures(series, [], {}, 20)["calls"].lines[1]
     assert (failed.figures.mean, failed.figures.now) == (1.0, None)
     assert failed.runs == [([10], [2.0])]
+
+
+def test_a_step_that_has_only_begun_is_not_taken_for_a_quiet_one() -> None:
+    series = Series(STEP, [point(at, calls=20) for at in (0, 10)])
+    assert [series.per_second(p.calls, p.at, now=14) for p in series.points] == [2.0, 5.0]
+    assert series.per_second(3, at=10, now=10) == 3.0

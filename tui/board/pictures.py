@@ -115,14 +115,20 @@ def pictures(
             shown=shown,
         )
 
-    rate, there = series.per_second, row if row is not None and row.pid is not None else Row(id="")
+    def calls(point: Point) -> float:
+        return series.per_second(point.calls, point.at, now)
+
+    def errors(point: Point) -> float:
+        return series.per_second(point.errors, point.at, now)
+
+    there = row if row is not None and row.pid is not None else Row(id="")
     lines: dict[PlotName, tuple[Line, ...]] = {
         "cpu": (line(lambda p: p.cpu, there.cpu, PLAIN),),
         "memory": (line(lambda p: p.memory, there.memory, PLAIN),),
         "latency": (line(lambda p: p.p95, there.p95, P95), line(lambda p: p.p50, there.p50, P50)),
         "calls": (
-            line(lambda p: rate(p.calls), there.rate if there.pid is not None else None, ALL),
-            line(lambda p: rate(p.errors), None, FAILED, drawn=lambda p: rate(p.errors) or None),
+            line(calls, there.rate if there.pid is not None else None, ALL),
+            line(errors, None, FAILED, drawn=lambda p: errors(p) or None),
         ),
     }
     return {

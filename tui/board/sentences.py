@@ -48,7 +48,7 @@ def sentence(type_: str, data: Data, before: Data | None = None) -> Cell:
         case "changed":
             return Cell(_changed(data, before), "accent")
         case "post_mortem":
-            return Cell(f"failed during {_word(data, 'phase', 'its work')}{_code(data)}: {_why(data)}", "bad")
+            return Cell(f"failed {_while(data)}{_code(data)}: {_why(data)}", "bad")
         case "revision_failed":
             return Cell(f"revision {_word(data, 'revision', '?')} did not take over{_code(data)}: {_why(data)}", "bad")
         case "deleted":
@@ -99,11 +99,11 @@ def _status(data: Data, before: Data) -> Cell:
     candidate, earlier = data.get("candidate"), before.get("candidate")
     if isinstance(candidate, Mapping):
         number, phase = _word(candidate, "revision", "?"), _word(candidate, "phase")
-        return Cell(f"revision {number} comes up beside the one in force: {phase or 'begun'}", "accent")
+        return Cell(f"revision {number} comes up beside the one in force: {phase or 'begun'}")
     if isinstance(earlier, Mapping) and status == was and data.get("revision") == before.get("revision"):
         return Cell(f"revision {_word(earlier, 'revision', '?')} is not on its way any more", "dim")
     move = f"{was} → {status}" if was and was != status else status
-    return Cell(move + _detail(status, data), TONES.get(status, "accent"))
+    return Cell(move + _detail(status, data), TONES.get(status, ""))
 
 
 def _detail(status: str, data: Data) -> str:
@@ -160,6 +160,11 @@ def _labels(labels: object) -> str:
     if not isinstance(labels, Mapping):
         return ""
     return " ".join(f"{clean(name)}={clean(value)}" for name, value in sorted(labels.items()))
+
+
+def _while(data: Data) -> str:
+    phase = _word(data, "phase", "running")
+    return "while running" if phase == "running" else f"during {phase}"
 
 
 def _code(data: Data) -> str:

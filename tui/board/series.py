@@ -16,6 +16,8 @@ from tui.board.rows import seconds_of
 
 GAP_STEPS = 3.5
 """So many steps without a sample are a gap: nothing ran. Less may be a sample that came late."""
+SHORTEST_S = 1.0
+"""Of a step that has only begun: samples come no more often."""
 TICKS = 5
 ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 """What the top of an axis may be, times a power of ten."""
@@ -98,9 +100,9 @@ class Series:
             before = point.at
         return found
 
-    def per_second(self, amount: int) -> float:
-        """What so many in one step come to in a second."""
-        return amount / self._usual()
+    def per_second(self, amount: int, at: float, now: float) -> float:
+        """What so many in the step that began `at` come to in a second; the newest step has only begun."""
+        return amount / min(self._usual(), max(SHORTEST_S, now - at))
 
     def _gap(self) -> float:
         """Seconds between two points from which nothing is taken to have run."""

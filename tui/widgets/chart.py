@@ -15,7 +15,7 @@ from tui.board.pictures import told
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from tui.board.pictures import Colour, Picture
+    from tui.board.pictures import Colour, Line, Picture
 
 Y_TICKS = 3
 """On the axis at the left: bottom, middle, top; a plot may be seven lines high."""
@@ -26,7 +26,7 @@ class Chart(Vertical):
 
     DEFAULT_CSS = """
     Chart { height: 9; width: 1fr; }
-    Chart > .title { height: 1; padding: 0 1; }
+    Chart > .title { height: auto; max-height: 2; padding: 0 1; }
     Chart > .empty { height: 1fr; content-align: center middle; color: $text-muted; display: none; }
     Chart.-empty > .empty { display: block; }
     Chart.-empty > PlotextPlot { display: none; }
@@ -48,7 +48,7 @@ class Chart(Vertical):
     def show(self, picture: Picture) -> None:
         """Show this from now on."""
         self._picture = picture
-        self.query_one(".title", Static).update(_title(picture))
+        self.query_one(".title", Static).update(_title(picture, self.size.width - 2))
         self.set_class(picture.is_empty, "-empty")
         self._draw()
 
@@ -82,14 +82,19 @@ class Chart(Vertical):
         return Color.parse(self.app.theme_variables[colour]).rgb
 
 
-def _title(picture: Picture) -> Content:
-    parts = [Content.styled(picture.title, "bold $text-primary")]
-    for line in picture.lines:
-        look = line.look
-        name = f"{look.sign} {look.name} " if look.name else ""
-        colour = f"${look.colour}"
-        parts.append(Content.assemble((name, colour), told(picture, line)))
+def _title(picture: Picture, width: int) -> Content:
+    """What a plot shows, in numbers; a second line of it gets a line of its own where one has no room for both."""
+    name = Content.styled(picture.title, "bold $text-primary")
+    parts = [Content.assemble((_signed(line), f"${line.look.colour}"), told(picture, line)) for line in picture.lines]
     if picture.limit is not None:
         where = "" if picture.limit_in_sight else " (above)"
         parts.append(Content.styled(f"─ limit {picture.shown(picture.limit)}{where}", "$text-error"))
-    return Content("  ").join(parts)
+    whole = Content("  ").join([name, *parts])
+    if whole.cell_length <= width or len(parts) < 2:
+        return whole
+    margin = " " * (name.cell_length + 2)
+    return Content("\n").join([Content("  ").join([name, parts[0]]), *(Content.assemble(margin, p) for p in parts[1:])])
+
+
+def _signed(line: Line) -> str:
+    return f"{line.look.sign} {line.look.name} " if line.look.name else ""

@@ -43,8 +43,8 @@ class Grid(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
         height: 1fr; width: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1;
         & > .grid--header { color: $text-muted; text-style: bold; }
         & > .grid--cursor { background: $surface-lighten-2; text-style: bold; }
-        &:focus > .grid--cursor { background: $block-cursor-background 40%; }
-        & > .grid--marked { background: $secondary 25%; }
+        &:focus > .grid--cursor { background: $primary-muted; }
+        & > .grid--marked { background: $secondary-muted; }
         & > .grid--good { color: $text-success; }
         & > .grid--warn { color: $text-warning; }
         & > .grid--bad { color: $text-error; }

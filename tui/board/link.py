@@ -56,8 +56,8 @@ def word(link: Link, now: float) -> tuple[str, Tone]:
 
 def line(link: Link, now: float) -> str:
     """What stands above a picture that is not live: since when, and why."""
-    said = f"{word(link, now)[0]}: {link.reason or 'no answer yet'}."
-    return f"{said} {link.hint} This is the last picture." if link.hint else f"{said} This is the last picture."
+    told = (f"{word(link, now)[0]}: {link.reason or 'no answer yet'}", link.hint, "This is the last picture")
+    return " ".join(part if part[-1] in ".?!" else f"{part}." for part in told if part)
 
 
 def absence(link: Link, now: float, url: str) -> list[tuple[str, Tone]]:
@@ -69,7 +69,7 @@ def absence(link: Link, now: float, url: str) -> list[tuple[str, Tone]]:
     lines += [(link.hint, "")] if link.hint else []
     lines.append(("", ""))
     if link.state == "refused":
-        lines.append(("A token that is let in is noticed by itself.", "dim"))
+        lines.append(("It is asked again every few seconds: what lets it in is noticed by itself.", "dim"))
     else:
         lines.append(("`corral up` starts one on this machine. One that comes up is noticed by itself.", "dim"))
     return [*lines, ("c another context   q leave", "dim")]

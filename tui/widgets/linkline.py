@@ -18,7 +18,7 @@ class LinkLine(Static):
 
     DEFAULT_CSS = """
     LinkLine {
-        height: auto; max-height: 2; padding: 0 1; display: none;
+        height: auto; max-height: 3; padding: 0 1; display: none;
         background: $error-muted; color: $foreground;
     }
     LinkLine.-on { display: block; }

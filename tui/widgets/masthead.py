@@ -50,7 +50,7 @@ class Masthead(Widget):
         left = Content.assemble(
             ("corral", "bold"), SEPARATOR, places, (" read-only" if read_only else "", "bold $text-warning")
         )
-        rights = [_link(board, now), *_totals(board)]
+        rights = [_link(board, now), *(_totals(board) if board.has_picture else [])]
         if (left, rights) != (self._left, self._rights):
             self._left, self._rights = left, rights
             self.refresh()

@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.plane import open_plane
 from tests.tui.driving import contexts_of, drive
 from tests.tui.pasts import crash, deploy_doomed, ended, redeploy
+from tui.panes.logs import LogsPane
 from tui.screens.instance import InstanceScreen
 from tui.widgets.grid import Grid
 
@@ -76,7 +77,10 @@ def test_the_page_scrolls_to_what_a_small_terminal_has_no_room_for(past: Plane) 
         await open_tab(person, "worn")
         await person.sees("Now", "last failure")
         assert "The last post-mortem" not in person.text()
-        await person.press("G")
+        await person.press("tab")
+        await person.until(lambda: person.app.focused and person.app.focused.id == "revisions", "the first table")
+        await person.sees("Revisions (b rolls back)")
+        await person.press("shift+tab", "G")
         await person.sees("The last post-mortem")
         await person.press("g")
         await person.sees("last failure")
@@ -100,6 +104,8 @@ def test_enter_on_a_process_tells_why_that_one_ended_and_l_opens_its_log(past: P
         grid.move_to(str(crashed))
         await person.press("l")
         await person.until(lambda: screen.crumbs[2] == "logs", "the log's tab")
+        await person.sees("Traceback: ")
+        assert screen.query_one(LogsPane).sieve.incarnation == crashed
 
     drive(contexts_of(past), script, size=(120, 60))
 

@@ -142,7 +142,8 @@ class MetricsPane(Pane):
             return
         self._take_sample()
         row, now = self.row, self.plane.clock()
-        process = (row.pid, row.incarnation, row.revision) if row is not None else ()
+        link = self.plane.board.link.state
+        process = (link, row.pid, row.incarnation, row.revision) if row is not None else (link,)
         if process != self._process:
             self._process = process
             self._due.set()

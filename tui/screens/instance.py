@@ -12,6 +12,7 @@ from textual.widgets import Static, TabbedContent, TabPane
 from tui.board.board import FLEET
 from tui.board.fleet_columns import status_cell
 from tui.panes.catalog import PANES
+from tui.panes.logs import LogsPane
 from tui.screens.base import BoardScreen
 from tui.widgets.tones import toned
 
@@ -99,10 +100,7 @@ class InstanceScreen(BoardScreen):
     def show_log_of(self, number: int) -> None:
         """Bring the log of one of its processes into view."""
         self.show_tab("logs")
-        logs = dict(self.panes())["logs"]
-        show = getattr(logs, "show_incarnation", None)
-        if show is not None:
-            show(number)
+        self.query_one(LogsPane).show_incarnation(number)
 
     def action_tab(self, name: str) -> None:
         self.show_tab(name)

@@ -45,6 +45,10 @@ class Chart(Vertical):
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self._draw())
 
+    def on_resize(self) -> None:
+        if self._picture is not None:
+            self.show(self._picture)
+
     def show(self, picture: Picture) -> None:
         """Show this from now on."""
         self._picture = picture

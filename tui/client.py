@@ -100,6 +100,8 @@ class Api:
         cursor: str | None = None
         while True:
             page = await self.get(path, **{"limit": 500} | query, cursor=cursor)
+            if not isinstance(page, dict) or not isinstance(page.get(noun), list):
+                raise Failure("The answer is not one of Corral's", f"it has no {noun}", "Is the URL right?")
             found += page[noun]
             cursor = page.get("next_cursor")
             if cursor is None:

@@ -50,7 +50,9 @@ async def follow(
         try:
             async for event in api.events(path, query=query, last_event_id=last_event_id):
                 last_event_id, attempt = event.id or last_event_id, 0
-                yield Told(json.loads(event.data))
+                document = _document(event.data)
+                if document is not None:
+                    yield Told(document)
             failure = Failure("The server ended the stream", code="away")
         except Failure as refused:
             if not refused.is_passing:
@@ -61,3 +63,12 @@ async def follow(
         yield Broken(failure, attempt, pause)
         await asyncio.sleep(pause)
         query = query if again is None else again
+
+
+def _document(data: str) -> dict[str, Any] | None:
+    """An event's object; None for what is none, which nobody can make anything of."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None

@@ -162,10 +162,11 @@ def test_a_tail_with_many_changes_is_what_it_would_be_shown_at_once() -> None:
                 else:
                     lines.change(change.dropped, change.before, change.after)  # type: ignore[arg-type]
         await pilot.pause()
-        ends, base, shown = [end - lines._base for end in lines._ends], lines._base, app.shown()
+        stack, shown = lines._stack, app.shown()
+        ends = [stack.end(place) for place in range(len(lines.items))]
+        assert stack.base > 0
         lines.lay_out()
-        assert (ends, shown) == (lines._ends, app.shown())
-        assert base > 0
+        assert (ends, shown) == (stack.ends, app.shown())
 
     on_stage(script)
 

@@ -123,11 +123,11 @@ def test_the_crashed_process_has_its_own_log_and_processes_are_gone_through(prin
 
 def test_going_up_pauses_and_the_last_line_follows_again(printing: Plane) -> None:
     async def script(person: Driver) -> None:
-        await open_logs(person, "quiet")
-        await person.sees("needle")
+        await open_logs(person, "loud")
+        await person.sees("running: running")
         await person.press("up")
         await person.sees("paused")
-        printing.tool("quiet", "spam", lines=40, word="meanwhile")
+        printing.tool("loud", "spam", lines=40, word="meanwhile")
         await person.sees("paused, 40 new")
         await person.press("G")
         await person.sees("following", "line 39 meanwhile")
@@ -187,9 +187,9 @@ def test_hostile_text_is_shown_and_obeyed_by_nobody(printing: Plane) -> None:
 
     async def script(person: Driver) -> None:
         await open_logs(person, "nasty")
-        await person.sees("[cut, ")
+        await person.sees("[cut")
         await person.press("w")
-        await person.sees("tail", "漢字", "\\x1b", "\\u202e")
+        await person.sees("漢字", "\\x1b", "\\u202e")
         for size in ((120, 40), (80, 24), (200, 60)):
             await person.pilot.resize_terminal(*size)
             await person.pilot.pause()

@@ -40,6 +40,8 @@ FILL_MOST = 10_000
 BEFORE_BREAK_S = 1.0
 """Read again before the newest line: what is known is told apart, what came late is not lost."""
 PAINT_S = 0.1
+WIDE = 100
+"""Cells from which a level is a word, not its first letter."""
 ASK_AGAIN_S = 0.4
 """After the last change of a filter, until the server is asked for lines that fit it."""
 
@@ -80,7 +82,7 @@ class LogsPane(Pane):
         self._unseen = 0
         self._asking: Timer | None = None
         self._painting: Timer | None = None
-        self._second = 0
+        self._second, self._is_wide = 0, False
         self._read_at = (-1, "")
         self._needs_fill, self._said_away = False, 0.0
         self._told = Content("")
@@ -276,10 +278,6 @@ class LogsPane(Pane):
     def _lead(self, line: LogLine) -> Any:
         return lead_cells(line, self._stamps, self.plane.clock(), is_wide=self._is_wide)
 
-    @property
-    def _is_wide(self) -> bool:
-        return self.size.width >= 100
-
     def on_mount(self) -> None:
         self._measure()
 
@@ -287,6 +285,7 @@ class LogsPane(Pane):
         self._measure()
 
     def _measure(self) -> None:
+        self._is_wide = self.size.width >= WIDE
         width = lead_width(self._stamps, is_wide=self._is_wide)
         if width != self.lines.lead_width:
             self.lines.lead_width = width

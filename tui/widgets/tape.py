@@ -51,7 +51,7 @@ class Tape(Grid[R]):
         self.following = by > 0
         super().action_edge(by)
 
-    def on_click(self) -> None:
+    def on_click(self, _: events.Click) -> None:
         self.following = False
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:

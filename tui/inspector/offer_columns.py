@@ -32,9 +32,9 @@ def _hints(offer: Offer, _now: float) -> Cell:
 
 
 COLUMNS: tuple[Column[Offer], ...] = (
-    Column(key="kind", title="KIND", width=8, cell=_kind, spare=3),
+    Column(key="kind", title="KIND", width=8, cell=_kind),
     Column(key="name", title="NAME", width=24, cell=_name, grows=2),
     Column(key="text", title="WHAT IT IS", width=20, cell=_text, grows=2),
-    Column(key="required", title="REQUIRED", width=14, cell=_required, spare=2),
+    Column(key="required", title="REQUIRED", width=14, cell=_required, spare=3),
     Column(key="hints", title="SAYS IT IS", width=14, cell=_hints, spare=1),
 )

@@ -59,7 +59,9 @@ class InspectorPane(Pane):
     InspectorPane CallResult { height: 1fr; border-top: solid $panel; }
     InspectorPane.-wide > #parts { layout: horizontal; }
     InspectorPane.-wide CallRequest { width: 2fr; height: 1fr; }
-    InspectorPane.-wide SchemaForm, InspectorPane.-wide CallRequest > #json { height: 1fr; max-height: 100%; }
+    InspectorPane.-wide SchemaForm, InspectorPane.-wide CallRequest > #json,
+    InspectorPane.-wide CallRequest:focus-within SchemaForm,
+    InspectorPane.-wide CallRequest:focus-within > #json { height: 1fr; max-height: 100%; }
     InspectorPane.-wide CallResult { width: 3fr; height: 1fr; border-top: none; border-left: solid $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -107,7 +107,8 @@ class ToolsPane(Pane):
 
     def _head(self, shown: int) -> Content:
         offered = self.draft.offered
-        parts = [Content(f"{self._count(kind)} {kind}s") for kind in KINDS[1:]]
+        counts = [(kind, sum(offer.kind == kind for offer in offered.offers)) for kind in KINDS[1:]]
+        parts = [Content(f"{count} {kind}{'' if count == 1 else 's'}") for kind, count in counts]
         if self._kind or self._filter:
             only = f"only {self._kind}s" if self._kind else f"only {self._filter!r}"
             parts.insert(0, Content.styled(f"{shown} shown, {only}", "$text-accent"))
@@ -116,9 +117,6 @@ class ToolsPane(Pane):
         if offered.failure is not None:
             parts.append(Content.styled(f"✗ {offered.failure}  ctrl+r tries again", "$text-error"))
         return Content(" · ").join(parts)
-
-    def _count(self, kind: str) -> int:
-        return sum(offer.kind == kind for offer in self.draft.offered.offers)
 
     def _show(self, offer: Offer | None) -> None:
         if offer is self._shown:

@@ -41,7 +41,7 @@ class TargetBar(Static, can_focus=True):
 
     DEFAULT_CSS = """
     TargetBar { height: auto; max-height: 3; padding: 0 1; background: $boost; }
-    TargetBar:focus { background: $block-cursor-background 40%; }
+    TargetBar:focus { background: $primary-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "pick", "Choose", show=False),

@@ -38,8 +38,8 @@ class JsonTree(ScrollView, can_focus=True):
         & > .tree--number { color: $text-accent; }
         & > .tree--word { color: $text-secondary; text-style: bold; }
         & > .tree--dim { color: $text-muted; }
-        & > .tree--cursor { background: $surface-lighten-2; }
-        &:focus > .tree--cursor { background: $block-cursor-background 40%; }
+        & > .tree--cursor { background: $panel; }
+        &:focus > .tree--cursor { background: $primary-muted; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -14,7 +14,7 @@ from tui.panes.metrics import FIRST_WINDOW, MetricsPane
 from tui.screens.instance import InstanceScreen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.e2e.plane import Plane
     from tests.tui.driving import Driver
@@ -132,3 +132,22 @@ def test_lines_stand_out_from_their_ground_in_either_theme(past: Plane, theme: s
             assert abs(ink - ground) > 150
 
     drive(contexts_of(past), script, size=(120, 40), theme=theme)
+
+
+def test_figures_that_cannot_be_read_are_read_once_the_server_is_back(planes: Callable[..., Plane]) -> None:
+    plane = planes()
+    plane.deploy("busy")
+
+    async def script(person: Driver) -> None:
+        await person.sees("busy", "live")
+        plane.stop()
+        await person.sees("away")
+        await person.command("metrics busy")
+        await person.sees("Cannot connect", "ctrl+r tries again")
+        plane.start()
+        await person.sees("─ limit 1024M", within_s=40)
+        await person.sees_not("Cannot connect")
+        await person.press("1")
+        await person.sees("Limits and use", "● runs")
+
+    drive(contexts_of(plane), script, size=(120, 60))

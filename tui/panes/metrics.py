@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,13 +20,12 @@ from tui.panes.base import Pane
 from tui.widgets.chart import Chart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from textual import events
     from textual.app import ComposeResult
     from textual.widget import Widget
 
     from tui.board.board import Touched
+    from tui.board.pictures import PlotName
 
 FIRST_WINDOW = 2
 """Its place: the quarter of an hour before."""
@@ -41,6 +41,12 @@ LEAST_LINES, WIDE_CELLS = 8, 110
 """A plot's height, and the width from which two stand side by side."""
 
 
+IDLE = "No samples in this time: it did not run"
+EMPTY: Mapping[PlotName, str] = {"cpu": IDLE, "memory": IDLE, "latency": "No calls in this time", "calls": IDLE}
+"""What stands in place of a plot without a line."""
+UNREAD = "Not read yet"
+
+
 class MetricsPane(Pane):
     """Kept samples by steps, and live ones from the board."""
 
@@ -48,6 +54,8 @@ class MetricsPane(Pane):
     DEFAULT_CSS = """
     MetricsPane { background: $surface; }
     MetricsPane > #windows { height: 1; padding: 0 1; }
+    MetricsPane > #note { height: auto; padding: 0 1; color: $text-warning; display: none; }
+    MetricsPane > #note.-told { display: block; }
     MetricsPane > #plots { height: 1fr; scrollbar-size-vertical: 1; }
     MetricsPane.-wide > #plots { layout: grid; grid-size: 2; grid-gutter: 0 1; }
     """
@@ -72,15 +80,14 @@ class MetricsPane(Pane):
         self._process: tuple[object, ...] = ()
         self._drawn = 0.0
         self._is_stale = True
+        self._was_read = False
         self._due = asyncio.Event()
 
     def compose(self) -> ComposeResult:
         yield Static(id="windows", markup=False)
+        yield Static(id="note", markup=False)
         with VerticalScroll(id="plots"):
-            yield Chart("No samples in this time: it did not run", id="cpu")
-            yield Chart("No samples in this time: it did not run", id="memory")
-            yield Chart("No calls in this time", id="latency")
-            yield Chart("No samples in this time: it did not run", id="calls")
+            yield from (Chart(id=name) for name in EMPTY)
 
     def main_widget(self) -> Widget:
         return self.query_one("#plots")
@@ -122,7 +129,7 @@ class MetricsPane(Pane):
         except Failure as failure:
             self._complaint = str(failure)
         else:
-            self._complaint = ""
+            self._complaint, self._was_read = "", True
             if window is self.series.window:
                 self.series.take_history(page["metrics"])
             began = (seconds_of(process.get("started_at")) for process in processes["incarnations"])
@@ -181,7 +188,7 @@ class MetricsPane(Pane):
         self.series.trim(now)
         drawn = pictures(self.series, self.marks, self._limits, now, row=self.row, zoomed=self._zoomed)
         for name, picture in drawn.items():
-            self.query_one(f"#{name}", Chart).show(picture)
+            self.query_one(f"#{name}", Chart).show(picture, EMPTY[name] if self._was_read else UNREAD)
         self._tell()
 
     def _tell(self) -> None:
@@ -192,12 +199,12 @@ class MetricsPane(Pane):
             parts.append(
                 (f"[{window.name}]" if here else f" {window.name} ", "bold $text-accent" if here else "$text-muted")
             )
-        if self._complaint:
-            parts.append((f"  ✗ {self._complaint} (ctrl+r tries again)", "$text-warning"))
-        else:
-            parts.append(("   │ a process began", "$text-warning"))
-            parts.append(("   zoomed to the values (z)" if self._zoomed else "", "$text-muted"))
+        parts.append(("   │ a process began", "$text-warning"))
+        parts.append(("   zoomed to the values (z)" if self._zoomed else "", "$text-muted"))
         self.query_one("#windows", Static).update(Content.assemble(*parts))
+        note = self.query_one("#note", Static)
+        note.update(Content(f"✗ {self._complaint} (ctrl+r tries again)"))
+        note.set_class(bool(self._complaint), "-told")
 
     # -- keys
 

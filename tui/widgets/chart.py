@@ -32,14 +32,14 @@ class Chart(Vertical):
     Chart.-empty > PlotextPlot { display: none; }
     """
 
-    def __init__(self, empty: str, *, id: str) -> None:  # noqa: A002  (Textual's name)
+    def __init__(self, *, id: str) -> None:  # noqa: A002  (Textual's name)
         super().__init__(id=id)
-        self._empty = empty
         self._picture: Picture | None = None
+        self._empty = ""
 
     def compose(self) -> ComposeResult:
         yield Static(classes="title", markup=False)
-        yield Static(self._empty, classes="empty", markup=False)
+        yield Static(classes="empty", markup=False)
         yield PlotextPlot()
 
     def on_mount(self) -> None:
@@ -47,11 +47,12 @@ class Chart(Vertical):
 
     def on_resize(self) -> None:
         if self._picture is not None:
-            self.show(self._picture)
+            self.show(self._picture, self._empty)
 
-    def show(self, picture: Picture) -> None:
-        """Show this from now on."""
-        self._picture = picture
+    def show(self, picture: Picture, empty: str) -> None:
+        """Show this from now on; `empty` says why, where there is no line."""
+        self._picture, self._empty = picture, empty
+        self.query_one(".empty", Static).update(empty)
         self.query_one(".title", Static).update(_title(picture, self.size.width - 2))
         self.set_class(picture.is_empty, "-empty")
         self._draw()

@@ -12,14 +12,20 @@ from textual.app import App
 from tui.board.incarnations import crashed, heading, neighbour, read
 from tui.board.loglines import MAX_TEXT, LogBuffer, LogLine, Sieve, harmless, moment
 from tui.board.wrapping import height, pieces
+from tui.themes import DARK, LIGHT
 from tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from rich.color import Color
+    from rich.style import Style
     from textual.app import ComposeResult
     from textual.pilot import Pilot
+    from textual.theme import Theme
 
+READABLE = 3.0
+"""Of large text, by WCAG: a muted colour is meant to be muted."""
 WORDS = ("", "short", "x" * 100, "漢字" * 30, "a漢" * 21, "one\ntwo\n\nfour", "é" * 50, "👩‍👩‍👧" * 9)
 
 
@@ -142,7 +148,7 @@ def test_a_match_that_is_cut_in_two_by_the_width_is_lit_up_in_both_rows() -> Non
         lines.search("needle")
         await pilot.pause()
         assert lines.matches == 1
-        match = lines.get_component_rich_style("lines--match", partial=True)
+        match = lines.get_component_rich_style("lines--match")
         lit = [s.text for y in range(3) for s in lines.render_line(y) if s.style and s.style.bgcolor == match.bgcolor]
         assert "".join(lit).upper() == "NEEDLE"
 
@@ -169,6 +175,37 @@ def test_a_tail_with_many_changes_is_what_it_would_be_shown_at_once() -> None:
         assert (ends, shown) == (stack.ends, app.shown())
 
     on_stage(script)
+
+
+@pytest.mark.parametrize("theme", [DARK, LIGHT], ids=lambda theme: theme.name)
+@pytest.mark.parametrize("tone", ["", "good", "warn", "bad", "dim", "accent"])
+def test_every_tone_can_be_told_from_its_ground_in_either_theme(theme: Theme, tone: str) -> None:
+    async def script(app: Stage, pilot: Pilot[None]) -> None:
+        app.register_theme(theme)
+        app.theme = theme.name
+        app.lines._line_tone = lambda _: tone
+        app.lines.show(numbered(0, 3))
+        app.lines.action_mark()
+        await pilot.pause()
+        for y in range(3):
+            segment = next(s for s in app.lines.render_line(y) if "line" in s.text)
+            assert segment.style is not None
+            assert contrast(segment.style) >= READABLE, (y, segment.style)
+
+    on_stage(script)
+
+
+def contrast(style: Style) -> float:
+    """WCAG contrast of text on its ground."""
+    light, dark = sorted((luminance(style.color), luminance(style.bgcolor)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: Color | None) -> float:
+    assert colour is not None
+    parts = [value / 255 for value in colour.get_truecolor()]
+    red, green, blue = (p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 # -- the buffer

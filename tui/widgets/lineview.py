@@ -181,7 +181,7 @@ class LineView(ScrollView, Generic[L], can_focus=True):
         row = self.scroll_offset.y + y
         place = self._stack.at(row)
         if not self._items and y == 1:
-            style = self.rich_style + self.get_component_rich_style("lines--empty", partial=True)
+            style = self._whole("empty")
             return Strip([Segment(placed(f"  {self.empty}", width), style)], width)
         if place >= len(self._items):
             return Strip.blank(width, self.rich_style)
@@ -192,7 +192,7 @@ class LineView(ScrollView, Generic[L], can_focus=True):
         marked, here = self._key(item) in self.marks, place == self._cursor
         ground = self.rich_style
         for on, name in ((marked, "marked"), (here, "cursor")):
-            ground += self.get_component_rich_style(f"lines--{name}", partial=True) if on else Style.null()
+            ground += Style(bgcolor=self._whole(name).bgcolor) if on else Style.null()
         gutter = (MARKED if marked else UNMARKED) + (CURSOR if here and not part else " ")
         segments = [Segment(gutter, ground), *self._lead_segments(item, part, ground)]
         segments += self._text_segments(item, part, ground + self._tone(self._line_tone(item)))
@@ -217,7 +217,7 @@ class LineView(ScrollView, Generic[L], can_focus=True):
 
     def _lit(self, piece: Piece, spans: Sequence[tuple[int, int]], style: Style) -> list[Segment]:
         """A row's text, with what was searched for in it lit up."""
-        match = self.get_component_rich_style("lines--match", partial=True) if spans else Style.null()
+        match = self._whole("match") if spans else Style.null()
         segments, at = [], 0
         for start, end in spans:
             low, high = max(at, start - piece.start), min(len(piece.text), end - piece.start)
@@ -241,7 +241,15 @@ class LineView(ScrollView, Generic[L], can_focus=True):
         return known
 
     def _tone(self, tone: str) -> Style:
-        return self.get_component_rich_style(f"lines--{tone}", partial=True) if tone else Style.null()
+        if not tone:
+            return Style.null()
+        style = self._whole(tone)
+        return Style(color=style.color, bold=style.bold)
+
+    def _whole(self, name: str) -> Style:
+        """A style as it is on the ground of this widget: only there do shares of a colour, as in `$text-muted`, come to
+        one that can be read in a dark and a light theme alike."""
+        return self.get_component_rich_style(f"lines--{name}")
 
     # -- scrolling
 

@@ -34,12 +34,13 @@ class ContextsScreen(BoardScreen):
     """Enter switches. Tokens are never shown, only whether there is one."""
 
     crumbs = ("contexts",)
+    place = "contexts"
     DEFAULT_CSS = """
     ContextsScreen > #why { height: auto; max-height: 3; padding: 0 2; color: $text-muted; }
     ContextsScreen > #how { height: auto; padding: 0 2; color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "probe", "Ask again"),
+        Binding("ctrl+r", "probe", "Ask again"),
         # Here already: another one on top of it would only be in the way.
         Binding("c", "probe", show=False),
     ]

@@ -113,10 +113,10 @@ class CourseScreen(BoardScreen):
     def board_changed(self, touched: Touched) -> None:
         """The course is looked at by a clock of its own."""
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "edit":
             return self._deployment.parcel.what == "deploy" or self.course.state == "failed"
-        return True
+        return super().check_action(action, parameters)
 
     def _look(self) -> None:
         course, now = self.course, self.plane.clock()

@@ -37,6 +37,7 @@ class DeployScreen(BoardScreen):
     """The form. What was typed stays until it was deployed, wherever one goes meanwhile."""
 
     crumbs = ("fleet", "deploy")
+    place = PLACE
     DEFAULT_CSS = """
     DeployScreen > Tabs { height: 2; }
     DeployScreen > #form { height: 1fr; padding: 0 1; }

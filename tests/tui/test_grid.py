@@ -85,7 +85,13 @@ def test_rows_without_a_value_come_last_either_way() -> None:
 
 ROWS = [
     Row(id="1", name="search-api", owner="ann", status="running", labels={"team": "search", "tier": "1"}),
-    Row(id="2", name="chat", owner="bob", status="failed", trouble=Trouble(code="exited", reason="exit status 3")),
+    Row(
+        id="0a0a0a0a-2",
+        name="chat",
+        owner="bob",
+        status="failed",
+        trouble=Trouble(code="exited", reason="exit status 3"),
+    ),
     Row(id="3", name="SEARCH-old", owner="bob", status="stopped", labels={"team": "old"}),
 ]
 
@@ -107,12 +113,14 @@ ROWS = [
         ("-f srpi", "1"),
         ("-f", "123"),
         ("nothing", ""),
+        ("0a0a", ""),
+        ("0a0a0a0a", "2"),
         ("[bold", ""),
     ],
 )
 def test_a_filter_finds(text: str, found: str) -> None:
     wanted = parse(text)
-    assert "".join(row.id for row in ROWS if wanted(row)) == found
+    assert "".join(row.id[-1] for row in ROWS if wanted(row)) == found
 
 
 # -- the widget
@@ -180,6 +188,9 @@ def test_the_cursor_and_the_marks_stay_on_their_rows_however_they_are_sorted() -
         assert grid.chosen() == ["r001", "r000"]
         grid.show([row for row in grid.rows if row != "r003"])
         assert grid.current == "r002"
+        grid.show(["r007"], {"r000"})
+        assert grid.marks == {"r000"}
+        assert grid.chosen() == ["r007"]
         grid.show([])
         assert not grid.current
         assert not grid.chosen()

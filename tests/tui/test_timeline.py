@@ -44,7 +44,7 @@ def test_a_filter_finds_and_the_cursor_stays_where_it_was_moved(fleet: Plane) ->
         await person.press("slash")
         await person.type("beta deployed")
         await person.press("enter")
-        await person.sees("1 lines")
+        await person.sees("1 line ")
         await person.press("escape")
         await person.sees("alpha")
         await person.press("g")

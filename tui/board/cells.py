@@ -13,7 +13,7 @@ from rich.cells import cell_len, set_cell_size
 
 R = TypeVar("R")
 
-Tone = Literal["", "good", "warn", "bad", "dim", "accent", "strong"]
+Tone = Literal["", "good", "warn", "bad", "dim", "accent", "plot", "strong"]
 ELLIPSIS = "…"
 GAP = 1
 """Blanks between two columns."""

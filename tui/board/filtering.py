@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 HELP = "word  !not  -l key=value  -f fuzzy"
 """What the line takes, in a line."""
 
+ID_CHARS = 8
+"""From so many on, a word may be the beginning of an id; shorter ones are in half of all ids by chance."""
+
 Wanted = Callable[["Row"], bool]
 
 
@@ -28,7 +31,8 @@ def parse(text: str) -> Wanted:
         return _fuzzily(stripped[2:].strip())
     if not stripped:
         return lambda _: True
-    return lambda row: has_words(_haystack(row), stripped)
+    with_id = len(stripped) >= ID_CHARS
+    return lambda row: has_words(_haystack(row) + ("\n" + row.id if with_id else ""), stripped)
 
 
 def has_words(haystack: str, text: str) -> bool:
@@ -45,7 +49,7 @@ def _has(haystack: str, word: str) -> bool:
 
 def _haystack(row: Row) -> str:
     reason = row.trouble.reason if row.trouble is not None else ""
-    return "\n".join((row.name, row.owner, row.status, row.language, row.id, reason))
+    return "\n".join((row.name, row.owner, row.status, row.language, reason))
 
 
 def _by_label(text: str) -> Wanted:

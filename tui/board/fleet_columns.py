@@ -45,7 +45,7 @@ def _cpu(row: Row, _now: float) -> Cell:
 def _memory_trend(row: Row, _now: float) -> Cell:
     """Against half as much again as the most of it, so that a steady one does not look like a full one."""
     series = row.history.memory
-    return Cell(sparkline(series, SPARK, 1.5 * max(series, default=0.0)), "accent")
+    return Cell(sparkline(series, SPARK, 1.5 * max(series, default=0.0)), "plot")
 
 
 def _errors(row: Row, _now: float) -> Cell:
@@ -83,11 +83,11 @@ FLEET_COLUMNS: tuple[Column[Row], ...] = (
     Column(key="owner", title="OWNER", letter="W", width=9, spare=2, cell=lambda r, _: Cell(r.owner, "dim"), order=lambda r, _: r.owner),
     Column(key="status", title="STATUS", letter="S", width=12, cell=status_cell, order=lambda r, _: r.status),
     Column(key="cpu", title="CPU", letter="C", width=5, right=True, descending=True, cell=_cpu, order=lambda r, _: r.cpu),
-    Column(key="cpu_spark", title="CPU TREND", width=SPARK, spare=6, cell=lambda r, _: Cell(sparkline(r.history.cpu, SPARK, 100.0), "accent")),
+    Column(key="cpu_spark", title="CPU TREND", width=SPARK, spare=6, cell=lambda r, _: Cell(sparkline(r.history.cpu, SPARK, 100.0), "plot")),
     Column(key="memory", title="MEM", letter="M", width=6, right=True, descending=True, cell=lambda r, _: Cell(mebibytes(r.memory)), order=lambda r, _: r.memory),
     Column(key="memory_spark", title="MEM TREND", width=SPARK, spare=7, cell=_memory_trend),
     Column(key="rate", title="CALLS/S", letter="R", width=7, right=True, descending=True, cell=_rate, order=lambda r, _: r.rate),
-    Column(key="rate_spark", title="C/S TREND", width=SPARK, spare=5, cell=lambda r, _: Cell(sparkline(r.history.rate, SPARK), "accent")),
+    Column(key="rate_spark", title="C/S TREND", width=SPARK, spare=5, cell=lambda r, _: Cell(sparkline(r.history.rate, SPARK), "plot")),
     Column(key="p95", title="P95", letter="L", width=6, right=True, descending=True, cell=_latency, order=lambda r, _: r.p95),
     Column(key="calls", title="CALLS", letter="A", width=8, right=True, descending=True, spare=9, cell=lambda r, _: Cell(count(r.calls)), order=lambda r, _: r.calls),
     Column(key="errors", title="ERR", letter="E", width=5, right=True, descending=True, cell=_errors, order=lambda r, _: r.errors),

@@ -144,7 +144,7 @@ class FleetScreen(BoardScreen):
         grid.columns = columns_for(len({row.owner for row in there}))
         grid.sorted_by, grid.descending = self._sort, self._descending
         grid.empty = "Nothing fits the filter: escape takes it back" if self._filter else WELCOME
-        grid.show(ordered(rows, column, now, descending=self._descending))
+        grid.show(ordered(rows, column, now, descending=self._descending), board.rows.keys())
         self._known = frozenset(board.rows)
         self._sorted_at, self._is_stale_order = now, False
         self._tell()
@@ -155,7 +155,10 @@ class FleetScreen(BoardScreen):
         if self._filter:
             parts.append(f"/{self._filter}  {len(grid.rows)} of {len(self._known)}")
         if grid.marks:
-            parts.append(f"{len(grid.marks)} marked")
+            hidden = len(grid.marks.difference(row.id for row in grid.rows))
+            parts.append(
+                f"{len(grid.marks)} marked" + (f", {hidden} of them out of sight: left alone" if hidden else "")
+            )
         if self._held is not None:
             parts.append("paused: p goes on")
         sieve = self.query_one("#sieve", Static)

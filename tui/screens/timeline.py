@@ -92,7 +92,8 @@ class TimelineScreen(BoardScreen):
         if was_at_end:
             grid.action_edge(1)
         self._shown = board.happened
-        parts = [f"/{self._filter}  {len(grid.rows)} lines"] if self._filter else [f"{len(grid.rows)} lines"]
+        lines = f"{len(grid.rows)} line{'s' * (len(grid.rows) != 1)}"
+        parts = [f"/{self._filter}  {lines}"] if self._filter else [lines]
         parts += ["paused: p goes on"] if self._is_paused else []
         self.query_one("#note", Static).update(Content("   ".join([*parts, self._note])))
 

@@ -8,7 +8,7 @@ nothing of the others is. Cursor and marks are kept by key, so they stay on thei
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from rich.segment import Segment
@@ -36,13 +36,13 @@ class Grid(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "grid--header", "grid--cursor", "grid--marked", "grid--good", "grid--warn", "grid--bad", "grid--dim",
-        "grid--accent", "grid--strong", "grid--empty",
+        "grid--accent", "grid--plot", "grid--strong", "grid--empty",
     }  # fmt: skip
     DEFAULT_CSS = """
     Grid {
         height: 1fr; width: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1;
         & > .grid--header { color: $text-muted; text-style: bold; }
-        & > .grid--cursor { background: $surface-lighten-2; text-style: bold; }
+        & > .grid--cursor { background: $primary 20%; text-style: bold; }
         &:focus > .grid--cursor { background: $primary-muted; }
         & > .grid--marked { background: $secondary-muted; }
         & > .grid--good { color: $text-success; }
@@ -50,6 +50,7 @@ class Grid(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
         & > .grid--bad { color: $text-error; }
         & > .grid--dim { color: $text-muted; }
         & > .grid--accent { color: $text-accent; }
+        & > .grid--plot { color: $text-primary; }
         & > .grid--strong { text-style: bold; }
         & > .grid--empty { color: $text-muted; text-style: italic; }
     }
@@ -142,17 +143,23 @@ class Grid(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
         return self._cursor >= len(self._rows) - 1
 
     def chosen(self) -> list[R]:
-        """The marked rows, or the one under the cursor when none is."""
+        """The marked rows in this list, or the one under the cursor when none is."""
         marked = [row for row in self._rows if self._key(row) in self.marks]
         return marked or ([self.current] if self.current is not None else [])
 
-    def show(self, rows: Sequence[R]) -> None:
-        """Show these rows from now on. The cursor stays on its row, or near its place when that is gone."""
+    def show(self, rows: Sequence[R], there: Collection[str] | None = None) -> None:
+        """Show these rows from now on. The cursor stays on its row, or near its place when that is gone.
+
+        Args:
+            rows: In the order in which they are to stand.
+            there: Keys that keep their marks though they may not be among the rows, as a filter holds them back.
+        """
         was_in_sight = self._is_in_sight(self._cursor)
         self._rows = list(rows)
         self._at = {self._key(row): place for place, row in enumerate(self._rows)}
-        if not self.marks <= self._at.keys():
-            self.marks &= self._at.keys()
+        kept = self.marks.intersection(self._at.keys() if there is None else there)
+        if kept != self.marks:
+            self.marks = kept
             self.post_message(self.Marked())
         place = self._at.get(self._cursor_key)
         self._cursor = min(self._cursor, max(0, len(self._rows) - 1)) if place is None else place

@@ -17,6 +17,7 @@ TONES: Mapping[Tone, str] = {
     "bad": "$text-error",
     "dim": "$text-muted",
     "accent": "$text-accent",
+    "plot": "$text-primary",
     "strong": "bold",
 }
 

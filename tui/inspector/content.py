@@ -15,10 +15,10 @@ from typing import Any, Literal
 from attrs import frozen
 
 from controlplane.wire.text import clean, clean_lines
-from tui.inspector.jsontext import NotJson, parse, pretty
+from tui.inspector.jsontext import NotJson, parse, pretty_lines
 
 MAX_BLOCKS = 200
-MAX_TEXT_CHARS = 4_000_000
+MAX_TEXT_CHARS = 1_100_000
 """Of one block; beyond it a person wants the file."""
 MARKDOWN_CHARS = 8_000
 MARKDOWN_LINES = 200
@@ -89,17 +89,17 @@ def image_facts(data: bytes) -> tuple[str, tuple[int, int] | None]:
 
 def _parts(result: Any) -> Iterator[Block]:
     if not isinstance(result, dict):
-        yield Block("json", "", tuple(clean_lines(pretty(result))))
+        yield Block("json", "", pretty_lines(result))
         return
     known = [name for name in ("content", "messages", "contents") if isinstance(result.get(name), list)]
     for name in known:
         for item in result[name]:
             yield from _item(item)
     if "structuredContent" in result and not _is_said(result):
-        yield Block("json", "structured content", tuple(clean_lines(pretty(result["structuredContent"]))))
+        yield Block("json", "structured content", pretty_lines(result["structuredContent"]))
     if not known and "structuredContent" not in result:
         rest = {name: value for name, value in result.items() if name not in ("_meta", "resultType")}
-        yield Block("json", "", tuple(clean_lines(pretty(rest))))
+        yield Block("json", "", pretty_lines(rest))
 
 
 def _is_said(result: Mapping[str, Any]) -> bool:
@@ -115,7 +115,7 @@ def _is_said(result: Mapping[str, Any]) -> bool:
 
 def _item(item: Any) -> Iterator[Block]:
     if not isinstance(item, dict):
-        yield Block("json", "", tuple(clean_lines(pretty(item))))
+        yield Block("json", "", pretty_lines(item))
     elif "role" in item:
         inner = item.get("content")
         yield Block("fact", "", (f"{clean(item['role'])[:40]} says",))
@@ -132,7 +132,7 @@ def _item(item: Any) -> Iterator[Block]:
             "fact", "link", (clean(f"{item.get('uri', '')}"), *_said(item, "name", "title", "description", "mimeType"))
         )
     else:
-        yield Block("json", _one(item, "type"), tuple(clean_lines(pretty(item))))
+        yield Block("json", _one(item, "type"), pretty_lines(item))
 
 
 def _text(item: Mapping[str, Any]) -> Block:
@@ -140,7 +140,7 @@ def _text(item: Mapping[str, Any]) -> Block:
     text = item["text"]
     if "json" in mime or text[:1] in "{[":
         try:
-            return Block("json", _one(item, "uri"), tuple(clean_lines(pretty(parse(text[:MAX_TEXT_CHARS])))))
+            return Block("json", _one(item, "uri"), pretty_lines(parse(text[:MAX_TEXT_CHARS])))
         except NotJson:
             pass
     return text_block(text, _one(item, "uri"), markdown=True if mime == "text/markdown" else None)

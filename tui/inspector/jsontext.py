@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from controlplane.wire.text import clean_json
+from controlplane.wire.text import clean, clean_json
+
+MAX_PRETTY_CHARS = 300_000
+"""Of a document that is laid out to be read; laying out more would hold up the dashboard for seconds."""
 
 
 class NotJson(ValueError):
@@ -39,6 +42,23 @@ def pretty(value: Any) -> str:
         return json.dumps(value, indent=2)
     except (RecursionError, ValueError):
         return compact(value)
+
+
+def pretty_lines(value: Any, most_chars: int = MAX_PRETTY_CHARS) -> tuple[str, ...]:
+    """The lines of `pretty`, as many as fit into a bound; a last line says that there are more."""
+    parts: list[str] = []
+    chars = 0
+    try:
+        for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
+            parts.append(part)
+            chars += len(part)
+            if chars > most_chars:
+                break
+    except (RecursionError, ValueError):
+        parts = [compact(value)]
+    text = "".join(parts)
+    lines = [clean(line) for line in text[:most_chars].split("\n")]
+    return (*lines, "… more: see the tree, or save it to a file") if len(text) > most_chars else tuple(lines)
 
 
 def compact(value: Any) -> str:

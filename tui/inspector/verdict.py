@@ -11,7 +11,7 @@ from controlplane.wire.text import clean, clean_lines
 from controlplane.wire.units import millis
 from tui.board.cells import Cell
 from tui.inspector.content import Block, blocks_of, size_text
-from tui.inspector.jsontext import pretty
+from tui.inspector.jsontext import pretty, pretty_lines
 
 if TYPE_CHECKING:
     from tui.inspector.conversation import Outcome
@@ -85,7 +85,7 @@ def _error(error: Any) -> Iterator[Block]:
         yield Block("text", "the server answered with an error", tuple(clean_lines(str(error.get("message", "")))))
         yield Block("fact", "code", (_text(error.get("code")),))
         if "data" in error:
-            yield Block("json", "data", tuple(pretty(error["data"]).split("\n")))
+            yield Block("json", "data", pretty_lines(error["data"]))
 
 
 def _problem(told: Told) -> Iterator[Block]:
@@ -98,7 +98,7 @@ def _problem(told: Told) -> Iterator[Block]:
     shown = ("title", "detail", "hint", "stderr_tail", "type", "status", "instance")
     rest = {name: value for name, value in told.evidence.items() if name not in shown}
     if rest:
-        yield Block("json", "evidence", tuple(pretty(rest).split("\n")))
+        yield Block("json", "evidence", pretty_lines(rest))
 
 
 def _size(outcome: Outcome) -> str:

@@ -13,7 +13,7 @@ from textual.widgets import Button, Static, TextArea
 from controlplane.wire.text import clean
 from tui.inspector.content import blocks_of
 from tui.inspector.form_values import beginning
-from tui.inspector.jsontext import pretty
+from tui.inspector.jsontext import pretty_lines
 from tui.inspector.schema_form import MISSING, form_of
 from tui.widgets.reading import Passage, Reading
 from tui.widgets.schema_form import SchemaForm
@@ -122,13 +122,13 @@ class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
         if self.is_url:
             return [Passage("", (clean(str(params.get("url", ""))[:MESSAGE_CHARS]),))]
         if self._question.method != "sampling/createMessage":
-            return [Passage(clean(self._question.method), tuple(pretty(params).split("\n")))]
+            return [Passage(clean(self._question.method), pretty_lines(params))]
         said = (
             [Passage("system", tuple(clean(params["systemPrompt"]).split("\n")))] if params.get("systemPrompt") else []
         )
         said += [Passage(block.title, block.lines) for block in blocks_of({"messages": params.get("messages") or []})]
         rest = {name: value for name, value in params.items() if name not in ("messages", "systemPrompt")}
-        return [*said, Passage("it says besides", tuple(pretty(rest).split("\n")))]
+        return [*said, Passage("it says besides", pretty_lines(rest))]
 
     # -- answers
 

@@ -20,6 +20,7 @@ from tui.navigation import SCREENS
 from tui.palette import InstanceProvider
 from tui.plane import Plane
 from tui.screens.base import BoardScreen
+from tui.screens.course import ask_then_redeploy
 from tui.screens.fleet import FleetScreen
 from tui.screens.instance import InstanceScreen
 from tui.screens.keys import KeysScreen, sections
@@ -52,6 +53,7 @@ class Dashboard(App[None]):
         Binding("question_mark", "keys", "Keys", key_display="?"),
         Binding("a", "go('alerts')", "Alerts", show=False),
         Binding("c", "go('contexts')", "Contexts", show=False),
+        Binding("u", "verb('redeploy')", "Redeploy", show=False),
         Binding("minus", "last", "The view before", key_display="-", show=False),
         Binding("ctrl+p", "command_palette", "Search commands and instances", show=False),
         Binding("ctrl+r", "reload", "Read the fleet anew", show=False),
@@ -267,6 +269,9 @@ class Dashboard(App[None]):
         self._act(verb, self._selected())
 
     def _act(self, verb: str, rows: list[Row]) -> None:
+        if verb == "redeploy":
+            ask_then_redeploy(self, rows)
+            return
         ask_then_do(self, VERBS[cast("VerbName", verb)], [row.id for row in rows])
 
     def _selected(self) -> list[Row]:

@@ -65,6 +65,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("start", "verb", "start", "Start it", "instance?"),
     Command("stop", "verb", "stop", "Stop it", "instance?"),
     Command("restart", "verb", "restart", "Restart it", "instance?"),
+    Command(
+        "redeploy", "verb", "redeploy", "Its source anew, beside what runs until it answers", "instance?", ("update",)
+    ),
     Command("delete", "verb", "delete", "Stop and remove it", "instance?", ("rm",)),
     Command("deploy", "go", "deploy", "Deploy a new one", aliases=("create", "new")),
     Command("timeline", "go", "timeline", "What happens in the fleet", aliases=("history",)),

@@ -11,17 +11,20 @@ from textual.widgets import Input, TextArea
 
 from tests import servers
 from tests.e2e.plane import ROOT
+from tests.e2e.sources import origin
 from tests.tui.driving import contexts_of, drive
 from tui.deploying.draft import Draft
 from tui.widgets.form import FormLine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.e2e.plane import Plane
+    from tests.e2e.sources import Origin
     from tests.tui.driving import Driver
 
+__all__ = ["origin"]
 DEPLOY_S = 60
 """A build on a busy machine: a hang guard."""
 ECHO = ROOT / "tests" / "servers" / "echo.py"
@@ -255,7 +258,7 @@ def test_the_form_fits_a_small_terminal(plane: Plane) -> None:
 def test_a_read_only_dashboard_deploys_nothing_and_says_so(plane: Plane) -> None:
     async def script(person: Driver) -> None:
         await person.sees("live")
-        await person.press("n")
+        await person.command("deploy")
         await person.sees("Read-only: nothing is deployed from here")
         await person.type("python3 x.py")
         await person.press("ctrl+j")
@@ -264,3 +267,36 @@ def test_a_read_only_dashboard_deploys_nothing_and_says_so(plane: Plane) -> None
 
     drive(contexts_of(plane, read_only=True), script)
     assert plane.instances() == []
+
+
+def test_a_redeploy_shows_its_phases_while_the_revision_before_goes_on(plane: Plane) -> None:
+    plane.deploy("steady")
+
+    async def script(person: Driver) -> None:
+        await person.sees("live", "steady")
+        await person.press("u")
+        await person.sees("Redeploy steady?")
+        await person.press("y")
+        await person.sees("fleet › redeploy › steady", "● steady runs", "handshake", within_s=DEPLOY_S)
+        await person.press("escape")
+        await person.command("redeploy nobody")
+        await person.sees("There is no instance nobody")
+
+    drive(contexts_of(plane), script)
+    assert plane.instance("steady")["revision"] == 2
+
+
+def test_a_repository_is_fetched_at_the_ref_that_was_named(planes: Callable[..., Plane], origin: Origin) -> None:
+    url = origin.publish("weather", {"server.py": servers.source("echo.py")}, branch="stable")
+    there = planes(**origin.settings)
+
+    async def script(person: Driver) -> None:
+        await opened(person, way=1)
+        await paste(person, url)
+        await fill(person, "ref", "stable")
+        await person.sees("$ corral deploy weather --ref stable")
+        await person.press("ctrl+j")
+        await person.sees("● weather runs", within_s=DEPLOY_S)
+
+    drive(contexts_of(there), script)
+    assert there.instance("weather")["resolved"]["commit"] == origin.commit_of("weather", "stable")

@@ -118,7 +118,7 @@ def test_an_administrator_makes_users_and_disables_them(fleet: Plane) -> None:
     async def script(person: Driver) -> None:
         await opened(person)
         await person.sees("Users: ")
-        await person.press("u")
+        await person.press("U")
         await person.sees("A new user")
         await person.type("bob")
         await person.press("ctrl+j")
@@ -141,7 +141,7 @@ def test_an_administrator_makes_users_and_disables_them(fleet: Plane) -> None:
 def test_a_read_only_dashboard_makes_and_revokes_nothing(fleet: Plane) -> None:
     async def script(person: Driver) -> None:
         await opened(person)
-        for key in ("n", "u", "ctrl+d"):
+        for key in ("n", "U", "ctrl+d"):
             await person.press(key)
             await person.sees("Read-only: nothing is changed from here")
 

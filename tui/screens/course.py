@@ -11,7 +11,9 @@ from textual.widgets import Static
 
 from controlplane.wire.text import clean, clean_lines
 from controlplane.wire.units import duration
+from tui.deploying.sending import Deployment, redeploy_of
 from tui.screens.base import BoardScreen
+from tui.screens.confirm import ConfirmScreen
 from tui.widgets.output import Output
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from tui.board.rows import Row
     from tui.client import Failure
     from tui.deploying.course import Course, Phase
-    from tui.deploying.sending import Deployment
 
 LOOK_EVERY_S = 0.1
 PHASES_SHOWN = 6
@@ -61,6 +62,26 @@ def begin(dashboard: Dashboard, deployment: Deployment) -> None:
     dashboard.run_worker(run(), group="deploys", exit_on_error=False)
 
 
+def ask_then_redeploy(dashboard: Dashboard, rows: list[Row]) -> None:
+    """Build and start the source of one instance anew, if that is what is wanted."""
+    if dashboard.plane.read_only:
+        dashboard.warn("Read-only: nothing is redeployed from here")
+        return
+    if len(rows) != 1:
+        dashboard.warn("One at a time is redeployed" if rows else "Nothing is selected to redeploy")
+        return
+    row, plane = rows[0], dashboard.plane
+
+    def answered(yes: bool | None) -> None:
+        if yes:
+            deployment = Deployment(plane.api, redeploy_of(row.id, row.name), plane.clock)
+            begin(dashboard, deployment)
+            dashboard.push_screen(CourseScreen(deployment))
+
+    question = f"Redeploy {row.name}? The same source anew; what runs goes on until the new revision has answered."
+    dashboard.push_screen(ConfirmScreen(question, "Redeploy"), answered)
+
+
 class CourseScreen(BoardScreen):
     """Leaving it leaves the deploy running."""
 
@@ -83,6 +104,11 @@ class CourseScreen(BoardScreen):
         self._deployment = deployment
         self.crumbs = ("fleet", deployment.parcel.what, deployment.course.name)
         self._shown: object = None
+
+    @property
+    def _is_of_form(self) -> bool:
+        """Whether it was sent from the form, which then has it still: a redeploy of the same source has none."""
+        return bool(self._deployment.parcel.document)
 
     @property
     def course(self) -> Course:
@@ -115,7 +141,7 @@ class CourseScreen(BoardScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "edit":
-            return self._deployment.parcel.what == "deploy" or self.course.state == "failed"
+            return self._is_of_form
         return super().check_action(action, parameters)
 
     def _look(self) -> None:

@@ -47,8 +47,8 @@ class HostScreen(BoardScreen):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "reload", "Read anew"),
-        Binding("u", "app.go('usage')", "Usage"),
-        Binding("t", "app.go('tokens')", "Tokens"),
+        Binding("U", "app.go('usage')", "Usage"),
+        Binding("T", "app.go('tokens')", "Tokens"),
     ]
 
     def __init__(self) -> None:

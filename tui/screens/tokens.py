@@ -45,7 +45,7 @@ class TokensScreen(BoardScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New token"),
         Binding("ctrl+d", "revoke", "Revoke, disable"),
-        Binding("u", "new_user", "New user"),
+        Binding("U", "new_user", "New user"),
         Binding("o", "role", "Role of a user"),
         Binding("tab", "app.focus_next", "Other table", show=False),
         Binding("ctrl+r", "reload", "Read anew", show=False),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
 READ_EVERY_S = 2.0
+NOT_FOUND = 404
 
 
 class UsageScreen(BoardScreen):
@@ -83,7 +84,7 @@ class UsageScreen(BoardScreen):
                 self._show(mapping(await self.plane.api.get("/usage", owner=self._owner)))
                 note.remove_class("-told")
             except Failure as failure:
-                note.update(Content(f"! {failure} {failure.hint}".rstrip()))
+                note.update(Content(_said(failure)))
                 note.add_class("-told")
             await asyncio.sleep(READ_EVERY_S)
 
@@ -107,3 +108,9 @@ class UsageScreen(BoardScreen):
             self._owner = message.key
             self.query_one("#quotas").focus()
             self.action_reload()
+
+
+def _said(failure: Failure) -> str:
+    if failure.status == NOT_FOUND:
+        return "! This control plane is of a version that does not tell of usage"
+    return f"! {failure} {failure.hint}".rstrip()

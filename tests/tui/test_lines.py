@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.cells import cell_len
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.pilot import Pilot
     from textual.theme import Theme
+
+    from tui.board.cells import Cell
 
 READABLE = 3.0
 """Of large text, by WCAG: a muted colour is meant to be muted."""
@@ -74,7 +76,12 @@ def test_only_lines_in_sight_are_asked_for() -> None:
         lines = app.lines
         lines.show(numbered(0, 100_000))
         await pilot.pause()
-        lines._lead = lambda item: asked.append(item[0]) or ()  # type: ignore[func-returns-value]
+
+        def lead(item: tuple[int, str]) -> tuple[Cell, ...]:
+            asked.append(item[0])
+            return ()
+
+        lines._lead = lead
         lines.lead_width = 1
         lines.refresh()
         await pilot.pause()
@@ -272,14 +279,13 @@ def test_what_changed_adds_up_to_what_is_there() -> None:
 )
 def test_all_that_a_sieve_has_set_must_hold(sieve: Sieve, kept: str) -> None:
     buffer = LogBuffer(sieve)
-    for number, (name, more) in enumerate(
-        {
-            "a": {"level": "debug"},
-            "b": {"stream": "stdout"},
-            "c": {"level": "warning"},
-            "d": {"level": "error", "incarnation": 2},
-        }.items()
-    ):
+    told: dict[str, dict[str, Any]] = {
+        "a": {"level": "debug"},
+        "b": {"stream": "stdout"},
+        "c": {"level": "warning"},
+        "d": {"level": "error", "incarnation": 2},
+    }
+    for number, (name, more) in enumerate(told.items()):
         buffer.take(event(number, name, **more))
     assert "".join(texts(buffer)) == kept
 

@@ -291,6 +291,7 @@ def test_the_link_keeps_its_time_while_its_state_stays() -> None:
     board.take_link("away", NOW + 9, "refused", 2, "Is it running?")
     assert board.link == Link("away", NOW, "refused", 2, "Is it running?")
     assert link.word(board.link, NOW + 12) == ("◌ away for 12s, attempt 2", "bad")
+    assert link.word(board.link, NOW + 3.7) == ("◌ away for 3s, attempt 2", "bad")
     assert "refused. Is it running? This is the last picture." in link.line(board.link, NOW + 12)
     board.take_link("live", NOW + 20)
     assert board.link == Link("live", NOW + 20)

@@ -49,7 +49,8 @@ def word(link: Link, now: float) -> tuple[str, Tone]:
     """The state in a few words: `● live`, `◌ away for 12s, attempt 3`."""
     said, tone = SIGNS[link.state]
     if link.state == "away":
-        said += f" for {duration(_whole_seconds(link, now))}"
+        seconds = max(0, int(now - link.since))
+        said += f" for {duration(seconds) if seconds >= 10 else f'{seconds}s'}"
         said += f", attempt {link.attempt}" if link.attempt else ""
     return said, tone
 
@@ -88,7 +89,3 @@ def back(away_s: float, gaps: int, missed: int) -> str:
         return f"{said}: nothing was missed"
     what = f"{count(missed)} events were missed" if missed else "some events were missed"
     return f"{said}: {what}, the fleet was read anew"
-
-
-def _whole_seconds(link: Link, now: float) -> int:
-    return max(0, int(now - link.since))

@@ -132,7 +132,11 @@ class FleetScreen(BoardScreen):
     # -- what is shown
 
     def _now(self) -> float:
-        return self.plane.clock() if self._held is None else self._held[0]
+        """The time of the picture: it stands still while it is held, and while the link is not live."""
+        if self._held is not None:
+            return self._held[0]
+        link = self.plane.board.link
+        return self.plane.clock() if link.is_live or not self.plane.board.has_picture else link.since
 
     def _arrange(self) -> None:
         """Filter and sort anew."""

@@ -60,7 +60,7 @@ FIELDS: tuple[Field, ...] = (
     Field(key="cpu_percent", label="CPU, %", more=True, hint="100 is one core; empty: the ceiling", pointers=("/limits/cpu_percent",)),
     Field(key="disk_mb", label="Disk, MiB", more=True, hint="empty: the ceiling", pointers=("/limits/disk_mb",)),
     Field(key="processes", label="Processes", more=True, hint="empty: the ceiling", pointers=("/limits/processes",)),
-    Field(key="call_timeout_s", label="Call limit, s", more=True, hint="seconds that a call may take", pointers=("/limits/call_timeout_s",)),
+    Field(key="call_timeout_s", label="Call time, s", more=True, hint="seconds that a call may take", pointers=("/limits/call_timeout_s",)),
     Field(key="restart", label="Restart", more=True, choices=("on-failure", "always", "never"), pointers=("/restart",)),
     Field(key="isolation", label="Isolation", more=True, choices=("auto", "process", "confined", "namespaced"), pointers=("/isolation",)),
     Field(key="network", label="Network", more=True, choices=("open", "allow", "none"), pointers=("/network/mode", "/network")),

@@ -141,7 +141,7 @@ class CourseScreen(BoardScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "edit":
-            return self._is_of_form
+            return self._is_of_form and self.course.state == "failed"
         return super().check_action(action, parameters)
 
     def _look(self) -> None:
@@ -209,9 +209,6 @@ class CourseScreen(BoardScreen):
         self.dashboard.open_instance(self.course.instance_id, tab)
 
     def action_edit(self) -> None:
-        if not self.course.is_over:
-            self.dashboard.warn("It is still under way")
-            return
         self.dashboard.action_go("deploy")
 
     def action_leave(self) -> None:

@@ -50,9 +50,12 @@ class DeployScreen(BoardScreen):
     DeployScreen #go { color: $text-accent; text-style: bold; height: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+j", "send", "Deploy"),
-        Binding("ctrl+t", "step", "Another way"),
-        Binding("ctrl+o", "more", "More fields"),
+        Binding("ctrl+j", "send", "Deploy", priority=True),
+        Binding("ctrl+t", "step", "Another way", priority=True),
+        Binding("ctrl+o", "more", "More fields", priority=True),
+        # At once, before the next key is looked at: what is typed quickly after it would else be in the field before.
+        Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
         Binding("enter", "next_line", "Next field", show=False),
     ]
 

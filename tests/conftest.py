@@ -29,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="a skip fails the run, unless the machine may lack what the test needs (tests/needs.py)",
     )
+    group.addoption("--update-snapshots", action="store_true", help="take the dashboard's pictures anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:

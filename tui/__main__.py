@@ -42,7 +42,9 @@ def main(*, read_only: bool, theme: str, once: bool, as_json: bool, web: bool, p
         sys.exit(_serve(arguments, {VARIABLE: kept} if kept else _by_hand(contexts), port, open_browser=not no_open))
     from tui.app import Dashboard  # noqa: PLC0415
 
-    Dashboard(contexts, read_only=read_only, theme=theme).run()
+    dashboard = Dashboard(contexts, read_only=read_only, theme=theme)
+    dashboard.run()
+    sys.exit(dashboard.return_code or 0)
 
 
 def _by_hand(contexts: Contexts) -> dict[str, str]:

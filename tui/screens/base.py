@@ -94,10 +94,10 @@ class BoardScreen(Screen[None]):
         return True
 
     def focus_body(self) -> None:
-        """Give the keyboard back to the part that it belongs to."""
+        """Give the keyboard back to the part that it belongs to; not while somebody types a command or a filter."""
         target = self.main_widget()
-        if target is not None:
-            target.focus()
+        if target is not None and not self.query_one(Prompt).is_asked:
+            self.set_focus(target)  # now: `focus` would do it later, when the prompt may have been asked
 
     def main_widget(self) -> Widget | None:
         """The widget that has the keyboard unless another was chosen."""

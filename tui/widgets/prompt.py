@@ -66,6 +66,11 @@ class Prompt(Horizontal):
         self._past: list[str] = []
         self._place = 0
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether something is being typed."""
+        return self.has_class("-asked")
+
     def compose(self) -> ComposeResult:
         yield Static(id="mode")
         yield Input(compact=True)

@@ -1,0 +1,142 @@
+"""A control plane whose figures stand still: a proxy in front of a real one, for pictures that can be compared.
+
+Everything is the real server's answer but what differs from run to run: times, pids, process ids, shares of a core.
+These become one value each, by the name of the member.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+NOW = 1_767_268_800.0
+"""2026-01-01 12:00 UTC: the dashboard's clock stands here."""
+STAMP = "2026-01-01T11:58:20.000Z"
+STEADY: Mapping[str, Any] = {
+    "pid": 4242,
+    "uptime_s": 100.0,
+    "ran_s": 42.0,
+    "cpu_percent": 12.5,
+    "cpu_usage": 12.5,
+    "memory_mb": 48.0,
+    "memory_usage": 48.0,
+    "peak_memory_mb": 48.0,
+    "peak_processes": 1,
+    "processes": 1,
+    "p50_ms": 1.5,
+    "p95_ms": 4.2,
+    "p99_ms": 9.9,
+    "ms": 1.5,
+    "subscribers": 3,
+    "interval_s": 1.0,
+    "size_bytes": 120,
+    "version": "0.1.0",
+    "seq": 1,
+}
+"""Members by name, and the value that each is given where it has one."""
+START_S = 20.0
+GROUPS = {"control_plane", "host", "dropped"}
+"""Members that are all figures of the machine."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_HOME = re.compile(r"/var/tmp/corral-e2e-\w+")
+_ID = re.compile(r'"id": ?\d+')
+_PORT = re.compile(r"127\.0\.0\.1:\d+")
+
+
+def steadied(value: Any, name: str = "") -> Any:
+    """The same document with every restless figure at rest."""
+    if isinstance(value, dict):
+        if name in GROUPS:
+            return {key: _at_rest(key, member) for key, member in value.items()}
+        return {key: steadied(member, key) for key, member in value.items()}
+    if isinstance(value, list):
+        return [steadied(member, name) for member in value]
+    if value is not None and name in STEADY:
+        return STEADY[name]
+    if isinstance(value, str):
+        return _PORT.sub("127.0.0.1:8000", _HOME.sub("/var/lib/corral", _TIME.sub(STAMP, value)))
+    return value
+
+
+def _at_rest(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _at_rest(key, member) for key, member in value.items()}
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return STEADY.get(name, 7)
+    return "steady" if isinstance(value, str) else value
+
+
+class _Proxy:
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.session: aiohttp.ClientSession | None = None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        assert self.session is not None
+        kept = {
+            k: v for k, v in request.headers.items() if k.lower() not in {"host", "accept-encoding", "content-length"}
+        }
+        async with self.session.request(
+            request.method, self.target + request.path_qs, headers=kept, data=await request.read()
+        ) as answer:
+            kind = answer.headers.get("Content-Type", "")
+            if "event-stream" in kind:
+                return await self._stream(request, answer)
+            body = await answer.read()
+            if "json" in kind:
+                body = json.dumps(steadied(json.loads(body))).encode()
+            return web.Response(status=answer.status, body=body, headers={"Content-Type": kind})
+
+    async def _stream(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        async for line in answer.content:
+            if line.startswith(b"data: "):
+                event = json.loads(line[6:])
+                if event.get("type") == "sample":
+                    continue  # how many have come is restless too
+                if event.get("type") == "wire":
+                    event |= {"id": 7, "frame": _ID.sub('"id":7', event["frame"])}
+                line = b"data: " + json.dumps(steadied(event)).encode() + b"\n"  # noqa: PLW2901
+            await response.write(line)
+        return response
+
+
+@contextmanager
+def steady(target: str) -> Iterator[str]:
+    """Run the proxy in a thread of its own; returns its URL."""
+    proxy, loop = _Proxy(target), asyncio.new_event_loop()
+    ready, done, found = threading.Event(), asyncio.Event(), []
+
+    async def serve() -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as proxy.session:
+            app = web.Application(client_max_size=2**27)
+            app.router.add_route("*", "/{path:.*}", proxy.handle)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            found.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
+            ready.set()
+            await done.wait()
+            await runner.cleanup()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="steady proxy")
+    thread.start()
+    try:
+        assert ready.wait(START_S)
+        yield found[0]
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join(START_S)
+        loop.close()

@@ -21,6 +21,7 @@ from controlplane.wire.answers import StatsOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from controlplane.supervise.runner import Runner
     from controlplane.web.services import Services
@@ -93,7 +94,7 @@ async def get_stats(call: Call) -> Reply:
             orphans=services.spawner.statistics().orphans,
             dropped=dropped(services) if is_admin else {},
             control_plane=_control_plane(services) if is_admin else {},
-            host=_host() if is_admin else {},
+            host=_host(services.config.home) if is_admin else {},
             isolation={
                 "minimum": services.config.min_isolation,
                 "in_force": dict(Counter(runner.isolation for runner in runners)),
@@ -148,16 +149,26 @@ def _control_plane(services: Services) -> dict[str, Any]:
     }
 
 
-def _host() -> dict[str, Any]:
-    memory = psutil.virtual_memory()
+def _host(home: Path) -> dict[str, Any]:
+    memory, disk = psutil.virtual_memory(), _disk(home)
     return {
         "cpus": os.cpu_count(),
         "load": [round(load, 2) for load in os.getloadavg()],
         "memory_mb": memory.total // MIB,
         "memory_available_mb": memory.available // MIB,
+        **disk,
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
+
+
+def _disk(home: Path) -> dict[str, int]:
+    """Of the file system that all data is on; empty where that cannot be asked."""
+    try:
+        usage = psutil.disk_usage(str(home))
+    except OSError:
+        return {}
+    return {"disk_mb": usage.total // MIB, "disk_free_mb": usage.free // MIB}
 
 
 ROUTES = (

@@ -17,7 +17,7 @@ def test_an_administrator_sees_the_control_plane_its_services_and_its_machine(fl
         await person.sees("live")
         await person.command("host")
         await person.sees("Control plane", "● healthy", f"pid {fleet.pid}", "orphans", "● 0: no process is left behind")
-        await person.sees("Postgres", "● connected", "spawner", "kernel", "Runtimes", "python", "Install store")
+        await person.sees("Postgres", "● connected", "spawner", "disk", "kernel", "Runtimes", "python", "Install store")
 
     drive(contexts_of(fleet), script, size=(200, 60))
 

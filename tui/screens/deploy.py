@@ -40,7 +40,7 @@ class DeployScreen(BoardScreen):
     place = PLACE
     DEFAULT_CSS = """
     DeployScreen > Tabs { height: 2; }
-    DeployScreen > #form { height: 1fr; padding: 0 1; }
+    DeployScreen > #form { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; }
     DeployScreen #refusal { display: none; padding: 0 0 1 1; }
     DeployScreen #refusal.-on { display: block; }
     DeployScreen #more { height: 1; padding: 0 2; margin-top: 1; color: $text-muted; }

@@ -15,13 +15,15 @@ from tui.board.reading import mapping
 from tui.board.usage_columns import OWNER_COLUMNS, QUOTA_COLUMNS, Row
 from tui.client import Failure
 from tui.screens.base import BoardScreen
-from tui.widgets.grid import Grid
+from tui.widgets.grid import HEADER_LINES, Grid
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.widget import Widget
 
 READ_EVERY_S = 2.0
+OWNERS_SHOWN = 12
+"""In sight at once, where the terminal is high enough: the quotas get the rest."""
 NOT_FOUND = 404
 
 
@@ -32,7 +34,7 @@ class UsageScreen(BoardScreen):
     place = "usage"
     DEFAULT_CSS = """
     UsageScreen > .heading { height: 1; padding: 0 1; color: $text-primary; text-style: bold; }
-    UsageScreen > #owners { height: 1fr; max-height: 40%; }
+    UsageScreen > #owners { max-height: 40%; }
     UsageScreen > #owners.-none, UsageScreen > #whose.-none { display: none; }
     UsageScreen > #note { height: auto; padding: 0 1; color: $text-warning; display: none; }
     UsageScreen > #note.-told { display: block; }
@@ -98,7 +100,9 @@ class UsageScreen(BoardScreen):
         self.query_one("#quotas", Grid).show([mapping(row) for row in document.get("quotas") or ()])
         owners = [mapping(row) for row in document.get("owners") or ()]
         if self._owner is None:
-            self.query_one("#owners", Grid).show(owners)
+            table = self.query_one("#owners", Grid)
+            table.styles.height = min(len(owners), OWNERS_SHOWN) + HEADER_LINES
+            table.show(owners)
             for part in ("#owners", "#whose"):
                 self.query_one(part).set_class(not owners, "-none")
 

@@ -31,6 +31,9 @@ NEVER_WANTED = frozenset(
     {"node_modules", ".venv", "venv", "__pycache__", ".git", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox"}
 )
 """Folders that are made, not written: left out unless git tracks them, also where nobody wrote a `.gitignore`."""
+WARY = ("-c", "core.fsmonitor=false")
+WARY_ENVIRONMENT = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+"""A folder may be a stranger's, and its own configuration name programs that git would run, for watching or fetching."""
 _SECRET = re.compile(r"\.env(\..+)?|id_(rsa|dsa|ecdsa|ed25519)|.+\.(pem|key|p12|pfx|keystore)|\.npmrc|\.pypirc|\.netrc")
 _HARMLESS = re.compile(r"\.env\.(example|sample|template|dist)")
 
@@ -79,6 +82,8 @@ def _looks_secret(name: str) -> bool:
 def _add(archive: tarfile.TarFile, folder: Path, name: str) -> int:
     """Add one entry with nothing of this machine in it; what is neither a file nor a link is passed over."""
     path = folder / name
+    if _leads_away(folder, PurePosixPath(name)):
+        return 0
     try:
         status = path.lstat()
     except FileNotFoundError:  # tracked, but deleted from the work tree
@@ -95,6 +100,11 @@ def _add(archive: tarfile.TarFile, folder: Path, name: str) -> int:
     with path.open("rb") as file:
         archive.addfile(entry, file)
     return 1
+
+
+def _leads_away(folder: Path, name: PurePosixPath) -> bool:
+    """Whether a name goes through a link, or up: to git such a file is gone, but an index may be made to list it."""
+    return name.is_absolute() or ".." in name.parts or any((folder / up).is_symlink() for up in name.parents[:-1])
 
 
 def _listed(folder: Path) -> Iterator[str]:
@@ -122,9 +132,10 @@ def _git(folder: Path, *words: str) -> list[str] | None:
     Raises:
         Unusable: there is no git.
     """
-    argv: Sequence[str] = ["git", *words]
+    argv: Sequence[str] = ["git", *WARY, *words]
+    environment = {**os.environ, **WARY_ENVIRONMENT}
     try:
-        done = subprocess.run(argv, cwd=folder, capture_output=True, timeout=GIT_LIMIT_S, check=False)
+        done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, timeout=GIT_LIMIT_S, check=False)
     except FileNotFoundError:
         raise Unusable("Packing a folder needs git: install it, or deploy an archive (.zip, .tar.gz).") from None
     if done.returncode:

@@ -82,6 +82,25 @@ def test_a_link_is_packed_as_a_link_and_a_program_stays_one(tmp_path):
     assert (link.linkname, program.mode, program.uid, program.mtime) == ("run.sh", 0o755, 0, 0)
 
 
+def test_what_a_stranger_s_repository_names_as_a_program_is_not_run(tmp_path):
+    write(tmp_path, server_dot_py="x")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "config", "core.fsmonitor", f"touch {tmp_path}/ran; false")
+    assert packed(tmp_path) == ["server.py"]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_lies_behind_a_link_is_not_packed_whatever_the_index_says(tmp_path):
+    folder = tmp_path / "folder"
+    write(tmp_path, private__key="x", folder__server_dot_py="x")
+    git(folder, "init", "-q")
+    git(folder, "add", "server.py")
+    (folder / "docs").symlink_to("../private")
+    blob = subprocess.run(["git", "rev-parse", ":server.py"], cwd=folder, check=True, capture_output=True, timeout=30)
+    git(folder, "update-index", "--add", "--cacheinfo", f"100644,{blob.stdout.decode().strip()},docs/key")
+    assert "docs/key" not in packed(folder)
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(Unusable, match="nothing to deploy"):
         pack(tmp_path, io.BytesIO())

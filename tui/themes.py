@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 # `text-muted` is by nature what stands out from its ground, and a table's lines are painted without asking for one.
 
@@ -37,3 +37,5 @@ LIGHT = Theme(
     variables={"text-muted": "#5f6873"},
 )
 DEFAULT = DARK.name
+NAMES = (DARK.name, LIGHT.name, *sorted(BUILTIN_THEMES))
+"""What can be asked for; Corral's own first."""

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from textual import events
 
 from tests import servers
 from tests.e2e.plane import open_plane
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from tests.e2e.plane import Plane
     from tests.tui.driving import Driver
 
+BARE = b"""
+import json, sys
+for line in sys.stdin:
+    print(json.dumps({"result": {"asked": json.loads(line)["method"]}}), flush=True)
+"""
+"""Answers everything, and knows nothing of MCP."""
 SIZES = ((80, 24), (120, 40), (200, 60))
 
 
@@ -31,6 +38,7 @@ def inspected() -> Iterator[Plane]:
         opened.start()
         opened.deploy("desk", servers.source("inspected.py"))
         opened.deploy("modern", servers.source("eras.py"), environment_vars={"ERA": "modern"})
+        opened.deploy("bare", BARE)
         yield opened
 
 
@@ -108,6 +116,33 @@ def test_typing_in_a_form_triggers_no_other_key(inspected: Plane) -> None:
         await person.type("q1r/:s")
         await person.press("f5")
         await person.sees("hello q1r/:s")
+
+    drive(contexts_of(inspected), script)
+
+
+def test_keys_that_come_all_at_once_are_taken_in_their_order(inspected: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await choose(person, "greet")
+        for letter in "grace":
+            person.app.post_message(events.Key(letter, letter))
+        person.app.post_message(events.Key("f5", None))
+        await person.sees("✓ result", "hello grace")
+
+    drive(contexts_of(inspected), script)
+
+
+def test_a_server_that_knows_nothing_of_mcp_is_asked_all_the_same(inspected: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await person.sees("live", "bare")
+        await person.command("inspect bare")
+        await person.sees("choose what to call")
+        await person.press("enter")
+        await person.sees("Call what?", "raw")
+        await person.press("enter")
+        await person.sees("JSON-RPC")
+        await person.type("weather/today")
+        await person.press("f5")
+        await person.sees("✓ result", '"asked": "weather/today"')
 
     drive(contexts_of(inspected), script)
 

@@ -24,6 +24,7 @@ from tui.screens.past_requests import PastRequestsScreen
 from tui.screens.question import QuestionScreen
 from tui.widgets.call_request import CallRequest, TargetBar
 from tui.widgets.call_result import CallResult
+from tui.widgets.typing_order import after_typing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,10 +57,12 @@ class InspectorPane(Pane):
     InspectorPane SchemaForm, InspectorPane CallRequest > #json { height: auto; max-height: 6; }
     InspectorPane CallRequest:focus-within SchemaForm { max-height: 10; }
     InspectorPane CallRequest:focus-within > #json { max-height: 10; }
+    InspectorPane.-answered CallRequest:focus-within SchemaForm { max-height: 5; }
     InspectorPane CallResult { height: 1fr; border-top: solid $panel; }
     InspectorPane.-wide > #parts { layout: horizontal; }
     InspectorPane.-wide CallRequest { width: 2fr; height: 1fr; }
     InspectorPane.-wide SchemaForm, InspectorPane.-wide CallRequest > #json,
+    InspectorPane.-wide.-answered CallRequest:focus-within SchemaForm,
     InspectorPane.-wide CallRequest:focus-within SchemaForm,
     InspectorPane.-wide CallRequest:focus-within > #json { height: 1fr; max-height: 100%; }
     InspectorPane.-wide CallResult { width: 3fr; height: 1fr; border-top: none; border-left: solid $panel; }
@@ -196,13 +199,16 @@ class InspectorPane(Pane):
         if screen.is_current:
             screen.show_rows()
 
-    async def action_toggle_json(self) -> None:
-        await self.asking.toggle()
+    def action_toggle_json(self) -> None:
+        after_typing(self.app, self.asking.toggle)
 
     # -- sending
 
     def action_send(self) -> None:
         """Send it; what looks wrong is told first, and sent when it is asked for once more."""
+        after_typing(self.app, self._attempt)
+
+    def _attempt(self) -> None:
         if self.plane.read_only:
             self.dashboard.warn("Read-only: nothing is sent from here")
             return
@@ -245,6 +251,7 @@ class InspectorPane(Pane):
 
     async def _ended(self) -> None:
         self._call = None
+        self.add_class("-answered")
         await self.result.show()
         self.refresh_bindings()
 
@@ -309,7 +316,11 @@ class InspectorPane(Pane):
         await self.result.turn()
 
     def action_copy(self) -> None:
-        self.run_worker(Copies(self.dashboard, self.draft, self.name_of, self.asking).run(), group="view")
+        copies = Copies(self.dashboard, self.draft, self.name_of, self.asking)
+        after_typing(self.app, lambda: self._begin(copies))
+
+    def _begin(self, copies: Copies) -> None:
+        self.run_worker(copies.run(), group="view")
 
     def action_other_side(self) -> None:
         inside = self.app.focused is not None and self.result in self.app.focused.ancestors
@@ -325,6 +336,9 @@ class InspectorPane(Pane):
 
     async def on_target_bar_opened(self) -> None:
         self.action_pick()
+
+    def on_call_request_edited(self) -> None:
+        self.remove_class("-answered")
 
     def on_call_request_submitted(self) -> None:
         self.action_send()

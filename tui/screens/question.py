@@ -17,6 +17,7 @@ from tui.inspector.jsontext import pretty_lines
 from tui.inspector.schema_form import MISSING, form_of
 from tui.widgets.reading import Passage, Reading
 from tui.widgets.schema_form import SchemaForm
+from tui.widgets.typing_order import after_typing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,11 +81,11 @@ class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
                 yield Button(self._yes(), id="accept", variant="success", compact=True)
                 if self._question.method == "elicitation/create":
                     yield Button("Decline (ctrl+n)", id="decline", compact=True)
-                yield Button("Cancel the call (ctrl+x)", id="give_up", variant="error", compact=True)
+                yield Button("Give up (ctrl+x)", id="give_up", variant="error", compact=True)
 
     def _yes(self) -> str:
         if self.is_url:
-            return "I have been there (F5)"
+            return "Done there (F5)"
         return "Answer (F5)" if not self.is_form else "Accept (F5)"
 
     def _body(self) -> ComposeResult:
@@ -146,6 +147,9 @@ class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
         return {"roots": [{"uri": line.strip()} for line in text.splitlines() if line.strip()]}
 
     def action_accept(self) -> None:
+        after_typing(self.app, self._accept)
+
+    def _accept(self) -> None:
         for form in self.query(SchemaForm):
             form.collect()
         wrong = self._wrong()

@@ -49,7 +49,7 @@ class AskScreen(ModalScreen[None]):
     DEFAULT_CSS = DIALOG_CSS.format(name="AskScreen", colour="$primary")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel"),
-        Binding("ctrl+j", "send", "Do it", priority=True),
+        Binding("ctrl+j", "send", "Do it"),
         # At once: what is typed quickly after it would else be in the field before.
         Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),

@@ -50,7 +50,7 @@ class DeployScreen(BoardScreen):
     DeployScreen #go { color: $text-accent; text-style: bold; height: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+j", "send", "Deploy", priority=True),
+        Binding("ctrl+j", "send", "Deploy"),
         Binding("ctrl+t", "step", "Another way", priority=True),
         Binding("ctrl+o", "more", "More fields", priority=True),
         # At once, before the next key is looked at: what is typed quickly after it would else be in the field before.
@@ -186,9 +186,17 @@ class DeployScreen(BoardScreen):
             self._send_servers()
         elif not self._sending:
             self._sending = True
+            self._collect()
             self._complain([])
             self._tell()
             self.run_worker(self._send(), group="send")
+
+    def _collect(self) -> None:
+        """Take what stands in the fields now: the news of the last letters may still be on their way."""
+        for line in self.query(FormLine):
+            if line.value != self.draft.texts.get(line.key, _default(line.key)):
+                self.draft.texts[line.key] = line.value
+        self.draft.variables = self.query_one(Variables).pairs
 
     def _send_servers(self) -> None:
         items = [Item(entry) for entry in self.query_one(ServerPicker).ticked()]
@@ -272,7 +280,7 @@ def _remember(kept: dict[str, object], deployment: Deployment) -> None:
 
 
 def _default(key: str) -> str:
-    return next(field.choices[0] for field in FIELDS if field.key == key)
+    return next((field.choices[0] for field in FIELDS if field.key == key and field.choices), "")
 
 
 def _line_of(field: Field) -> FormLine:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 READY_S = 20.0
 END_S = 15.0
 LINK = re.compile(r"(http://127\.0\.0\.1:\d+)/\?code=(\w+)")
+AFTER_GUESSES = re.compile(r"The code is now (\w+)")
 NEXT_CODE = re.compile(r"The code for another one: (\w+)")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tui.web.gate import MAX_COOKIES, MAX_WRONG_CODES, Gate, judge
+from tui.web.gate import MAX_COOKIES, MAX_WRONG_CODES, Gate, judge, may_bring_code
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8178", "localhost:1", "[::1]:8178", "LOCALHOST:80"])
@@ -14,7 +14,10 @@ def test_loopback_names_are_served_whatever_the_port(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    [None, "", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", "0.0.0.0"],
+    [
+        *(None, "", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", "0.0.0.0"),
+        *("a@127.0.0.1", "127.0.0.1:8178; script-src *", "127.0.0.1:x", "[::1", "127.0.0.1:8178/"),
+    ],
 )
 def test_any_other_name_is_refused_so_that_dns_rebinding_is_in_vain(host: str | None) -> None:
     assert judge(host, None, needs_origin=False) == "host"
@@ -37,6 +40,16 @@ def test_an_origin_must_be_the_page_s_own(origin: str, verdict: str) -> None:
 
 def test_a_websocket_without_an_origin_is_refused() -> None:
     assert judge("127.0.0.1:8178", None, needs_origin=True) == "origin"
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_code_that_another_site_s_page_sends_is_not_looked_at(site: str) -> None:
+    assert not may_bring_code(site)
+
+
+@pytest.mark.parametrize("site", [None, "none", "same-origin"])
+def test_a_code_from_a_link_a_form_or_a_program_is_looked_at(site: str | None) -> None:
+    assert may_bring_code(site)
 
 
 def test_a_code_counts_once_and_the_next_one_is_another() -> None:

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.e2e.plane import wait_until
-from tests.tui.browser import END_S, NEXT_CODE, web_dashboard
+from tests.tui.browser import AFTER_GUESSES, END_S, NEXT_CODE, web_dashboard
+from tui.web.gate import MAX_WRONG_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +56,34 @@ def test_the_code_is_exchanged_once_for_a_cookie_that_scripts_and_other_sites_do
         assert another.get("/", params={"code": served.code}).status_code == 401
         found = wait_until(lambda: NEXT_CODE.search(served.output), END_S, "the next code in the terminal")
         assert another.post("/enter", data={"code": found[1]}).status_code == 303
+
+
+def test_when_guessing_has_killed_the_code_the_terminal_shows_another(served: WebDashboard) -> None:
+    with httpx.Client(base_url=served.url) as client:
+        for _ in range(MAX_WRONG_CODES):
+            assert client.get("/", params={"code": "wrong"}).status_code == 401
+        assert client.get("/", params={"code": served.code}).status_code == 401
+        found = wait_until(lambda: AFTER_GUESSES.search(served.output), END_S, "another code in the terminal")
+        assert client.get("/", params={"code": found[1]}).status_code == 303
+
+
+def test_pages_of_other_sites_cannot_use_up_the_code(served: WebDashboard) -> None:
+    with httpx.Client(base_url=served.url) as client:
+        for _ in range(MAX_WRONG_CODES):
+            hidden_picture = {"Sec-Fetch-Site": "cross-site"}
+            assert client.get("/", params={"code": "wrong"}, headers=hidden_picture).status_code == 401
+        assert client.get("/", params={"code": served.code}).status_code == 303
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/page.css", "/static/js/textual.js", "/download/x", "/nowhere"])
+def test_every_answer_keeps_itself_to_this_page(served: WebDashboard, path: str) -> None:
+    with httpx.Client(base_url=served.url) as client:
+        for _ in ("without a cookie", "with one"):
+            headers = client.get(path).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["cache-control"] == "no-store"
+            assert "default-src 'none'" in headers["content-security-policy"]
+            client.get("/", params={"code": served.code})
 
 
 def test_the_page_loads_from_here_only_and_is_framed_by_nobody(served: WebDashboard) -> None:

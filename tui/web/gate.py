@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 from typing import Literal
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ MAX_WRONG_CODES = 10
 MAX_COOKIES = 8
 """Browsers let in at once; the one that came first gives way."""
 COOKIE = "corral_tui"
+_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+"""What browsers send. Part of it stands in our policy and in the page, so nothing else may be in it."""
 
 Verdict = Literal["ok", "host", "origin"]
 
@@ -40,11 +43,19 @@ def judge(host: str | None, origin: str | None, *, needs_origin: bool) -> Verdic
         origin: Its `Origin` field, if any.
         needs_origin: For WebSockets, which browsers let every page open to everywhere.
     """
-    if not host or not _is_loopback(urlsplit(f"//{host}").hostname):
+    if not host or not _HOST.fullmatch(host) or not _is_loopback(urlsplit(f"//{host}").hostname):
         return "host"
     if origin is None:
         return "origin" if needs_origin else "ok"
     return "ok" if origin.lower() == f"http://{host.lower()}" else "origin"
+
+
+def may_bring_code(site: str | None) -> bool:
+    """Whether a code is looked at, by the request's `Sec-Fetch-Site`, which browsers send and no page can choose.
+
+    A picture in any page can ask for our address, without an origin: enough of them would use up the code.
+    """
+    return site in (None, "none", "same-origin")
 
 
 def _is_loopback(name: str | None) -> bool:

@@ -17,7 +17,7 @@ import click
 from aiohttp import web
 from textual_serve.server import Server, to_int
 
-from tui.web.gate import COOKIE, Gate, judge
+from tui.web.gate import COOKIE, Gate, judge, may_bring_code
 from tui.web.session import TabSession
 
 HOST = "127.0.0.1"
@@ -66,6 +66,7 @@ class DashboardServer(Server):
 
     async def _make_app(self) -> web.Application:
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
+        app.on_response_prepare.append(_harden)
         import jinja2  # noqa: PLC0415  (it comes with textual-serve)
 
         aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(PAGES), autoescape=True)
@@ -91,14 +92,13 @@ class DashboardServer(Server):
             raise web.HTTPMisdirectedRequest(text="This is served on loopback names only.")
         if verdict == "origin":
             raise web.HTTPForbidden(text="Requests from other sites are refused.")
-        if request.path == "/" and "code" in request.query:
+        if request.path == "/" and "code" in request.query and may_bring_code(request.headers.get("Sec-Fetch-Site")):
             return self._let_in(request.query["code"])
         if request.path not in OPEN and not self.gate.knows(request.cookies.get(COOKIE)):
             if request.path != "/":
                 raise web.HTTPUnauthorized(text="Open the address that the terminal shows.")
-            return _hardened(request, self._ask())
-        response = await handler(request)
-        return response if response.prepared else _hardened(request, response)
+            return self._ask()
+        return await handler(request)
 
     async def handle_enter(self, request: web.Request) -> web.Response:
         """Take the code that was typed into the form."""
@@ -106,13 +106,16 @@ class DashboardServer(Server):
         return self._let_in(str(form.get("code", "")))
 
     def _let_in(self, code: str) -> web.Response:
+        before = self.gate.code
         cookie = self.gate.exchange(code)
         if cookie is None:
-            return _hardened(None, self._ask("This code is not, or no longer, the one in the terminal."))
+            if self.gate.code != before:
+                click.echo(f"Somebody tries codes. The code is now {self.gate.code}")
+            return self._ask("This code is not, or no longer, the one in the terminal.")
         response = web.Response(status=303, headers={"Location": "/"})
         response.set_cookie(COOKIE, cookie, httponly=True, samesite="Strict", path="/")
         click.echo(f"A browser has come in. The code for another one: {self.gate.code}")
-        return _hardened(None, response)
+        return response
 
     def _ask(self, complaint: str = "") -> web.Response:
         text = (PAGES / "enter.html").read_text().replace("<!-- complaint -->", complaint)
@@ -158,14 +161,14 @@ class DashboardServer(Server):
         return websocket
 
 
-def _hardened(request: web.Request | None, response: web.StreamResponse) -> web.Response:
-    """Add what keeps the page to itself: it loads from here only, is framed by nobody, and leaves no code behind."""
-    websocket = f" ws://{request.host}" if request is not None else ""
+async def _harden(request: web.Request, response: web.StreamResponse) -> None:
+    """Add what keeps an answer to itself: it loads from here only, is framed by nobody, and leaves no code behind."""
+    host = f" ws://{request.host}" if judge(request.headers.get("Host"), None, needs_origin=False) == "ok" else ""
     response.headers.update(
         {
             "Content-Security-Policy": (
                 "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
-                f"img-src 'self' data:; connect-src 'self'{websocket}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+                f"img-src 'self' data:; connect-src 'self'{host}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
             ),
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
@@ -174,5 +177,3 @@ def _hardened(request: web.Request | None, response: web.StreamResponse) -> web.
             "Cross-Origin-Resource-Policy": "same-origin",
         }
     )
-    assert isinstance(response, web.Response | web.FileResponse)
-    return response  # type: ignore[return-value]  # either kind is answered alike

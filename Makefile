@@ -6,10 +6,10 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 NODE := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["node"])
 
 .DEFAULT_GOAL := help
-.PHONY: help check test bench up lock ready
+.PHONY: help check test bench up lock pictures ready
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 check: ready ## Lint, format, types and import rules, without the tests
 	$(PYTHON) -m ruff check . corral
@@ -30,6 +30,9 @@ lock: ready ## Write the lock files anew from pyproject.toml (ARGS="--upgrade" m
 	$(COMPILE) $(ARGS) --extra embedded --extra web --extra bootstrap -o requirements.txt pyproject.toml
 	$(COMPILE) $(ARGS) --extra embedded --extra web --extra bootstrap --extra test -c requirements.txt -o requirements-test.txt pyproject.toml
 	$(PYTHON) -c '$(NODE)' | $(COMPILE) $(ARGS) -o requirements-node.txt -
+
+pictures: ready ## The README's pictures of the dashboard, from a real run with servers from the registries
+	$(PYTHON) -m tests.tui.pictures
 
 ready:
 	@./corral test --help >/dev/null

@@ -53,16 +53,23 @@ class WebDashboard:
 
 
 @contextmanager
-def web_dashboard(plane: Plane, folder: Path) -> Iterator[WebDashboard]:
-    """Start it as a person would; it is ended, and must leave nothing, whatever the test did."""
+def web_dashboard(plane: Plane, folder: Path, browser: Path | None = None) -> Iterator[WebDashboard]:
+    """Start it as a person would; it is ended, and must leave nothing, whatever the test did.
+
+    Args:
+        plane: What it shows.
+        folder: Its own, for what it writes.
+        browser: A program that is opened as the browser; without one none is.
+    """
     log = folder / "web.log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "controlplane.cli", "tui", "--web", "--no-open"],
+            [sys.executable, "-m", "controlplane.cli", "tui", "--web", *(() if browser else ("--no-open",))],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env=plane.environment
+            | ({"BROWSER": f"{browser} %s"} if browser else {})
             | {
                 "CORRAL_URL": plane.url,
                 "CORRAL_TOKEN": plane.token,

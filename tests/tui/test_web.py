@@ -44,6 +44,17 @@ def test_without_the_code_there_is_a_form_and_nothing_else(served: WebDashboard)
             assert refused.status_code == 401, path
 
 
+def test_the_browser_is_opened_without_the_code_which_others_could_read_in_its_arguments(
+    fleet: Plane, tmp_path: Path
+) -> None:
+    browser, told = tmp_path / "browser", tmp_path / "told"
+    browser.write_text(f'#!/bin/sh\necho "$@" > {told}.new && mv {told}.new {told}\n')
+    browser.chmod(0o755)
+    with web_dashboard(fleet, tmp_path, browser) as dashboard:
+        wait_until(told.exists, END_S, "the browser")
+        assert told.read_text().strip() == f"{dashboard.url}/"
+
+
 def test_the_code_is_exchanged_once_for_a_cookie_that_scripts_and_other_sites_do_not_get(served: WebDashboard) -> None:
     with httpx.Client(base_url=served.url) as client:
         entered = client.get("/", params={"code": served.code})

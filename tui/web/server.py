@@ -123,12 +123,11 @@ class DashboardServer(Server):
 
     def _invite(self, *, open_browser: bool) -> None:
         address = f"http://{HOST}:{self.port}/"
-        link = f"{address}?code={self.gate.code}"
         click.echo(f"The dashboard is at {address} for whoever has the code {self.gate.code}, once:")
-        click.echo(f"  {link}")
+        click.echo(f"  {address}?code={self.gate.code}")
         click.echo("It ends with this terminal: Ctrl-C stops it.")
         if open_browser:
-            webbrowser.open(link)
+            webbrowser.open(address)  # which asks for the code: everybody here can read a program's arguments
 
     # -- what is served
 

@@ -30,6 +30,9 @@ EXCERPT_CHARS = 200
 MAX_STREAMS = 32
 """Connections at once: the fleet's stream, those of the open panes, and requests beside them."""
 
+PAGES_MAX = 200
+"""Of one list: a hundred thousand items. What has more has no end, and is no list of Corral's."""
+
 Query = Mapping[str, Any]
 
 
@@ -95,10 +98,14 @@ class Api:
         return await self.send("GET", path, query=query)
 
     async def pages(self, path: str, noun: str, **query: Any) -> list[Any]:
-        """Return all items of a list, over as many pages as it has."""
+        """Return all items of a list, over as many pages as it has.
+
+        Raises:
+            Failure: as for `send`; or it is no list of Corral's.
+        """
         found: list[Any] = []
         cursor: str | None = None
-        while True:
+        for _ in range(PAGES_MAX):
             page = await self.get(path, **{"limit": 500} | query, cursor=cursor)
             if not isinstance(page, dict) or not isinstance(page.get(noun), list):
                 raise Failure("The answer is not one of Corral's", f"it has no {noun}", "Is the URL right?")
@@ -106,6 +113,7 @@ class Api:
             cursor = page.get("next_cursor")
             if cursor is None:
                 return found
+        raise Failure("The answer is not one of Corral's", f"its {noun} have no end", "Is the URL right?")
 
     async def send(
         self,

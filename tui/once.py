@@ -13,6 +13,7 @@ import click
 from tui.board.board import Board
 from tui.board.cells import GAP, fit, ordered, placed
 from tui.board.fleet_columns import FLEET_COLUMNS
+from tui.board.reading import mapping, text
 from tui.client import Api, Failure
 
 if TYPE_CHECKING:
@@ -47,14 +48,15 @@ def table(document: dict[str, Any], width: int) -> list[str]:
     board = Board()
     now = document["at"]
     board.take_fleet(document["instances"], now)
-    board.take_health(document["health"], now)
+    board.take_health(mapping(document["health"]), now)
     columns = [column for column in FLEET_COLUMNS if not column.key.endswith("_spark")]  # one look has no past
     sized = fit(columns, width)
     by_name = ordered(list(board.rows.values()), FLEET_COLUMNS[0], now, descending=False)
     lines = [[(column.title, column.right, cells) for column, cells in sized]]
     lines += [[(column.cell(row, now).text, column.right, cells) for column, cells in sized] for row in by_name]
     counts = ", ".join(f"{number} {status}" for status, number in sorted(board.by_status().items())) or "no instances"
-    head = f"{document['context']}: {document['health']['status']}, {counts}"
+    health = text(mapping(document["health"]).get("status")) or "health unknown"
+    head = f"{document['context']}: {health}, {counts}"
     gap = " " * GAP
     return [head, *(gap.join(placed(t, cells, right=r) for t, r, cells in line).rstrip() for line in lines)]
 

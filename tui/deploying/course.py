@@ -86,7 +86,7 @@ class Course:
     def _move(self, event: Mapping[str, Any], at: float) -> None:
         candidate = event.get("candidate")
         source = candidate if isinstance(candidate, Mapping) else event
-        status = "" if source is candidate else event.get("status")
+        status = "" if source is candidate else clean(event.get("status") or "")
         name = clean(source.get("phase") or "")
         if status in SETTLED:
             self._close(at, failed=status == "failed")

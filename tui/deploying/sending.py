@@ -120,16 +120,18 @@ class Deployment:
             silence_s=SILENCE_S,
             upload=parcel.upload,
         ):
-            said = json.loads(event.data)
+            said = _object(event.data)
             if event.event == "answer":
                 course.finish(200, said, self.clock())
                 return
-            if said.get("type") == "result":
-                course.finish(said["status"], said["instance"], self.clock())
-                return
-            if said.get("type") == "problem":
-                raise failure_of(said["status"], said["problem"], self.api.context)
-            course.take(said, self.clock())
+            match said:
+                case {"type": "result", "status": int(status), "instance": {} as instance}:
+                    course.finish(status, instance, self.clock())
+                    return
+                case {"type": "problem", "status": int(status), "problem": {} as problem}:
+                    raise failure_of(status, problem, self.api.context)
+                case _:
+                    course.take(said, self.clock())
             self.taken.set()
         raise Failure("The server ended the connection before it said what came out", code="away")
 
@@ -139,3 +141,18 @@ class Deployment:
             self.course.instance_id = clean(document["instance_id"])
         self.failure = failure
         self.course.fail(self.clock(), lost=self.was_taken and failure.code == "away")
+
+
+def _object(data: str) -> dict[str, Any]:
+    """An event's object.
+
+    Raises:
+        Failure: it is none.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise Failure("The answer is not one of Corral's", "an event of it is no object", "Is the URL right?")
+    return document

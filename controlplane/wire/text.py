@@ -6,19 +6,24 @@ its reader; each becomes a visible escape.
 
 from __future__ import annotations
 
+import json
 import re
 
+_INVISIBLE = "\u115f\u1160\u180e\u3164\uffa0\ufffc\U000e0000-\U000e007f"
+"""Fillers, and the tag block: a whole alphabet that models read and nobody sees."""
 _UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+    f"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb{_INVISIBLE}\ud800-\udfff]"
 )
 """C0 and C1 controls, invisible and direction-changing characters, lone surrogates."""
-_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_UNSAFE_IN_JSON = re.compile(f"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff{_INVISIBLE}]")
 """Of these, the ones that may stand raw in a JSON document: escaped there, they mean the same."""
 _COLOUR_SEQUENCE = re.compile("\x1b\\[[0-9;:]{0,64}m")
 
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
@@ -36,4 +41,4 @@ def clean_lines(value: object) -> list[str]:
 def clean_json(body: bytes) -> str:
     """Return a JSON document as it came, but for characters a terminal would obey, which become JSON escapes."""
     text = body.decode("utf-8", "replace").strip()
-    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _UNSAFE_IN_JSON.sub(lambda match: json.dumps(match[0])[1:-1], text)

@@ -90,6 +90,18 @@ def test_clean_text_is_one_line_that_a_terminal_only_shows(text):
     shown.encode()
 
 
+INVISIBLE = "\U000e0049\U000e0067\u180e\u115f\u3164\ufffc"
+"""Letters of the tag block, which models read and people do not see, and others that take no place."""
+
+
+@pytest.mark.parametrize("char", INVISIBLE)
+def test_what_nobody_can_see_is_made_visible(char):
+    assert clean(f"a{char}b").isascii()
+    shown = clean_json(json.dumps({"a": char}, ensure_ascii=False).encode())
+    assert shown.isascii()
+    assert json.loads(shown) == {"a": char}
+
+
 @given(st.text())
 def test_clean_lines_lose_no_line_and_no_plain_word(text):
     assert "".join(clean_lines("x\n" + text + "\ny")[:1]) == "x"

@@ -105,11 +105,13 @@ async def inspector(person: Driver) -> None:
     """A tool called by hand."""
     await person.command("inspect everything")
     await person.sees("echo")
-    await person.press("enter")
+    await person.press("down")
     await person.pilot.pause(1.0)
     await person.type("nothing gets out")
     await person.press("f5")
     await person.sees("Echo: nothing gets out")
+    await person.press("f5")  # the first call also started a process for callers that can be asked something
+    await person.pilot.pause(2.0)
 
 
 async def wire(person: Driver) -> None:
@@ -128,6 +130,7 @@ async def logs(person: Driver) -> None:
 async def metrics(person: Driver) -> None:
     """Figures against their limits."""
     await person.command("metrics everything")
+    await person.press("comma")  # five minutes: it has not run for longer
     await person.pilot.pause(3.0)
 
 

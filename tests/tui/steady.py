@@ -40,10 +40,14 @@ STEADY: Mapping[str, Any] = {
     "size_bytes": 120,
     "version": "0.1.0",
     "seq": 1,
+    "calls": 120,
+    "errors": 3,
+    "calls_total": 120,
+    "errors_total": 3,
 }
 """Members by name, and the value that each is given where it has one."""
 START_S = 20.0
-GROUPS = {"control_plane", "host", "dropped"}
+GROUPS = {"control_plane", "host", "dropped", "calls"}
 """Members that are all figures of the machine."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -55,12 +59,16 @@ _PORT = re.compile(r"127\.0\.0\.1:\d+")
 def steadied(value: Any, name: str = "") -> Any:
     """The same document with every restless figure at rest."""
     if isinstance(value, dict):
+        if name == "limits":
+            return value
         if name in GROUPS:
             return {key: _at_rest(key, member) for key, member in value.items()}
         return {key: steadied(member, key) for key, member in value.items()}
+    if name == "runtimes":  # what a machine has is its own affair
+        return [steadied(member) for member in value if member["language"] in {"python", "node"}]
     if isinstance(value, list):
         return [steadied(member, name) for member in value]
-    if value is not None and name in STEADY:
+    if name in STEADY and isinstance(value, str | int | float):
         return STEADY[name]
     if isinstance(value, str):
         return _PORT.sub("127.0.0.1:8000", _HOME.sub("/var/lib/corral", _TIME.sub(STAMP, value)))
@@ -78,9 +86,28 @@ def _at_rest(name: str, value: Any) -> Any:
 
 
 class _Proxy:
-    def __init__(self, target: str) -> None:
-        self.target = target
+    """`ids` gives each instance, the oldest first, an id that is the same in every run."""
+
+    def __init__(self, target: str, token: str) -> None:
+        self.target, self.headers = target, {"Authorization": f"Bearer {token}"}
         self.session: aiohttp.ClientSession | None = None
+        self.ids: dict[str, str] = {}
+
+    async def learn(self) -> None:
+        """Number the instances that are there."""
+        assert self.session is not None
+        async with self.session.get(f"{self.target}/instances", headers=self.headers) as answer:
+            found = (await answer.json())["instances"]
+        self.ids = {row["instance_id"]: f"00000000-0000-4000-8000-{n:012d}" for n, row in enumerate(found, 1)}
+
+    def told(self, text: str) -> str:
+        """With the steady ids."""
+        return _UUID.sub(lambda found: self.ids.get(found[0], found[0]), text)
+
+    def asked(self, text: str) -> str:
+        """With the real ones."""
+        real = {steady: real for real, steady in self.ids.items()}
+        return _UUID.sub(lambda found: real.get(found[0], found[0]), text)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         assert self.session is not None
@@ -88,14 +115,14 @@ class _Proxy:
             k: v for k, v in request.headers.items() if k.lower() not in {"host", "accept-encoding", "content-length"}
         }
         async with self.session.request(
-            request.method, self.target + request.path_qs, headers=kept, data=await request.read()
+            request.method, self.target + self.asked(request.path_qs), headers=kept, data=await request.read()
         ) as answer:
             kind = answer.headers.get("Content-Type", "")
             if "event-stream" in kind:
                 return await self._stream(request, answer)
             body = await answer.read()
             if "json" in kind:
-                body = json.dumps(steadied(json.loads(body))).encode()
+                body = self.told(json.dumps(steadied(json.loads(body)))).encode()
             return web.Response(status=answer.status, body=body, headers={"Content-Type": kind})
 
     async def _stream(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -108,35 +135,43 @@ class _Proxy:
                     continue  # how many have come is restless too
                 if event.get("type") == "wire":
                     event |= {"id": 7, "frame": _ID.sub('"id":7', event["frame"])}
-                line = b"data: " + json.dumps(steadied(event)).encode() + b"\n"  # noqa: PLW2901
+                line = b"data: " + self.told(json.dumps(steadied(event))).encode() + b"\n"  # noqa: PLW2901
             await response.write(line)
         return response
 
 
 @contextmanager
-def steady(target: str) -> Iterator[str]:
+def steady(target: str, token: str) -> Iterator[str]:
     """Run the proxy in a thread of its own; returns its URL."""
-    proxy, loop = _Proxy(target), asyncio.new_event_loop()
-    ready, done, found = threading.Event(), asyncio.Event(), []
+    proxy, ready, served = _Proxy(target, token), threading.Event(), _Served()
 
     async def serve() -> None:
+        served.loop, served.done = asyncio.get_running_loop(), asyncio.Event()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as proxy.session:
+            await proxy.learn()
             app = web.Application(client_max_size=2**27)
             app.router.add_route("*", "/{path:.*}", proxy.handle)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            found.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
+            served.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
             ready.set()
-            await done.wait()
+            await served.done.wait()
             await runner.cleanup()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="steady proxy")
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="steady proxy")
     thread.start()
     try:
         assert ready.wait(START_S)
-        yield found[0]
+        yield served.url
     finally:
-        loop.call_soon_threadsafe(done.set)
+        served.loop.call_soon_threadsafe(served.done.set)
         thread.join(START_S)
-        loop.close()
+
+
+class _Served:
+    """What the thread of the proxy tells the test's."""
+
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Event
+    url: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tests.tui.browser import WebDashboard
 
 CHROMIUM = "/usr/bin/chromium"
+STYLES = re.compile(rb"\x1b\[[0-9;]*m")
 PAGE_MS = 20_000
 """Bound of each wait for the page."""
 
@@ -151,7 +153,7 @@ def enter(served: WebDashboard, page: Page) -> bytearray:
 def wait_for(page: Page, seen: bytearray, text: str) -> None:
     """Wait until the terminal has been sent a text."""
     waited = 0
-    while text.encode() not in seen:
+    while text.encode() not in STYLES.sub(b"", bytes(seen)):
         assert waited < PAGE_MS, f"no {text!r} in what the terminal got"
         page.wait_for_timeout(50)
         waited += 50
@@ -179,6 +181,24 @@ def test_a_browser_opens_it_and_filters(served: WebDashboard, page: Page) -> Non
     wait_for(page, seen, "1 of 3")
     assert len(served.tabs()) == 1
     assert all(url.startswith((served.url, "data:")) for url in asked), asked
+
+
+@pytest.mark.needs("chromium")
+def test_a_browser_calls_a_tool_of_a_real_server(
+    fleet: Plane, served: WebDashboard, page: Page, tmp_path: Path
+) -> None:
+    seen = enter(served, page)
+    wait_for(page, seen, "alpha")
+    page.keyboard.type(":inspect alpha\n")
+    wait_for(page, seen, "a JSON object")
+    page.keyboard.press("Enter")
+    wait_for(page, seen, "Call what?")
+    page.keyboard.type("pid\n")
+    wait_for(page, seen, "tool pid")
+    page.keyboard.press("F5")
+    wait_for(page, seen, "✓ result")
+    assert f"{fleet.instance('alpha')['pid']}".encode() in seen
+    page.screenshot(path=tmp_path / "called.png")
 
 
 @pytest.mark.needs("chromium")

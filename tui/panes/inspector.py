@@ -72,7 +72,7 @@ class InspectorPane(Pane):
         Binding("ctrl+x", "cancel", "Cancel the call", priority=True),
         Binding("ctrl+o", "pick", "Choose", priority=True),
         Binding("ctrl+e", "toggle_json", "Form/JSON", priority=True),
-        Binding("ctrl+t", "view", "View", priority=True),
+        Binding("ctrl+t,f7", "view", "View", priority=True),
         Binding("ctrl+y", "copy", "Copy", priority=True),
         Binding("ctrl+l", "past", "History", priority=True),
         Binding("f6", "other_side", "Request/result", show=False, priority=True),

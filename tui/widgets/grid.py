@@ -42,7 +42,7 @@ class Grid(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
     Grid {
         height: 1fr; width: 1fr; overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1;
         & > .grid--header { color: $text-muted; text-style: bold; }
-        & > .grid--cursor { background: $primary 20%; text-style: bold; }
+        & > .grid--cursor { background: $panel; text-style: bold; }
         &:focus > .grid--cursor { background: $primary-muted; }
         & > .grid--marked { background: $secondary-muted; }
         & > .grid--good { color: $text-success; }

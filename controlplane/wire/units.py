@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import TypeGuard
+
+from controlplane.wire.text import clean
+
+FIGURE_MAX = 1e15
+"""No figure of a fleet comes near; JSON has integers that no float can hold."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
@@ -51,8 +57,8 @@ def local_time(timestamp: object, now: datetime) -> str:
     """Return an API timestamp in local time: the time of day, with the date before it where that is not today's."""
     try:
         moment = datetime.fromisoformat(str(timestamp)).astimezone()
-    except ValueError:
-        return str(timestamp)
+    except (ValueError, OverflowError):
+        return clean(timestamp)
     day = "" if moment.date() == now.astimezone().date() else moment.strftime("%Y-%m-%d ")
     return f"{day}{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
 
@@ -63,13 +69,18 @@ def local_date(timestamp: object) -> str:
         return ""
     try:
         return datetime.fromisoformat(str(timestamp)).astimezone().strftime("%Y-%m-%d %H:%M")
-    except ValueError:
-        return str(timestamp)
+    except (ValueError, OverflowError):
+        return clean(timestamp)
+
+
+def is_figure(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number that people can read: JSON has larger ones, and Python writes NaN into it."""
+    return isinstance(value, (int, float)) and -FIGURE_MAX < value < FIGURE_MAX
 
 
 def duration(seconds: object) -> str:
     """Return seconds in the two largest units that matter; `-` for none."""
-    if not isinstance(seconds, (int, float)):
+    if not is_figure(seconds):
         return "-"
     if seconds < 10:
         return f"{seconds:.1f}s"
@@ -83,7 +94,7 @@ def duration(seconds: object) -> str:
 
 def millis(value: object) -> str:
     """Return milliseconds with the digits that matter; `-` for none."""
-    if not isinstance(value, (int, float)):
+    if not is_figure(value):
         return "-"
     if value >= 10_000:
         return f"{value / 1000:.0f}s"
@@ -92,21 +103,21 @@ def millis(value: object) -> str:
 
 def mebibytes(value: object) -> str:
     """Return MiB, or GiB from 10,000 on; `-` for none."""
-    if not isinstance(value, (int, float)):
+    if not is_figure(value):
         return "-"
     return f"{value / 1024:.1f}G" if value >= 10_000 else f"{value:.0f}M"
 
 
 def percent(value: object) -> str:
     """Return per cent; `-` for none."""
-    if not isinstance(value, (int, float)):
+    if not is_figure(value):
         return "-"
     return f"{value:.0f}%" if value >= 10 else f"{value:.1f}%"
 
 
 def count(value: object) -> str:
     """Return a count with thin thousands (`12,345`); `-` for none."""
-    return f"{value:,}" if isinstance(value, int) else "-"
+    return f"{value:,}" if is_figure(value) and isinstance(value, int) else "-"
 
 
 _UNITS = (("_ms", millis), ("_mb", mebibytes), ("_percent", percent), ("_seconds", duration), ("_s", duration))

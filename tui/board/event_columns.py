@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from controlplane.wire.text import clean, clean_lines
 from tui.board.cells import Cell, Column
-from tui.board.rows import seconds_of
+from tui.board.reading import mapping, seconds_of
 from tui.board.sentences import OWN, SIGNS, Narrator
 
 KEPT_ENTRIES = 5_000
@@ -57,7 +57,7 @@ class Timeline:
 
     def take_page(self, documents: Iterable[Mapping[str, Any]]) -> int:
         """Take a page of `GET …/events`, in any order with what is here; returns how many were new."""
-        found = [_entry(clean(d.get("type") or ""), d.get("timestamp"), d.get("data") or {}, 0.0) for d in documents]
+        found = [_entry(clean(d.get("type") or ""), d.get("timestamp"), mapping(d.get("data")), 0.0) for d in documents]
         return self._take(found)
 
     def take_live(self, type_: str, at: float, event: Mapping[str, Any]) -> bool:

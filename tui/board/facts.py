@@ -13,7 +13,7 @@ from attrs import frozen
 from rich.cells import cell_len, chop_cells
 
 from controlplane.wire.text import clean, clean_lines
-from controlplane.wire.units import count, duration, local_date, mebibytes, millis, percent
+from controlplane.wire.units import count, duration, is_figure, local_date, mebibytes, millis, percent
 from tui.board.cells import Cell, Tone
 from tui.board.fleet_columns import status_cell
 
@@ -71,7 +71,7 @@ def usage(row: Row | None, limits: Mapping[str, Any]) -> Section:
 
 
 def _measured(name: str, used: float | None, limit: object, shown: Any) -> Fact:
-    if not isinstance(limit, (int, float)) or not limit:
+    if not is_figure(limit) or not limit:
         return Fact(name, Cell(f"{shown(used)}, no limit"))
     if used is None:
         return Fact(name, Cell(f"{bar(0)} - of {shown(limit)}", "dim"))
@@ -141,7 +141,7 @@ def confinement(document: Document) -> Section:
     mode = clean(network.get("mode") or "-")
     again = clean(restart.get("mode") or "-")
     if restart.get("burst"):
-        again += f", at most {restart['burst']} in {duration(restart.get('window_s'))}"
+        again += f", at most {clean(restart['burst'])} in {duration(restart.get('window_s'))}"
         again += f", up to {duration(restart.get('max_delay_s'))} apart"
     facts = [
         _said("isolation", document.get("isolation")),
@@ -166,7 +166,7 @@ def protocol(document: Document) -> Section:
         Fact("server", Cell(named or "it gives no name")),
         _said("title", server.get("title")),
         _listed("can", [_ability(name, value) for name, value in sorted(_mapping(said, "capabilities").items())]),
-        Fact("tools", Cell(count(len(document.get("tools") or [])))),
+        Fact("tools", Cell(count(len(_strings(document.get("tools")))))),
         *(
             Fact("advice" if n == 0 else "", Cell(line, "dim"))
             for n, line in enumerate(instructions[:INSTRUCTION_LINES])
@@ -213,7 +213,7 @@ def _end(document: Document) -> str:
 
 def _when(document: Document) -> str:
     number = document.get("incarnation")
-    return local_date(document.get("at")) + (f", process {number}" if number else "")
+    return local_date(document.get("at")) + (f", process {clean(number)}" if number else "")
 
 
 def _peaks(document: Document) -> str:
@@ -234,7 +234,7 @@ def _tail(name: str, lines: Sequence[str], most: int) -> list[Fact]:
 
 
 def _command(config: Mapping[str, Any]) -> str:
-    parts = [config.get("command") or "", *(config.get("args") or ())]
+    parts = [config.get("command") or "", *_strings(config.get("args"))]
     return clean(" ".join(shlex.quote(str(part)) for part in parts))
 
 
@@ -265,7 +265,7 @@ def _there(facts: Iterable[Fact]) -> tuple[Fact, ...]:
 
 
 def _number(value: object) -> str:
-    return f"{value:,.0f}" if isinstance(value, (int, float)) else "-"
+    return f"{value:,.0f}" if is_figure(value) else "-"
 
 
 def wrapped(text: str, width: int) -> list[str]:

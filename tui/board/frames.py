@@ -11,10 +11,10 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from controlplane.wire.text import clean
+from controlplane.wire.text import clean, clean_json
 from controlplane.wire.units import count, millis
 from tui.board.cells import Cell, Column, Tone
-from tui.board.rows import seconds_of
+from tui.board.reading import number, seconds_of, whole
 
 KEPT_FRAMES = 5_000
 KEPT_CHARS = 16 * 2**20
@@ -136,15 +136,15 @@ class FrameBuffer:
         return Frame(
             key=self._key(),
             at=seconds_of(event.get("timestamp")) or 0.0,
-            direction=direction if (direction := event.get("direction")) in ARROWS else "",
-            kind=kind if (kind := event.get("kind")) in SIGNS else "noise",
+            direction=direction if (direction := clean(event.get("direction") or "")) in ARROWS else "",
+            kind=kind if (kind := clean(event.get("kind") or "")) in SIGNS else "noise",
             method=clean(event.get("method") or ""),
-            id="" if id_ is None else clean(json.dumps(id_, ensure_ascii=False)),
+            id="" if id_ is None else clean_json(json.dumps(id_).encode()),  # still JSON: it is exported
             lane=clean(event.get("lane") or ""),
-            pid=event.get("pid") or 0,
-            incarnation=event.get("incarnation") or 0,
-            ms=event.get("ms"),
-            size=event.get("size_bytes") or 0,
+            pid=whole(event.get("pid")) or 0,
+            incarnation=whole(event.get("incarnation")) or 0,
+            ms=number(event.get("ms")),
+            size=whole(event.get("size_bytes")) or 0,
             text=text,
             is_cut=bool(event.get("truncated")),
             head=clean(gist(text)[:HEAD_CHARS]),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controlplane.wire.text import clean
-from controlplane.wire.units import count, duration, mebibytes, millis, percent
+from controlplane.wire.units import count, duration, is_figure, mebibytes, millis, percent
 from tui.board.cells import Cell, Tone
 from tui.board.facts import Fact, Section, bar
 from tui.board.reading import mapping
@@ -44,11 +44,11 @@ def control_plane(health: Document, stats: Document, own: Document) -> Section:
     if not own:
         return Section("Control plane", (*facts, Fact("its process", Cell(FOR_ADMINISTRATORS, "dim"))))
     spent, up = own.get("cpu_seconds"), own.get("uptime_s")
-    share = f", {percent(100 * spent / up)} of a core" if isinstance(spent, (int, float)) and up else ""
+    share = f", {percent(100 * spent / up)} of a core" if is_figure(spent) and is_figure(up) and up else ""
     facts += [
         Fact(
             "process",
-            Cell(f"pid {own.get('pid')}, {count(own.get('threads'))} threads, {count(own.get('tasks'))} tasks"),
+            Cell(f"pid {clean(own.get('pid'))}, {count(own.get('threads'))} threads, {count(own.get('tasks'))} tasks"),
         ),
         Fact("CPU", Cell(f"{duration(spent)} so far{share}")),
         Fact(
@@ -64,12 +64,12 @@ def control_plane(health: Document, stats: Document, own: Document) -> Section:
 
 
 def _status(value: object) -> Cell:
-    signs: dict[object, tuple[str, Tone]] = {
+    signs: dict[str, tuple[str, Tone]] = {
         "healthy": ("●", "good"),
         "degraded": ("!", "warn"),
         "unhealthy": ("✗", "bad"),
     }
-    sign, tone = signs.get(value, ("?", "warn"))
+    sign, tone = signs.get(clean(value), ("?", "warn"))
     return Cell(f"{sign} {clean(value or 'not known')}", tone)
 
 
@@ -120,7 +120,7 @@ _SERVICES = {"postgres": "Postgres", "redis": "Redis", "mcp_manager": "instances
 
 
 def _service(word: object) -> Cell:
-    good = word in {"connected", "healthy"}
+    good = clean(word) in {"connected", "healthy"}
     return Cell(f"{'●' if good else '✗'} {clean(word)}", "good" if good else "bad")
 
 
@@ -129,9 +129,9 @@ def machine(host: Document) -> Section:
     if not host:
         return Section("Machine", (Fact("", Cell(FOR_ADMINISTRATORS, "dim")),))
     cores, load = host.get("cpus"), host.get("load")
-    loads = load if isinstance(load, list) else []
+    loads = [one for one in load if is_figure(one)] if isinstance(load, list) else []
     facts = [Fact("cores", Cell(count(cores)))]
-    if loads and isinstance(cores, int):
+    if loads and is_figure(cores):
         busy = loads[0] / max(1, cores)
         text = " ".join(f"{value:.2f}" for value in loads)
         facts.append(
@@ -148,7 +148,7 @@ def machine(host: Document) -> Section:
 
 
 def _share(name: str, total: object, free: object) -> Fact:
-    if not isinstance(total, (int, float)) or not isinstance(free, (int, float)) or not total:
+    if not is_figure(total) or not is_figure(free) or not total:
         return Fact(name, Cell(mebibytes(total)))
     share = 1 - free / total
     word = " nearly full" if share > NEAR else ""
@@ -192,9 +192,9 @@ def languages(document: Document) -> Section:
 
 
 def _language(row: Document) -> Fact:
-    name, tools = clean(row.get("language") or "?"), [mapping(tool) for tool in row.get("tools") or ()]
+    name, tools = clean(row.get("language") or "?"), [mapping(tool) for tool in _list(row.get("tools"))]
     there = ", ".join(f"{clean(tool.get('name'))} {clean(tool.get('version') or '')}".strip() for tool in tools)
-    missing = ", ".join(map(clean, row.get("missing") or ()))
+    missing = ", ".join(map(clean, _list(row.get("missing"))))
     hint = f" → {clean(row['hint'])}" if row.get("hint") else ""
     if not row.get("usable"):
         return Fact(name, Cell(f"○ needs {missing}{hint}", "dim"))
@@ -208,7 +208,7 @@ def store(cache: Document | None) -> Section:
         return Section("Install store", (Fact("", Cell(FOR_ADMINISTRATORS, "dim")),))
     total, limit = cache.get("total_bytes"), cache.get("limit_bytes")
     facts: list[Fact] = []
-    if isinstance(total, (int, float)) and isinstance(limit, (int, float)) and limit:
+    if is_figure(total) and is_figure(limit) and limit:
         share = total / limit
         facts.append(
             Fact(
@@ -230,5 +230,9 @@ def _installs(rows: Iterable[Any]) -> Iterable[Fact]:
         users = row.get("in_use_by")
         used = f"used by {count(users)}" if users else "unused"
         size = row.get("size_bytes")
-        text = f"{clean(row.get('label') or '?')}, {mebibytes(size / MIB if isinstance(size, int) else None)}, {used}"
+        text = f"{clean(row.get('label') or '?')}, {mebibytes(size / MIB if is_figure(size) else None)}, {used}"
         yield Fact("", Cell(text, "" if users else "dim"))
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

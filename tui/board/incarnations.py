@@ -8,6 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from controlplane.wire.text import clean
+from tui.board.reading import whole
 
 
 @frozen(kw_only=True)
@@ -24,12 +25,13 @@ def read(documents: Iterable[Mapping[str, Any]]) -> list[Incarnation]:
     """Read what `GET /instances/{id}/incarnations` lists, newest first."""
     return [
         Incarnation(
-            number=document["number"],
+            number=number,
             is_running=bool(document.get("is_running")),
             is_crash=document.get("reason") is not None,
             ending=_ending(document),
         )
         for document in documents
+        if (number := whole(document.get("number"))) is not None
     ]
 
 
@@ -40,7 +42,7 @@ def _ending(document: Mapping[str, Any]) -> str:
     if document.get("signal"):
         return f"{word}: {clean(document['signal'])}"
     code = document.get("exit_code")
-    return word if code is None else f"{word}: exit {code}"
+    return word if code is None else f"{word}: exit {clean(code)}"
 
 
 def heading(known: Sequence[Incarnation], number: int | None) -> str:

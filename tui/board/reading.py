@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.wire.text import clean
+from controlplane.wire.units import is_figure
 
-MOST = 1e15
-"""No figure of a fleet comes near; JSON has integers that no float can hold."""
+LATEST = 2.5e11
+"""Seconds since the epoch, in the year 9892: what is later may have no local time."""
 TEXT_CHARS = 2_000
 """Of one text on the board: more than a screen line shows, less than a reason that somebody filled with a file."""
 MAX_LABELS = 64
@@ -31,9 +32,7 @@ def word(value: object) -> str:
 
 def number(value: object) -> float | None:
     """A figure; None for what is none, for NaN and for what is beyond all bounds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return value if -MOST < value < MOST else None
+    return value if is_figure(value) and not isinstance(value, bool) else None
 
 
 def whole(value: object) -> int | None:
@@ -46,9 +45,10 @@ def seconds_of(timestamp: object) -> float | None:
     if not isinstance(timestamp, str):
         return None
     try:
-        return datetime.fromisoformat(timestamp).timestamp()
+        found = datetime.fromisoformat(timestamp).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
+    return found if 0 <= found < LATEST else None
 
 
 def mapping(value: object) -> Mapping[str, Any]:

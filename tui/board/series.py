@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
-from tui.board.rows import seconds_of
+from tui.board.reading import number, seconds_of, whole
 
 GAP_STEPS = 3.5
 """So many steps without a sample are a gap: nothing ran. Less may be a sample that came late."""
@@ -121,12 +121,12 @@ def point_of(document: Mapping[str, Any]) -> Point | None:
         return None
     return Point(
         at=at,
-        cpu=document.get("cpu_usage") or 0.0,
-        memory=document.get("memory_usage") or 0.0,
-        calls=document.get("calls") or 0,
-        errors=document.get("errors") or 0,
-        p50=document.get("p50_ms"),
-        p95=document.get("p95_ms"),
+        cpu=number(document.get("cpu_usage")) or 0.0,
+        memory=number(document.get("memory_usage")) or 0.0,
+        calls=whole(document.get("calls")) or 0,
+        errors=whole(document.get("errors")) or 0,
+        p50=number(document.get("p50_ms")),
+        p95=number(document.get("p95_ms")),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.text import Text
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 
@@ -16,6 +18,7 @@ from tui.board.board import Touched
 from tui.board.news import News
 from tui.client import Failure
 from tui.commands import COMMANDS, Order
+from tui.ending import last_words, leave_at_signals
 from tui.navigation import SCREENS
 from tui.palette import InstanceProvider
 from tui.plane import Plane
@@ -58,7 +61,7 @@ class Dashboard(App[None]):
         Binding("ctrl+p", "command_palette", "Search commands and instances", show=False),
         Binding("ctrl+r", "reload", "Read the fleet anew", show=False),
         Binding("ctrl+s", "shoot", "Save a screenshot", show=False),
-        Binding("ctrl+q,q", "quit", "Quit", show=False),
+        Binding("ctrl+q,q,ctrl+c", "quit", "Quit", show=False),
     ]
 
     def __init__(self, contexts: Contexts, *, read_only: bool = False, theme: str = themes.DEFAULT) -> None:
@@ -79,6 +82,7 @@ class Dashboard(App[None]):
         return FleetScreen()
 
     def on_mount(self) -> None:
+        leave_at_signals(self)
         self.set_interval(REPAINT_S, self._repaint)
         self.set_interval(1.0, self._tick)
         self.run_worker(self.plane.run(), group="plane", exclusive=True)
@@ -86,6 +90,13 @@ class Dashboard(App[None]):
     async def on_unmount(self) -> None:
         self.workers.cancel_all()
         await self.plane.close()
+
+    def _fatal_error(self) -> None:
+        """End with where it went wrong, and without what was known there: the framework would print every variable."""
+        self.bell()
+        tokens = [context.token for context in self.contexts.known if context.token]
+        self._exit_renderables.append(Text("\n".join(last_words(sys.exc_info()[1], tokens))))
+        self._close_messages_no_wait()
 
     # -- the board
 

@@ -27,6 +27,7 @@ ANSWER_TIMEOUT_S = 30.0
 SILENCE_S = 35.0
 """A stream without a byte for two heartbeats is dead, whatever TCP thinks."""
 EXCERPT_CHARS = 200
+NOT_CORRAL = "Is the URL right? A proxy may have answered."
 MAX_STREAMS = 32
 """Connections at once: the fleet's stream, those of the open panes, and requests beside them."""
 
@@ -63,6 +64,13 @@ def path_of(*parts: str) -> str:
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
+class Answer(dict[str, Any]):
+    """An object that was answered. What is read from it and is not there is a `Failure`: something else has answered."""
+
+    def __missing__(self, name: str) -> Any:
+        raise Failure("The answer is not one of Corral's", f"it has no {name}", NOT_CORRAL)
+
+
 @define(eq=False)
 class Api:
     """One control plane, as seen with one token. In a read-only context everything but reading is refused here."""
@@ -73,7 +81,7 @@ class Api:
 
     def __attrs_post_init__(self) -> None:
         headers = {"Accept": "application/json", "User-Agent": "corral-tui"}
-        if self.context.token:
+        if self.context.token and _fits_a_field(self.context.token):  # else the server says that it needs one
             headers["Authorization"] = f"Bearer {self.context.token}"
         # A proxy named in the environment must not see what is meant for this machine.
         self._http = httpx.AsyncClient(
@@ -94,8 +102,15 @@ class Api:
         await self._http.aclose()
 
     async def get(self, path: str, **query: Any) -> Any:
-        """Return the document at a path; a query member that is None is left out."""
-        return await self.send("GET", path, query=query)
+        """Return the object at a path; a query member that is None is left out.
+
+        Raises:
+            Failure: no connection, no answer in time, a problem, or what only something else would answer.
+        """
+        found = await self.send("GET", path, query=query)
+        if not isinstance(found, dict):
+            raise Failure("The answer is not one of Corral's", "it is no object", NOT_CORRAL)
+        return Answer(found)
 
     async def pages(self, path: str, noun: str, **query: Any) -> list[Any]:
         """Return all items of a list, over as many pages as it has.
@@ -107,8 +122,8 @@ class Api:
         cursor: str | None = None
         for _ in range(PAGES_MAX):
             page = await self.get(path, **{"limit": 500} | query, cursor=cursor)
-            if not isinstance(page, dict) or not isinstance(page.get(noun), list):
-                raise Failure("The answer is not one of Corral's", f"it has no {noun}", "Is the URL right?")
+            if not isinstance(page[noun], list):
+                raise Failure("The answer is not one of Corral's", f"it has no list of {noun}", NOT_CORRAL)
             found += page[noun]
             cursor = page.get("next_cursor")
             if cursor is None:
@@ -157,7 +172,7 @@ class Api:
         query: Query | None = None,
         headers: Mapping[str, str] | None = None,
         last_event_id: str = "",
-        silence_s: float = SILENCE_S,
+        silence_s: float | None = None,
         upload: IO[bytes] | None = None,
     ) -> AsyncIterator[SseEvent]:
         """Yield the events of one connection until the server ends it. A plain answer is one event, `answer`.
@@ -169,9 +184,9 @@ class Api:
         """
         self._may(method)
         more = {"Accept": "text/event-stream, application/json;q=0.5", "Cache-Control": "no-store", **(headers or {})}
-        if last_event_id:
+        if last_event_id and _fits_a_field(last_event_id):
             more["Last-Event-ID"] = last_event_id
-        timeout = httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S)
+        timeout = httpx.Timeout(SILENCE_S if silence_s is None else silence_s, connect=CONNECT_TIMEOUT_S)
         try:
             async with self._http.stream(
                 method, path, params=_present(query), headers=more, timeout=timeout, **_body(document, upload)
@@ -212,6 +227,8 @@ def _document(response: httpx.Response, context: Context) -> Any:
         return None
     try:
         document = json.loads(response.content)
+    except RecursionError as error:
+        raise Failure("The answer is nested too deeply to be read", status=response.status_code) from error
     except ValueError:
         document = None
     if response.is_success and document is not None:
@@ -219,7 +236,7 @@ def _document(response: httpx.Response, context: Context) -> Any:
     if not isinstance(document, dict):
         excerpt = clean(response.text[:EXCERPT_CHARS].strip())
         title = f"HTTP {response.status_code} from something that is not Corral"
-        raise Failure(title, excerpt, "Is the URL right? A proxy may have answered.", status=response.status_code)
+        raise Failure(title, excerpt, NOT_CORRAL, status=response.status_code)
     raise failure_of(response.status_code, document, context)
 
 
@@ -248,6 +265,11 @@ def _lost(context: Context, error: Exception) -> Failure:
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
         return Failure(f"Cannot connect to {context.url}", clean(error), "Is it running?", code="away")
     return Failure(f"The connection to {context.url} broke", clean(error) or type(error).__name__, code="away")
+
+
+def _fits_a_field(text: str) -> bool:
+    """Whether a text can stand in a field of HTTP; what cannot would end in an error that shows it."""
+    return text.isascii() and text.isprintable() and text == text.strip()
 
 
 def _is_loopback(host: str) -> bool:

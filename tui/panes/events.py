@@ -108,15 +108,15 @@ class EventsPane(Pane):
             until = _rfc3339(entries[0].at + OVERLAP_S)
         path = path_of("instances", self.instance_id, "events")
         try:
-            page = await self.plane.api.get(path, tail=PAGE_ROWS, until=until)
+            page = (await self.plane.api.get(path, tail=PAGE_ROWS, until=until))["events"]
         except Failure as failure:
             self._complaint = str(failure)
             self._arrange()
             return
         self._complaint = ""
-        new = self.timeline.take_page(page["events"])
-        if older or len(page["events"]) < PAGE_ROWS:
-            self._all_read = self._all_read or len(page["events"]) < PAGE_ROWS or not new
+        new = self.timeline.take_page(page)
+        if older or len(page) < PAGE_ROWS:
+            self._all_read = self._all_read or len(page) < PAGE_ROWS or not new
         self._arrange()
 
     def board_changed(self, touched: Touched) -> None:  # noqa: ARG002  (the timeline is told of by no touch)

@@ -126,13 +126,14 @@ class MetricsPane(Pane):
         try:
             page = await api.get(path_of("instances", id_, "metrics"), since=since, step=window.step, limit=ROWS)
             processes = await api.get(path_of("instances", id_, "incarnations"), limit=KEPT_MARKS)
+            samples, known = page["metrics"], processes["incarnations"]
         except Failure as failure:
             self._complaint = str(failure)
         else:
             self._complaint, self._was_read = "", True
             if window is self.series.window:
-                self.series.take_history(page["metrics"])
-            began = (seconds_of(process.get("started_at")) for process in processes["incarnations"])
+                self.series.take_history(samples)
+            began = (seconds_of(process.get("started_at")) for process in known)
             self.marks = [at for at in began if at is not None]
             await self._read_limits()
         self._draw()

@@ -147,8 +147,8 @@ class OverviewPane(Pane):
         id_, story = self.instance_id, self.story
         document, revisions, processes = await asyncio.gather(
             self._get(path_of("instances", id_)),
-            self._get(path_of("instances", id_, "revisions")),
-            self._get(path_of("instances", id_, "incarnations"), limit=KEPT_PROCESSES),
+            self._get(path_of("instances", id_, "revisions"), "revisions"),
+            self._get(path_of("instances", id_, "incarnations"), "incarnations", limit=KEPT_PROCESSES),
         )
         story.is_gone = isinstance(document, Failure) and document.code == "not_found"
         failures = [answer for answer in (document, revisions, processes) if isinstance(answer, Failure)]
@@ -157,13 +157,14 @@ class OverviewPane(Pane):
         if not isinstance(document, Failure):
             story.document = document
         if not isinstance(revisions, Failure):
-            story.revisions = revisions["revisions"]
+            story.revisions = revisions
         if not isinstance(processes, Failure):
-            story.incarnations = processes["incarnations"]
+            story.incarnations = processes
 
-    async def _get(self, path: str, **query: Any) -> Any:
+    async def _get(self, path: str, member: str = "", **query: Any) -> Any:
         try:
-            return await self.plane.api.get(path, **query)
+            document = await self.plane.api.get(path, **query)
+            return document[member] if member else document
         except Failure as failure:
             return failure
 

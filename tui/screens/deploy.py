@@ -51,7 +51,8 @@ class DeployScreen(BoardScreen):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+j", "send", "Deploy"),
-        Binding("ctrl+t,f7", "step", "Another way", priority=True),
+        Binding("ctrl+t", "step", "Another way", priority=True),
+        Binding("f7", "step", "Another way", priority=True, show=False),
         Binding("ctrl+o", "more", "More fields", priority=True),
         # At once, before the next key is looked at: what is typed quickly after it would else be in the field before.
         Binding("tab", "app.focus_next", "Next field", show=False, priority=True),

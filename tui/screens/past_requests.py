@@ -62,7 +62,8 @@ class PastRequestsScreen(PickScreen["Entry"]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+e", "edit", "Edit", priority=True),
         Binding("f5,ctrl+j", "repeat", "Send again", priority=True),
-        Binding("ctrl+n,f8", "name", "Save under a name", priority=True),
+        Binding("ctrl+n", "name", "Save under a name", priority=True),
+        Binding("f8", "name", "Save under a name", priority=True, show=False),
         Binding("ctrl+d", "forget", "Forget", priority=True),
     ]
     FOOT = "enter edit · F5 send again · ctrl+n name it · ctrl+d forget"

@@ -54,7 +54,8 @@ class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5,ctrl+j", "accept", "Send the answer", priority=True),
-        Binding("ctrl+n,f8", "decline", "Decline", priority=True),
+        Binding("ctrl+n", "decline", "Decline", priority=True),
+        Binding("f8", "decline", "Decline", priority=True, show=False),
         Binding("escape", "cancel", "Cancel"),
         Binding("ctrl+x", "give_up", "Cancel the call", priority=True),
     ]

@@ -26,6 +26,7 @@ _WORD = (
 _SECRET_NAME = re.compile(rf"(?:--?)?(?:[a-z0-9]+[-_.])*{_WORD}(?:[-_][a-z0-9]+)*", re.IGNORECASE)
 _PLAIN_NAME = re.compile(r".*[-_](?:file|path|dir|url|uri|type|name|mode|endpoint|env|id|ttl|limit)", re.IGNORECASE)
 """`--token-file` names a secret's place, `--auth-type` its kind: not the secret."""
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # The lookbehinds let a match begin only where a run of such characters begins: one scan of the text in all.
 _URL_PASSWORD = re.compile(
     r"(?P<before>(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[^\s/:@]*:)(?P<value>[^\s/]+)(?=@)", re.IGNORECASE
@@ -71,10 +72,11 @@ def secret_positions(args: Sequence[str], env: Mapping[str, str]) -> tuple[int, 
 
 
 def names_secret(name: str) -> bool:
-    """Whether what is called so is a secret: an option, a variable, a member of an object."""
-    return (
-        len(name) <= MAX_NAME_CHARS and _SECRET_NAME.fullmatch(name) is not None and _PLAIN_NAME.fullmatch(name) is None
-    )
+    """Whether what is called so is a secret: an option, a variable, a member of an object; in humps as well."""
+    if len(name) > MAX_NAME_CHARS:
+        return False
+    name = _HUMP.sub("_", name)
+    return _SECRET_NAME.fullmatch(name) is not None and _PLAIN_NAME.fullmatch(name) is None
 
 
 def _redacted(arg: str, hide_values: Callable[[str], str]) -> str:

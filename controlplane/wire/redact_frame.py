@@ -36,7 +36,6 @@ _LITERAL = re.compile(
     r'"(?P<text>[^"\\]*+(?:\\.[^"\\]*+)*+)(?P<rest>"?(?P<names>(?<=")\s*+:\s*+(?="))?)', re.DOTALL
 )  # possessive: one scan of the text, however hostile
 _ESCAPE = re.compile(r'(?P<valid>\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))|\\')
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NO_SECRETS = frozenset({"progressToken"})
 """Members that are called so for another reason."""
 
@@ -79,7 +78,8 @@ def _in_literals(text: str, hide_values: Callable[[str], str], depth: int) -> st
         if is_secret and found["names"] is None:
             is_secret = False
             return f'"{HIDDEN}{rest}' if written else found[0]
-        is_secret = found["names"] is not None and _names_secret(written)
+        is_name = found["names"] is not None and len(written) <= MAX_NAME_CHARS  # or the cache would keep whole messages
+        is_secret = is_name and _names_secret(written)
         if len(written) < MIN_LENGTH or (is_plain and "\\" not in written):
             return found[0]
         said = _said(written)
@@ -112,4 +112,4 @@ def _mended(found: re.Match[str]) -> str:
 
 @lru_cache(maxsize=1024)
 def _names_secret(name: str) -> bool:
-    return len(name) <= MAX_NAME_CHARS and name not in _NO_SECRETS and names_secret(_HUMP.sub("_", name))
+    return name not in _NO_SECRETS and names_secret(name)

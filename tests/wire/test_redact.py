@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from controlplane.wire.redact import HIDDEN, redact_args, secret_positions
+from controlplane.wire.redact import HIDDEN, names_secret, redact_args, secret_positions
 
 H = HIDDEN
 
@@ -25,6 +25,16 @@ CASES = [
     (["-----BEGIN RSA PRIVATE KEY-----\nabc"], [H]),
     (["--flag", "holds-hunter22-inside"], ["--flag", "holds-[redacted:PASSWORD]-inside"]),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["githubToken", "clientSecret", "--userPassword", "dbPassword", "myApiKey", "API_KEY"])
+def test_a_name_in_humps_names_a_secret_as_well(name: str) -> None:
+    assert names_secret(name)
+
+
+@pytest.mark.parametrize("name", ["tokenLimit", "passwordFile", "tokenizer", "secretary", "Monkey", "authType"])
+def test_a_word_that_only_looks_like_one_does_not(name: str) -> None:
+    assert not names_secret(name)
 
 
 @pytest.mark.parametrize(("args", "shown"), CASES)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controlplane.core.redact import redactor
 from controlplane.wire.redact import HIDDEN
-from controlplane.wire.redact_frame import FRAME_MAX_CHARS, TOKEN_MAX_CHARS, redact_frame, shown_frame
+from controlplane.wire.redact_frame import FRAME_MAX_CHARS, TOKEN_MAX_CHARS, _names_secret, redact_frame, shown_frame
 
 SECRET = 's3cr3t/"é+\\key\U0001f600='
 ENV = {"KEY": SECRET}
@@ -122,6 +122,12 @@ def test_a_secret_at_the_cut_leaves_no_start_of_itself(before: int, secret: str)
     assert FRAME_MAX_CHARS - 250 < len(text) <= FRAME_MAX_CHARS
     rest = text[6:].replace("[redacted:KEY]", "").replace(HIDDEN, "").strip(".")
     assert "[redacted:KEY]".startswith(rest) or HIDDEN.startswith(rest)
+
+
+def test_names_as_long_as_messages_are_not_kept() -> None:
+    before = _names_secret.cache_info().currsize
+    shown_frame(b'{"' + b"a" * 10_000 + b'": "x"}', redactor({}), is_message=True)
+    assert _names_secret.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("end", range(8))

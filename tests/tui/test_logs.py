@@ -263,7 +263,7 @@ def test_it_fits_three_sizes_wraps_or_not_and_fills_the_screen(printing: Plane, 
     async def script(person: Driver) -> None:
         await open_logs(person, "quiet")
         await person.sees("needle")
-        await person.press("t", "w", "z")
+        await person.press("T", "w", "z")
         await person.sees_not("corral ›")
         await person.sees("needle")
         await person.press("z")

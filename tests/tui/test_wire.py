@@ -160,7 +160,7 @@ def test_who_may_not_watch_is_told_why_in_place(talking: Plane) -> None:
     async def script(person: Driver) -> None:
         await person.sees("live")
         await person.press("w")
-        await person.sees("✗", "r tries again", "takes the role deployer")
+        await person.sees("✗", "ctrl+r tries again", "takes the role deployer")
 
     drive(contexts_of(talking, token=token), script)
 

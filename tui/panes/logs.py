@@ -64,11 +64,11 @@ class LogsPane(Pane):
         Binding("left_parenthesis", "process(-1)", "Process before", show=False, key_display="("),
         Binding("right_parenthesis", "process(1)", "Next process", show=False, key_display=")"),
         Binding("ampersand", "only", "Only lines found", show=False, key_display="&"),
-        Binding("t", "stamps", "Times", show=False),
+        Binding("T", "stamps", "Times", show=False),
         Binding("z", "full", "Full screen", show=False),
         Binding("y", "copy", "Copy", show=False),
         Binding("W", "save", "Save"),
-        Binding("r", "again", "Read anew", show=False),
+        Binding("ctrl+r", "again", "Read anew", show=False),
     ]
 
     def __init__(self, instance_id: str) -> None:
@@ -246,7 +246,7 @@ class LogsPane(Pane):
         about = self.query_one("#log-about", Static)
         parts = [Content(part) for part in self._chosen()]
         if self._failure:
-            parts = [Content.styled(f"✗ {self._failure}  (r tries again)", "$text-error")]
+            parts = [Content.styled(f"✗ {self._failure}  (ctrl+r tries again)", "$text-error")]
         elif self._link:
             parts.insert(0, Content.styled(self._link, "bold $text-warning"))
         if self.lines.following:

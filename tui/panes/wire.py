@@ -72,7 +72,7 @@ class WirePane(Pane):
         Binding("y", "copy", "Copy"),
         Binding("W", "save", "Export"),
         Binding("x", "clear", "Clear"),
-        Binding("r", "again", "Try again", show=False),
+        Binding("ctrl+r", "again", "Try again", show=False),
         Binding("escape", "close", "Close the message", show=False),
     ]
 
@@ -167,7 +167,7 @@ class WirePane(Pane):
             failure.hint,
             "The tap takes the role deployer or admin." if failure.status == 403 else "",
         )
-        refused.update(Content("\n".join(line for line in (*lines, "r tries again") if line)))
+        refused.update(Content("\n".join(line for line in (*lines, "ctrl+r tries again") if line)))
         refused.add_class("-on")
 
     # -- painting

@@ -317,13 +317,17 @@ class Grid(ScrollView, Generic[R], can_focus=True, inherit_bindings=False):
     def _move_to(self, place: int) -> None:
         if not self._rows:
             return
+        before, top = self._cursor_key, self.scroll_offset.y
         self._cursor = max(0, min(place, len(self._rows) - 1))
         key = self._key(self._rows[self._cursor])
         if key != self._cursor_key:
             self._cursor_key = key
             self.post_message(self.Highlighted(self, key))
         self._follow_cursor()
-        self.refresh()
+        if self.scroll_offset.y == top:
+            self.touch((before, key))  # a key that moves the cursor costs two lines, not a screen
+        else:
+            self.refresh()
 
     def _is_in_sight(self, place: int) -> bool:
         top = self.scroll_offset.y

@@ -35,6 +35,8 @@ class Masthead(Widget):
     Masthead.-green { background: $success-muted; }
     Masthead.-blue, Masthead.-cyan { background: $primary-muted; }
     Masthead.-magenta { background: $secondary-muted; }
+    Masthead.-black { background: black; color: white; }
+    Masthead.-white { background: white; color: black; }
     """
 
     def __init__(self) -> None:
@@ -44,7 +46,7 @@ class Masthead(Widget):
 
     def tell(self, context: Context, crumbs: tuple[str, ...], board: Board, now: float, *, read_only: bool) -> None:
         """Say where we are and how the fleet is; every text is clean."""
-        for colour in ("red", "yellow", "green", "blue", "cyan", "magenta"):
+        for colour in ("red", "yellow", "green", "blue", "cyan", "magenta", "black", "white"):
             self.set_class(context.colour == colour, f"-{colour}")
         places = SEPARATOR.join((context.name, *crumbs))
         left = Content.assemble(

@@ -11,7 +11,7 @@ import click
 from controlplane.wire.text import clean
 from tui.contexts import VARIABLE, Contexts, take
 from tui.themes import DEFAULT, NAMES
-from tui.web.tether import end_with_server
+from tui.web.tether import end_with_server, hide_memory
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
@@ -27,6 +27,7 @@ EXIT_FAILED = 1
 @click.option("--no-open", is_flag=True, help="With --web: do not open the browser.")
 def main(*, read_only: bool, theme: str, once: bool, as_json: bool, web: bool, port: int, no_open: bool) -> None:
     """Run the dashboard: in this terminal, once, or for a browser."""
+    hide_memory()
     end_with_server()
     kept = os.environ.get(VARIABLE, "")
     try:

@@ -9,17 +9,16 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui.board.alert_columns import alert_columns, fitting
+from tui.board.alerts import Alert
 from tui.board.board import FLEET
 from tui.board.fleet_history import TROUBLE, earlier_alerts
 from tui.client import Failure
-from tui.screens.base import BoardScreen
+from tui.screens.table import TableScreen
 from tui.widgets.grid import Grid
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
-    from textual.widget import Widget
 
-    from tui.board.alerts import Alert
     from tui.board.board import Touched
     from tui.board.rows import Row
 
@@ -28,7 +27,7 @@ EARLIER = 200
 ALL_WELL = "Nothing needs you"
 
 
-class AlertsScreen(BoardScreen):
+class AlertsScreen(TableScreen[Alert]):
     """Opened with `a` from everywhere. Whoever opens it has seen what is in it."""
 
     crumbs = ("fleet", "alerts")
@@ -47,27 +46,12 @@ class AlertsScreen(BoardScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._filter, self._note = "", ""
+        self._note = ""
 
     def body(self) -> ComposeResult:
         seen = self.plane.board.alerts.seen
         yield Grid(alert_columns(seen), lambda a: str(a.number), empty=ALL_WELL, clock=self.plane.clock, markable=True)
         yield Static(id="note")
-
-    @property
-    def grid(self) -> Grid[Alert]:
-        return self.query_one(Grid)
-
-    def main_widget(self) -> Widget:
-        return self.grid
-
-    @property
-    def filter_text(self) -> str:
-        return self._filter
-
-    def filter_changed(self, text: str) -> None:
-        self._filter = text
-        self._show()
 
     def selected(self) -> list[Row]:
         ids = dict.fromkeys(alert.instance_id for alert in self.grid.chosen())
@@ -80,7 +64,7 @@ class AlertsScreen(BoardScreen):
 
     def board_changed(self, touched: Touched) -> None:
         if touched.fleet:
-            self._show()
+            self.show_rows()
             if self.plane.board.unseen_alerts:
                 self.dashboard.note(self.plane.board.see_alerts())
 
@@ -92,9 +76,9 @@ class AlertsScreen(BoardScreen):
             self._note = f"What was before is not known: {failure}"
         else:
             board.alerts.take_earlier(earlier_alerts(_events(page)))
-        self._show()
+        self.show_rows()
 
-    def _show(self) -> None:
+    def show_rows(self) -> None:
         grid, inbox = self.grid, self.plane.board.alerts
         grid.empty = "Nothing fits the filter: escape takes it back" if self._filter else ALL_WELL
         grid.show(fitting(inbox, self._filter))
@@ -124,7 +108,7 @@ class AlertsScreen(BoardScreen):
             self._open(self.grid.current)
 
     def on_grid_marked(self) -> None:
-        self._show()
+        self.show_rows()
 
     def _open(self, alert: Alert) -> None:
         """The log of the process that fell; of the control plane, its own page."""

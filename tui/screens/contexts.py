@@ -14,12 +14,11 @@ from textual.widgets import Static
 from controlplane.wire.text import clean
 from tui.board.context_columns import CONTEXT_COLUMNS, ContextRow, about
 from tui.client import Api, Failure
-from tui.screens.base import BoardScreen
+from tui.screens.table import TableScreen
 from tui.widgets.grid import Grid
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
-    from textual.widget import Widget
 
     from tui.contexts import Context
 
@@ -30,7 +29,7 @@ HOW_TO_ADD = (
 )
 
 
-class ContextsScreen(BoardScreen):
+class ContextsScreen(TableScreen[ContextRow]):
     """Enter switches. Tokens are never shown, only whether there is one."""
 
     crumbs = ("contexts",)
@@ -48,31 +47,15 @@ class ContextsScreen(BoardScreen):
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[str, ContextRow] = {}
-        self._filter = ""
 
     def body(self) -> ComposeResult:
         yield Grid(CONTEXT_COLUMNS, lambda row: row.name, empty="Nothing fits the filter", clock=self.plane.clock)
         yield Static(id="why", markup=False)
         yield Static(HOW_TO_ADD, id="how", markup=False)
 
-    @property
-    def grid(self) -> Grid[ContextRow]:
-        return self.query_one(Grid)
-
-    def main_widget(self) -> Widget:
-        return self.grid
-
-    @property
-    def filter_text(self) -> str:
-        return self._filter
-
-    def filter_changed(self, text: str) -> None:
-        self._filter = text.strip().lower()
-        self._show()
-
     def on_mount(self) -> None:
         self._rows = {c.name: self._row(c) for c in self.dashboard.contexts.known}
-        self._show()
+        self.show_rows()
         self.grid.move_to(self.plane.context.name)
         self.action_probe()
 
@@ -86,8 +69,9 @@ class ContextsScreen(BoardScreen):
             current=context.name == self.plane.context.name,
         )
 
-    def _show(self) -> None:
-        wanted = [row for row in self._rows.values() if self._filter in f"{row.name} {row.url}".lower()]
+    def show_rows(self) -> None:
+        words = self.filter_text.strip().lower()
+        wanted = [row for row in self._rows.values() if words in f"{row.name} {row.url}".lower()]
         self.grid.show(wanted)
         self._tell()
 
@@ -103,7 +87,7 @@ class ContextsScreen(BoardScreen):
         """Ask all of them how they are, at once."""
         for name, row in self._rows.items():
             self._rows[name] = evolve(row, state="asking", why="")
-        self._show()
+        self.show_rows()
         self.run_worker(self._probe_all(), group="probe", exclusive=True)
 
     async def _probe_all(self) -> None:
@@ -126,7 +110,7 @@ class ContextsScreen(BoardScreen):
         except TimeoutError:
             found = {"state": "away", "why": f"no answer within {PROBE_S:g} s"}
         self._rows[context.name] = evolve(self._rows[context.name], **found)
-        self._show()
+        self.show_rows()
 
     def on_grid_highlighted(self) -> None:
         self._tell()

@@ -14,24 +14,22 @@ from tui.board.cells import ordered
 from tui.board.filtering import HELP, parse
 from tui.board.fleet_columns import FLEET_COLUMNS, columns_for
 from tui.board.link import absence
-from tui.board.rows import frozen_history
-from tui.screens.base import BoardScreen
+from tui.board.rows import Row, frozen_history
+from tui.screens.table import TableScreen
 from tui.widgets.grid import Grid
 from tui.widgets.tones import TONES
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
-    from textual.widget import Widget
 
     from tui.board.board import Touched
-    from tui.board.rows import Row
 
 SORT_EVERY_S = 1.0
 """Rows change places at most so often: a table that never stands still cannot be read."""
 WELCOME = "No instances yet: press n to deploy one, or run `corral deploy` in a shell"
 
 
-class FleetScreen(BoardScreen):
+class FleetScreen(TableScreen[Row]):
     """The first screen."""
 
     crumbs = ("fleet",)
@@ -68,7 +66,6 @@ class FleetScreen(BoardScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._filter = ""
         self._sort, self._descending = "name", False
         self._sorted_at = 0.0
         self._is_stale_order = False
@@ -81,17 +78,6 @@ class FleetScreen(BoardScreen):
         yield Static(id="sieve")
         yield Static(id="absence")
         yield Grid(FLEET_COLUMNS, lambda row: row.id, empty=WELCOME, clock=self._now, markable=True)
-
-    @property
-    def grid(self) -> Grid[Row]:
-        return self.query_one(Grid)
-
-    def main_widget(self) -> Widget:
-        return self.grid
-
-    @property
-    def filter_text(self) -> str:
-        return self._filter
 
     def selected(self) -> list[Row]:
         return self.grid.chosen()
@@ -114,19 +100,15 @@ class FleetScreen(BoardScreen):
         self._is_stale_order = self._is_stale_order or self._sort != "name" or bool(self._filter)
         is_other = touched.fleet and board.rows.keys() != self._known
         if is_other or (self._is_stale_order and now - self._sorted_at >= SORT_EVERY_S):
-            self._arrange()
+            self.show_rows()
         else:
             self.grid.touch(touched.ids)
-
-    def filter_changed(self, text: str) -> None:
-        self._filter = text
-        self._arrange()
 
     def start_over(self) -> None:
         """Another control plane is shown from now on: nothing of the one before is left."""
         self._filter, self._held, self._known = "", None, frozenset()
         self.grid.action_unmark()
-        self._arrange()
+        self.show_rows()
         self.refresh_board(FLEET)
 
     # -- what is shown
@@ -138,7 +120,7 @@ class FleetScreen(BoardScreen):
         link = self.plane.board.link
         return self.plane.clock() if link.is_live or not self.plane.board.has_picture else link.since
 
-    def _arrange(self) -> None:
+    def show_rows(self) -> None:
         """Filter and sort anew."""
         board, now, grid = self.plane.board, self._now(), self.grid
         there = list(board.rows.values()) if self._held is None else self._held[1]
@@ -185,7 +167,7 @@ class FleetScreen(BoardScreen):
         column = next(c for c in FLEET_COLUMNS if c.key == key)
         self._descending = not self._descending if key == self._sort else column.descending
         self._sort = key
-        self._arrange()
+        self.show_rows()
 
     def action_sort_by(self, step: int) -> None:
         """Sort by the next column in sight, or the one before."""
@@ -194,11 +176,11 @@ class FleetScreen(BoardScreen):
         place = places[0] + step if places else 0
         column = shown[place % len(shown)]
         self._sort, self._descending = column.key, column.descending
-        self._arrange()
+        self.show_rows()
 
     def action_reverse(self) -> None:
         self._descending = not self._descending
-        self._arrange()
+        self.show_rows()
 
     def action_pause(self) -> None:
         """Hold the picture, or let it go on."""
@@ -207,7 +189,7 @@ class FleetScreen(BoardScreen):
             self._held = self.plane.clock(), rows
         else:
             self._held = None
-        self._arrange()
+        self.show_rows()
         self.refresh_board(FLEET)
 
     def on_grid_chosen(self, message: Grid.Chosen) -> None:

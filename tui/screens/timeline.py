@@ -8,19 +8,18 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.board.board import FLEET
+from tui.board.board import FLEET, Happening
 from tui.board.fleet_history import earlier_happenings
 from tui.board.reading import mapping
 from tui.board.timeline_columns import TIMELINE_COLUMNS, fitting
 from tui.client import Failure
-from tui.screens.base import BoardScreen
+from tui.screens.table import TableScreen
 from tui.widgets.grid import Grid
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
-    from textual.widget import Widget
 
-    from tui.board.board import Happening, Touched
+    from tui.board.board import Touched
     from tui.board.rows import Row
 
 PAGE = 200
@@ -29,7 +28,7 @@ MOST_EARLIER = 5_000
 """Of them in memory, about 5 MB; a person who wants more wants `corral events`."""
 
 
-class TimelineScreen(BoardScreen):
+class TimelineScreen(TableScreen[Happening]):
     """Opened with `e` on the fleet. It follows its end until the cursor is moved away from there."""
 
     crumbs = ("fleet", "timeline")
@@ -46,7 +45,7 @@ class TimelineScreen(BoardScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._filter, self._note = "", "reading what was before …"
+        self._note = "reading what was before …"
         self._is_paused = False
         self._documents: list[Any] = []
         self._cursor: str | None = None
@@ -56,21 +55,6 @@ class TimelineScreen(BoardScreen):
     def body(self) -> ComposeResult:
         yield Grid(TIMELINE_COLUMNS, lambda h: str(h.number), empty="Nothing happened yet", clock=self.plane.clock)
         yield Static(id="note")
-
-    @property
-    def grid(self) -> Grid[Happening]:
-        return self.query_one(Grid)
-
-    def main_widget(self) -> Widget:
-        return self.grid
-
-    @property
-    def filter_text(self) -> str:
-        return self._filter
-
-    def filter_changed(self, text: str) -> None:
-        self._filter = text
-        self._show()
 
     def selected(self) -> list[Row]:
         current = self.grid.current
@@ -82,9 +66,9 @@ class TimelineScreen(BoardScreen):
 
     def board_changed(self, touched: Touched) -> None:
         if touched.fleet and not self._is_paused and self.plane.board.happened != self._shown:
-            self._show()
+            self.show_rows()
 
-    def _show(self) -> None:
+    def show_rows(self) -> None:
         board, grid = self.plane.board, self.grid
         was_at_end = grid.is_at_end
         grid.empty = "Nothing fits the filter: escape takes it back" if self._filter else "Nothing happened yet"
@@ -113,7 +97,7 @@ class TimelineScreen(BoardScreen):
             self._earlier = earlier_happenings(self._documents, list(self.plane.board.timeline))
             is_all = self._cursor is None or len(self._documents) >= MOST_EARLIER
             self._note = "that is all that is kept" if is_all else "o reads what was before"
-        self._show()
+        self.show_rows()
 
     # -- keys
 
@@ -123,7 +107,7 @@ class TimelineScreen(BoardScreen):
 
     def action_pause(self) -> None:
         self._is_paused = not self._is_paused
-        self._show()
+        self.show_rows()
         self.refresh_board(FLEET)
 
     def on_grid_chosen(self) -> None:

@@ -195,3 +195,13 @@ def test_what_was_heard_live_and_kept_is_one_alert_and_what_is_older_counts() ->
     board.alerts.take_earlier(earlier_alerts([live, kept("post_mortem", 2, code="exited", reason="status 3")]))
     assert [(alert.times, alert.number > 0) for alert in board.alerts] == [(2, True)]
     assert board.unseen_alerts == 0
+
+
+def test_each_of_several_that_were_heard_live_counts_once() -> None:
+    board = board_with()
+    board.rows = {"i": Row(id="i", name="alpha")}
+    events = [kept("post_mortem", minute, code="exited", reason="status 3") for minute in (20, 30, 40, 50)]
+    for event in events[1:]:
+        board.take_event({**event, **event["data"]}, NOW)  # type: ignore[dict-item]
+    board.alerts.take_earlier(earlier_alerts(events[::-1]))
+    assert [alert.times for alert in board.alerts] == [4]

@@ -53,6 +53,8 @@ class Inbox:
     """Alerts by what they are about, the newest last. What comes again moves to the end and counts up."""
 
     _alerts: dict[tuple[str, str], Alert] = field(factory=dict)
+    _first: dict[tuple[str, str], float] = field(factory=dict)
+    """When the oldest of what an entry counts happened."""
     taken: int = 0
     """Alerts so far, dismissed ones included."""
     seen: int = 0
@@ -80,8 +82,11 @@ class Inbox:
         self.taken += 1
         times = 1 if before is None else before.times + 1
         self._alerts[alert.subject] = evolve(alert, number=self.taken, times=times)
+        if before is None:
+            self._first[alert.subject] = alert.at
         if len(self._alerts) > KEPT:
-            del self._alerts[next(iter(self._alerts))]
+            oldest = next(iter(self._alerts))
+            del self._alerts[oldest], self._first[oldest]
         return True
 
     def take_earlier(self, alerts: Iterable[Alert]) -> None:
@@ -89,15 +94,15 @@ class Inbox:
         self.has_earlier = True
         earlier: dict[tuple[str, str], Alert] = {}
         for place, alert in enumerate(alerts):
-            live = self._alerts.get(alert.subject)
-            if live is not None and alert.at > live.at - SAME_S:
-                continue  # heard of already
+            if alert.at > self._first.get(alert.subject, float("inf")) - SAME_S:
+                continue  # heard of already, and counted
             before = earlier.pop(alert.subject, None)
             earlier[alert.subject] = evolve(alert, number=place - KEPT, times=1 if before is None else before.times + 1)
         for subject, live in self._alerts.items():
             before = earlier.pop(subject, None)
             earlier[subject] = live if before is None else evolve(live, times=live.times + before.times)
         self._alerts = dict(list(earlier.items())[-KEPT:])
+        self._first = {subject: self._first.get(subject, alert.at) for subject, alert in self._alerts.items()}
 
     def see(self) -> None:
         """All of it has been looked at."""
@@ -107,6 +112,7 @@ class Inbox:
         """Take entries out."""
         gone = set(numbers)
         self._alerts = {subject: alert for subject, alert in self._alerts.items() if alert.number not in gone}
+        self._first = {subject: at for subject, at in self._first.items() if subject in self._alerts}
 
 
 def alert_of(type_: str, row: Row, event: Mapping[str, Any], at: float) -> Alert:

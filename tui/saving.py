@@ -36,18 +36,17 @@ def save(about: str, suffix: str, lines: Iterable[str], now: float) -> Path:
     """
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", about).strip("-.")[:NAME_MAX] or "corral"
     stem += time.strftime("-%Y%m%d-%H%M%S", time.localtime(now))
-    path = _open_new(folder(), stem, suffix)
-    with path.open("w", encoding="utf-8") as file:
+    path, descriptor = _open_new(folder(), stem, suffix)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:  # what is opened by name again may be another file
         file.writelines(f"{line}\n" for line in lines)
     return path
 
 
-def _open_new(where: Path, stem: str, suffix: str) -> Path:
+def _open_new(where: Path, stem: str, suffix: str) -> tuple[Path, int]:
     for number in range(1, TRIES + 1):
         path = where / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+            return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         except FileExistsError:
             continue
-        return path
     raise FileExistsError(f"{TRIES} files named {stem}{suffix} are in {where}")

@@ -33,6 +33,11 @@ def test_corral_call_names_the_tool_and_its_arguments() -> None:
     )
 
 
+def test_a_method_that_looks_like_an_option_is_none_to_corral_call() -> None:
+    words = shlex.split(corral_call(HERE, "--help", {"a": 1}))
+    assert words == ["corral", "call", "my server", "--", "--help", '{"a": 1}']
+
+
 @pytest.mark.parametrize("has_token", [True, False])
 def test_the_python_script_is_one_and_sends_the_same(has_token: bool) -> None:
     script = python(Target("http://h", "s", has_token=has_token), "tools/call", NASTY)

@@ -51,7 +51,7 @@ def corral_call(target: Target, method: str, params: Mapping[str, Any] | None) -
         if given.get("arguments"):
             words.append(_word(compact(given["arguments"])))
     else:
-        words.append(_word(method))
+        words += ["--", _word(method)] if method.startswith("-") else [_word(method)]
         if given:
             words.append(_word(compact(given)))
     return " ".join(words)

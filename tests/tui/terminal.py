@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 SEEN_S = 30.0
 END_S = 20.0
 """Bounds of waits: hang guards."""
-SEQUENCE = re.compile(rb"\x1b(?:\[[0-9:;<=>?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])")
+SEQUENCE = re.compile(
+    rb"\x1b(?:\[[0-9:;<=>?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])"
+)
 """ECMA-48: a control sequence, an operating system command, a string, an escape."""
 
 

@@ -45,7 +45,9 @@ ANSWERS = {
     "half a gzip": http("200 OK", "application/json\r\nContent-Encoding: gzip", b"\x1f\x8b\x08\x00garbage"),
     "a redirect": http("302 Found\r\nLocation: http://login.invalid/", "text/html", b""),
     "a stream of nonsense": http(
-        "200 OK", "text/event-stream", b"data: {]\n\ndata: [1]\n\nid: \xc3\xa9\nevent: \x1b[2J\ndata: {}\n\n\xff\xfe:\n\n"
+        "200 OK",
+        "text/event-stream",
+        b"data: {]\n\ndata: [1]\n\nid: \xc3\xa9\nevent: \x1b[2J\ndata: {}\n\n\xff\xfe:\n\n",
     ),
     "a stream of what is no event": http(
         "200 OK",
@@ -58,7 +60,9 @@ ANSWERS = {
     ),
     "a stream without end of a line": http("200 OK", "text/event-stream", b"data: " + b"x" * 20_000_000),
     "a 401 of a proxy": http("401 Unauthorized", "text/html", HTML),
-    "a 403 in JSON": http("403 Forbidden", "application/problem+json", b'{"title": "\x1b[2J", "errors": 7, "code": []}'),
+    "a 403 in JSON": http(
+        "403 Forbidden", "application/problem+json", b'{"title": "\x1b[2J", "errors": 7, "code": []}'
+    ),
     "a 500 with nothing": http("500 Internal Server Error", "text/plain", b""),
 }
 WORST = ("a page of a proxy", "JSON of another", "a list", "too deep", "a stream of what is no event")

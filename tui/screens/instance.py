@@ -48,6 +48,7 @@ class InstanceScreen(BoardScreen):
     def __init__(self, instance_id: str, name: str, tab: str = "overview") -> None:
         super().__init__()
         self.instance_id, self._tab = instance_id, tab
+        self._is_laid_out, self._wanted = False, tab
         self.crumbs = ("fleet", name, tab)
 
     def body(self) -> ComposeResult:
@@ -68,39 +69,45 @@ class InstanceScreen(BoardScreen):
         return [self.row] if self.row is not None else []
 
     @property
-    def pane(self) -> Pane:
-        """The tab in view."""
-        return next(pane for name, pane in self.panes() if name == self._tab)
+    def pane(self) -> Pane | None:
+        """The tab in view; None while the screen is put together, when keys may come already."""
+        return next((pane for name, pane in self.panes() if name == self._tab), None)
 
     def panes(self) -> Iterator[tuple[str, Pane]]:
         """Every tab with its name."""
         for name, kind in PANES.items():
-            yield name, self.query_one(f"#{name}", TabPane).query_one(kind)
+            for pane in self.query(f"#{name} > {kind.__name__}").results(kind):
+                yield name, pane
 
     def main_widget(self) -> Widget | None:
-        return self.pane.main_widget()
+        return self.pane.main_widget() if self.pane is not None else None
 
     @property
     def filter_text(self) -> str:
-        return self.pane.filter_text
+        return self.pane.filter_text if self.pane is not None else ""
 
     def filter_changed(self, text: str) -> None:
-        self.pane.filter_changed(text)
+        if self.pane is not None:
+            self.pane.filter_changed(text)
 
     def board_changed(self, touched: Touched) -> None:
         if touched.fleet or self.instance_id in touched.ids:
-            self.query_one("#status", Static).update(self._status())
-        if self.pane.in_view:
+            for status in self.query("#status").results(Static):
+                status.update(self._status())
+        if self.pane is not None and self.pane.in_view:
             self.pane.board_changed(touched)
 
     def show_tab(self, name: str) -> None:
-        """Bring a tab into view."""
-        self.query_one(TabbedContent).active = name
+        """Bring a tab into view; of a screen that is not laid out yet, as soon as it is."""
+        self._wanted = name
+        if self._is_laid_out:
+            self.query_one(TabbedContent).active = name
 
     def show_log_of(self, number: int) -> None:
         """Bring the log of one of its processes into view."""
         self.show_tab("logs")
-        self.query_one(LogsPane).show_incarnation(number)
+        for logs in self.query(LogsPane):
+            logs.show_incarnation(number)
 
     def action_tab(self, name: str) -> None:
         self.show_tab(name)
@@ -112,6 +119,9 @@ class InstanceScreen(BoardScreen):
     def on_tabbed_content_tab_activated(self, event: TabbedContent.TabActivated) -> None:
         if event.tabbed_content is not self.query_one(TabbedContent):
             return
+        if not self._is_laid_out:
+            self._is_laid_out = True
+            self.show_tab(self._wanted)
         self._tab = event.pane.id or self._tab
         self.crumbs = (*self.crumbs[:2], self._tab)
         self._look()
@@ -130,7 +140,8 @@ class InstanceScreen(BoardScreen):
         for name, pane in self.panes():
             if name != self._tab:
                 pane.leave_view()
-        self.pane.enter_view()
+        if self.pane is not None:
+            self.pane.enter_view()
         self.refresh_board(FLEET)
 
     def _status(self) -> Content:

@@ -1,0 +1,38 @@
+"""Keys that come before what they are meant for has been put together: none is lost, none ends the dashboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual import events
+
+from tests.tui.driving import contexts_of, drive
+from tui.screens.instance import InstanceScreen
+
+if TYPE_CHECKING:
+    from tests.e2e.plane import Plane
+    from tests.tui.driving import Driver
+
+
+def test_a_tab_that_is_asked_for_before_the_screen_is_laid_out_is_shown(fleet: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await person.sees("live", "alpha")
+        for _ in range(2):
+            person.app.post_message(events.Key("enter", "\r"))
+        await person.until(lambda: isinstance(person.app.screen, InstanceScreen), "the instance")
+        person.app.post_message(events.Key("2", "2"))
+        await person.sees("fleet › alpha › logs", "● following")
+
+    drive(contexts_of(fleet), script)
+
+
+def test_an_instance_that_is_opened_and_left_at_once(fleet: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await person.sees("live", "alpha")
+        for _ in range(10):
+            for key, character in (("enter", "\r"), ("right_square_bracket", "]"), ("escape", None), ("j", "j")):
+                person.app.post_message(events.Key(key, character))
+        await person.sees("NAME", "alpha", "live")
+        await person.press("q")
+
+    drive(contexts_of(fleet), script)

@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static, TextArea
 
-from controlplane.wire.text import clean
+from controlplane.wire.text import clean, clean_lines
 from tui.inspector.content import blocks_of
 from tui.inspector.form_values import beginning
 from tui.inspector.jsontext import pretty_lines
@@ -112,22 +112,22 @@ class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
 
     async def on_mount(self) -> None:
         for reading in self.query("#said").results(Reading):
-            reading.show(self._said())
+            reading.show(self.said())
         for form in self.query(SchemaForm):
             if form.focus_first():
                 return
         for area in self.query("#answer"):
             area.focus()
 
-    def _said(self) -> list[Passage]:
+    def said(self) -> list[Passage]:
+        """What the server says, to be read before it is answered."""
         params = self._question.params
         if self.is_url:
             return [Passage("", (clean(str(params.get("url", ""))[:MESSAGE_CHARS]),))]
         if self._question.method != "sampling/createMessage":
             return [Passage(clean(self._question.method), pretty_lines(params))]
-        said = (
-            [Passage("system", tuple(clean(params["systemPrompt"]).split("\n")))] if params.get("systemPrompt") else []
-        )
+        system = params.get("systemPrompt")
+        said = [Passage("system", tuple(clean_lines(system)))] if system else []
         said += [Passage(block.title, block.lines) for block in blocks_of({"messages": params.get("messages") or []})]
         rest = {name: value for name, value in params.items() if name not in ("messages", "systemPrompt")}
         return [*said, Passage("it says besides", pretty_lines(rest))]

@@ -11,10 +11,11 @@ import pytest
 
 from tui.inspector import history, keeping
 from tui.inspector.content import blocks_of, image_facts
-from tui.inspector.conversation import Request, field_value, headers_of, heard_of, is_corrals
+from tui.inspector.conversation import Question, Request, field_value, headers_of, heard_of, is_corrals
 from tui.inspector.offers import fitting, prompts_of, request_of, templates_of, tools_of
 from tui.inspector.outline import PIECE, Outline
 from tui.inspector.verdict import bar
+from tui.screens.question import QuestionScreen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +79,12 @@ def test_each_kind_of_offer_is_asked_for_by_its_method() -> None:
     [template] = templates_of([{"uriTemplate": "n://{x}", "name": "N"}])
     assert request_of(template, {"uri": "n://1"}) == ("resources/read", {"uri": "n://1"})
     assert fitting([prompt, template], "PROMPT p") == [prompt]
+
+
+def test_what_is_called_so_comes_before_what_only_speaks_of_it() -> None:
+    speaking, called = tools_of([{"name": "research", "description": "with elicitation"}, {"name": "trigger-elicit"}])
+    assert fitting([speaking, called], "elicit") == [called, speaking]
+    assert fitting([speaking, called], "") == [speaking, called]
 
 
 # -- results
@@ -170,6 +177,15 @@ def test_a_deep_document_is_unfolded_as_far_as_a_person_reads() -> None:
     assert len(tree.lines) <= 100
 
 
+# -- questions
+
+
+def test_the_system_prompt_of_a_question_is_shown_line_by_line_and_clean() -> None:
+    asked = Question("sampling/createMessage", {"systemPrompt": "Be brief.\nBe \x1b[2Jkind.", "messages": []})
+    said = QuestionScreen(asked, "desk").said()
+    assert (said[0].title, list(said[0].lines)) == ("system", ["Be brief.", "Be \\x1b[2Jkind."])
+
+
 # -- history
 
 
@@ -199,6 +215,21 @@ def test_secrets_are_not_kept_by_their_name_or_their_schema() -> None:
     }
     kept = history.entry_of(0.0, "tools/call", {"name": "t", "arguments": arguments}, schema).params
     assert kept == {"name": "t", "arguments": {"in": {"y": 5}, "list": [{"z": 7}]}}
+
+
+def test_what_has_the_shape_of_a_secret_is_not_kept_in_any_text() -> None:
+    token = "ghp_" + "a1" * 18
+    arguments = {"text": f"log in with {token}", "list": [f"https://me:{token}@example.com/", "plain"], "number": 5}
+    kept = history.entry_of(0.0, "tools/call", {"name": "t", "arguments": arguments})
+    assert token not in json.dumps(history.document_of({"here": [kept]}))
+    assert kept.params == {
+        "name": "t",
+        "arguments": {
+            "text": "log in with [redacted]",
+            "list": ["https://me:[redacted]@example.com/", "plain"],
+            "number": 5,
+        },
+    }
 
 
 def test_what_is_too_long_is_not_kept_and_says_so() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from controlplane.core.redact import redactor
+from controlplane.wire.redact import redact_text
 from tui.inspector.jsontext import compact
 from tui.inspector.schema_form import is_secret
 
@@ -21,6 +23,8 @@ MAX_PARAMS_CHARS = 64 * 1024
 """Of one request as JSON; the parameters of a longer one are not kept, and it says so."""
 MAX_DEPTH = 64
 VERSION = 1
+_NO_VALUES = redactor({})
+"""The dashboard does not know the values of an instance's variables: only the shape of a secret tells it here."""
 
 
 @frozen(kw_only=True)
@@ -76,7 +80,7 @@ def removed(histories: Histories, key: str, entry: Entry) -> dict[str, list[Entr
 
 
 def entry_of(at: float, method: str, params: Mapping[str, Any] | None, schema: Any = None) -> Entry:
-    """A request as it may be kept: without members that are secret by their name or their schema."""
+    """A request as it may be kept: without what is secret by its name, its schema or its shape."""
     kept = None if params is None else without_secrets(params, {"properties": {"arguments": schema}})
     too_long = len(compact(kept)) > MAX_PARAMS_CHARS
     if too_long and kept is not None:
@@ -89,12 +93,14 @@ def entry_of(at: float, method: str, params: Mapping[str, Any] | None, schema: A
 
 
 def without_secrets(value: Any, schema: Any, depth: int = 0) -> Any:
-    """A value without members that must not be kept; what is nested too deeply to look at is not kept either."""
+    """A value without what must not be kept; what is nested too deeply to look at is not kept either."""
     if depth > MAX_DEPTH:
         return None
     if isinstance(value, list):
         items = schema.get("items") if isinstance(schema, dict) else None
         return [without_secrets(item, items, depth + 1) for item in value]
+    if isinstance(value, str):
+        return redact_text(value, _NO_VALUES)
     if not isinstance(value, dict):
         return value
     rules = schema.get("properties") if isinstance(schema, dict) else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from controlplane.cli.client import read_only
 from controlplane.cli.exits import CommandFailed, Exit, failed_instance, program
 from controlplane.cli.inputs import parse_jsonc, read_bytes
 from controlplane.cli.outcome import interrupted
@@ -57,6 +58,8 @@ def import_(session: Session, /, *, file: str, only: tuple[str, ...], dry_run: b
     if dry_run:
         _show_plan(session, entries)
         return
+    if session.target.read_only:
+        raise read_only(session.target, f"No server of {file} was deployed")
     results = [_deploy(session, entry, wait_s) for entry in entries]
     if session.json:
         session.screen.json_bytes(json.dumps({"servers": results}).encode())

@@ -174,6 +174,17 @@ def test_a_read_only_context_sends_nothing_that_changes(plain, corral, file, arg
     assert {asked.method for asked in plain.asked} <= {"GET"}
 
 
+def test_an_import_into_a_read_only_context_says_so_once(plain, corral, file, tmp_path):
+    keep(file, "prod", prod=Context(url=plain.url, token=TOKEN, read_only=True))
+    servers = tmp_path / "mcp.json"
+    servers.write_text('{"mcpServers": {"one": {"command": "npx"}, "two": {"command": "npx"}}}')
+    result = corral("import", str(servers))
+    assert (result.code, result.out) == (Exit.USAGE, "")
+    assert result.err.count("The context prod is read-only") == 1
+    assert plain.asked == []
+    assert corral("import", str(servers), "--dry-run").code == 0
+
+
 def test_a_read_only_context_can_be_read(plain, corral, file):
     keep(file, "prod", prod=Context(url=plain.url, token=TOKEN, read_only=True))
     plain.on("GET /instances/memory", document(instance()))

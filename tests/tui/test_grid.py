@@ -31,12 +31,31 @@ def titles(width: int, owners: int = 1) -> list[str]:
     ("width", "more"),
     [
         (80, []),
-        (120, ["CPU TREND", "MEM TREND", "C/S TREND", "WHAT"]),
+        (120, ["CPU TREND", "C/S TREND", "WHAT"]),
+        (140, ["CPU TREND", "MEM TREND", "C/S TREND", "WHAT", "LANG"]),
         (200, ["CPU TREND", "MEM TREND", "C/S TREND", "WHAT", "CALLS", "LANG"]),
     ],
 )
 def test_the_columns_that_matter_are_there_in_80_cells_and_the_trends_in_120(width: int, more: list[str]) -> None:
     assert sorted(titles(width)) == sorted(MATTERS + more)
+
+
+@pytest.mark.parametrize(
+    ("status", "since", "said"),
+    [
+        ("failed", 9000.0, "was killed by SIGKILL"),
+        ("restarting", 1.0, "was killed by SIGKILL"),
+        ("running", 1.0, "before: was killed by SIGKILL"),
+        ("running", 9000.0, "team=search"),
+    ],
+)
+def test_a_row_says_why_it_failed_and_for_a_while_what_happened_before_it_ran_again(
+    status: str, since: float, said: str
+) -> None:
+    trouble = Trouble(code="signalled", reason="the process was killed by SIGKILL", at=10_000.0)
+    row = Row(id="i", name="alpha", status=status, trouble=trouble, labels={"team": "search"})
+    what = next(column for column in FLEET_COLUMNS if column.key == "what")
+    assert what.cell(row, 10_000.0 + since).text == said
 
 
 def test_owners_are_told_apart_only_where_there_are_several() -> None:

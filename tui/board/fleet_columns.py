@@ -17,6 +17,9 @@ CPU_WARN, CPU_BAD = 80.0, 95.0
 ERRORS_WARN, ERRORS_BAD = 1.0, 10.0
 """Per cent from which a number is worth a look, and worth a worry."""
 
+RECENT_S = 600.0
+"""For so long a failure is told beside what runs again: one that falls every few minutes would else look well."""
+
 SIGNS: Mapping[str, tuple[str, Tone]] = {
     "running": ("●", "good"),
     "failed": ("✗", "bad"),
@@ -67,10 +70,17 @@ def _restarts(row: Row, _now: float) -> Cell:
     return Cell(count(row.restarts), "warn" if row.restarts else "dim")
 
 
-def _what(row: Row, _now: float) -> Cell:
+def _in_short(reason: str) -> str:
+    """Without the words that nearly every reason begins with: there is little room for the others."""
+    return reason.removeprefix("the process ")
+
+
+def _what(row: Row, now: float) -> Cell:
     """What to know of it besides numbers: why it fails, what it is doing, or its labels."""
     if row.trouble is not None and row.status in {"failed", "restarting", "building", "starting"}:
-        return Cell(row.trouble.reason, "bad" if row.status == "failed" else "warn")
+        return Cell(_in_short(row.trouble.reason), "bad" if row.status == "failed" else "warn")
+    if row.trouble is not None and row.trouble.at is not None and 0 <= now - row.trouble.at < RECENT_S:
+        return Cell(f"before: {_in_short(row.trouble.reason)}", "warn")
     if row.status not in {"running", "stopped"} and row.phase:
         return Cell(row.phase, "dim")
     if row.candidate:
@@ -79,7 +89,7 @@ def _what(row: Row, _now: float) -> Cell:
 
 
 FLEET_COLUMNS: tuple[Column[Row], ...] = (
-    Column(key="name", title="NAME", letter="N", width=14, grows=2, cell=lambda r, _: Cell(r.name, "strong"), order=lambda r, _: r.name),
+    Column(key="name", title="NAME", letter="N", width=14, grows=1, cell=lambda r, _: Cell(r.name, "strong"), order=lambda r, _: r.name),
     Column(key="owner", title="OWNER", letter="W", width=9, spare=2, cell=lambda r, _: Cell(r.owner, "dim"), order=lambda r, _: r.owner),
     Column(key="status", title="STATUS", letter="S", width=12, cell=status_cell, order=lambda r, _: r.status),
     Column(key="cpu", title="CPU", letter="C", width=5, right=True, descending=True, cell=_cpu, order=lambda r, _: r.cpu),
@@ -94,9 +104,9 @@ FLEET_COLUMNS: tuple[Column[Row], ...] = (
     Column(key="restarts", title="RST", letter="T", width=4, right=True, descending=True, cell=_restarts, order=lambda r, _: r.restarts),
     Column(key="uptime", title="UP", letter="U", width=6, right=True, descending=True, cell=lambda r, now: Cell(duration(r.uptime(now))), order=lambda r, now: r.uptime(now)),
     Column(key="language", title="LANG", letter="K", width=10, spare=8, cell=lambda r, _: Cell(r.language, "dim"), order=lambda r, _: r.language),
-    Column(key="what", title="WHAT", width=10, grows=3, spare=3, cell=_what),
+    Column(key="what", title="WHAT", width=22, grows=3, spare=3, cell=_what),
 )  # fmt: skip
-"""In an order of a person's questions. From 120 cells on there is room for the trends, from 150 or so for all."""
+"""In an order of a person's questions. From 120 cells on there is room for trends, from 150 or so for all."""
 
 
 def columns_for(owners: int) -> tuple[Column[Row], ...]:

@@ -114,9 +114,10 @@ def request_of(offer: Offer, arguments: Any) -> tuple[str, dict[str, Any]]:
 
 
 def fitting(offers: Iterable[Offer], text: str) -> list[Offer]:
-    """Those that have every word of a filter in their name, title or kind."""
+    """Those that have every word of a filter in what they say of themselves; those that are called so come first."""
     words = text.lower().split()
-    return [o for o in offers if all(word in f"{o.kind} {o.label} {o.title} {o.text}".lower() for word in words)]
+    found = [o for o in offers if all(word in f"{o.kind} {o.label} {o.title} {o.text}".lower() for word in words)]
+    return sorted(found, key=lambda o: not all(word in f"{o.kind} {o.label}".lower() for word in words))
 
 
 def _offer(kind: Kind, item: Mapping[str, Any], named_by: str, schema: Any, required: list[str]) -> Offer:

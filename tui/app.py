@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -22,6 +24,7 @@ from tui.ending import last_words, leave_at_signals
 from tui.navigation import SCREENS
 from tui.palette import InstanceProvider
 from tui.plane import Plane
+from tui.saving import save
 from tui.screens.base import BoardScreen
 from tui.screens.course import ask_then_redeploy
 from tui.screens.fleet import FleetScreen
@@ -291,8 +294,18 @@ class Dashboard(App[None]):
     def action_keys(self) -> None:
         self.push_screen(KeysScreen(sections(self.screen, self)))
 
-    def action_shoot(self) -> None:
-        self.deliver_screenshot()
+    async def action_shoot(self) -> None:
+        """Save what is on the screen: in a terminal as its owner's alone, in a browser as a download."""
+        if self.is_web:
+            self.deliver_screenshot()
+            return
+        picture = self.export_screenshot().split("\n")
+        try:
+            path = await asyncio.to_thread(save, "corral", ".svg", picture, time.time())
+        except OSError as error:
+            self.warn("The screenshot was not saved", str(error))
+        else:
+            self.notify(f"Screenshot saved as {clean(path)}", markup=False)
 
     def action_reload(self) -> None:
         self.run_worker(self._reload(), group="reload", exclusive=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,8 @@ from tui.screens.keys import KeysScreen
 from tui.widgets.grid import Grid
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.e2e.plane import Plane
     from tests.tui.driving import Driver
 
@@ -316,6 +320,25 @@ def test_another_context_is_shown_with_all_that_was_open_closed(fleet: Plane) ->
         assert not person.app.plane.read_only
 
     drive(Contexts((here, there), here), script)
+
+
+def test_a_screenshot_is_a_file_of_its_owners_alone_and_says_where(
+    fleet: Plane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def script(person: Driver) -> None:
+        await person.sees("live", "alpha")
+        await person.press("ctrl+s")
+        await person.sees("Screenshot saved as")
+        [path] = tmp_path.iterdir()
+        assert re.fullmatch(r"corral-\d{8}-\d{6}\.svg", path.name)
+        assert "alpha" in path.read_text()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        await person.press("ctrl+s")
+        await person.until(lambda: len(list(tmp_path.iterdir())) == 2, "another file beside the first")
+
+    drive(contexts_of(fleet), script)
 
 
 def test_a_tiny_terminal_and_a_storm_of_sizes_harm_nothing(fleet: Plane) -> None:

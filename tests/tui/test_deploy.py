@@ -111,6 +111,30 @@ def test_a_folder_is_packed_and_sent(plane: Plane, tmp_path: Path) -> None:
     assert plane.instance("weather")["source_type"] == "tar"
 
 
+def test_a_folder_that_may_hold_a_secret_is_sent_only_when_that_is_wanted(plane: Plane, tmp_path: Path) -> None:
+    folder = tmp_path / "weather"
+    folder.mkdir()
+    (folder / "server.py").write_bytes(servers.source("echo.py"))
+    (folder / ".env").write_text("KEY=hunter2")
+
+    async def script(person: Driver) -> None:
+        await opened(person, way=2)
+        await paste(person, str(folder))
+        await person.press("ctrl+j")
+        await person.sees("may hold a secret", ".env")
+        assert plane.instances() == []
+        await person.press("n")
+        await person.sees("ctrl+j deploys it")
+        assert value(person, "path") == str(folder)
+        assert plane.instances() == []
+        await person.press("ctrl+j")
+        await person.sees("may hold a secret", ".env")
+        await person.press("y")
+        await person.sees("● weather runs", ".env: it may hold a secret", within_s=DEPLOY_S)
+
+    drive(contexts_of(plane), script)
+
+
 def test_a_single_file_is_sent_as_it_is(plane: Plane) -> None:
     async def script(person: Driver) -> None:
         await opened(person, way=2)

@@ -26,6 +26,8 @@ WAIT_S = 300
 """The most that the API waits; what takes longer goes on there, and the fleet shows how."""
 SILENCE_S = 45.0
 """A stream without a byte for three heartbeats is dead; the packing of a large upload is over before it begins."""
+SECRETS_SHOWN = 5
+"""Names in the question whether files that may hold a secret are sent; the rest as a number."""
 
 
 @frozen(kw_only=True)
@@ -39,6 +41,16 @@ class Parcel:
     upload: IO[bytes] | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
     """What a person should know of it: how much was packed, and what looks as if it should have stayed."""
+    secrets: tuple[str, ...] = ()
+    """Clean names of files in the archive that may hold a secret: to be asked about before it is sent."""
+
+    @property
+    def question(self) -> str:
+        """Whether these files are to be sent along."""
+        shown = "\n".join(f"  {name}" for name in self.secrets[:SECRETS_SHOWN])
+        more = len(self.secrets) - SECRETS_SHOWN
+        shown += f"\n  and {more:,} more" if more > 0 else ""
+        return f"This may hold a secret, and would be sent along:\n{shown}\nWhat .gitignore names stays here. Send it?"
 
 
 def pack(draft: Draft, stack: ExitStack) -> Parcel | list[Wrong]:
@@ -51,6 +63,7 @@ def pack(draft: Draft, stack: ExitStack) -> Parcel | list[Wrong]:
     document, wrong = request_of(draft)
     upload: IO[bytes] | None = None
     notes: list[str] = []
+    secrets: tuple[str, ...] = ()
     if draft.way == "local" and draft.text("path"):
         try:
             source = source_of(str(Path(draft.text("path")).expanduser()), stack)
@@ -59,7 +72,8 @@ def pack(draft: Draft, stack: ExitStack) -> Parcel | list[Wrong]:
         else:
             document, upload = {**source.fields, **document}, source.upload
             if source.packed is not None:
-                notes = [source.summary, *(f"{clean(name)}: it may hold a secret" for name in source.packed.secrets)]
+                secrets = tuple(map(clean, source.packed.secrets))
+                notes = [source.summary, *(f"{name}: it may hold a secret" for name in secrets)]
     if wrong:
         return wrong
     path, what = DEPLOY_PATH, "deploy"
@@ -67,7 +81,15 @@ def pack(draft: Draft, stack: ExitStack) -> Parcel | list[Wrong]:
         # The attempt before left a failed instance of this name: it gets the new source.
         path, what = path_of("instances", draft.failed[0], "redeploy"), "redeploy"
         document = {"environment_vars": {}, "labels": {}} | {k: v for k, v in document.items() if k != "name"}
-    return Parcel(name=draft.name, path=path, what=what, document=document, upload=upload, notes=tuple(notes))
+    return Parcel(
+        name=draft.name,
+        path=path,
+        what=what,
+        document=document,
+        upload=upload,
+        notes=tuple(notes),
+        secrets=secrets,
+    )
 
 
 def redeploy_of(instance_id: str, name: str) -> Parcel:

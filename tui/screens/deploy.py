@@ -18,6 +18,7 @@ from tui.deploying.fields import FIELDS, WAYS, Field, field_at, fields_of
 from tui.deploying.sending import Deployment, Parcel, pack
 from tui.screens.base import BoardScreen
 from tui.screens.batch import BatchScreen
+from tui.screens.confirm import ConfirmScreen
 from tui.screens.course import CourseScreen, begin, problem_lines
 from tui.widgets.form import FormLine, Variables, choice_line, text_line
 from tui.widgets.server_picker import ServerPicker
@@ -211,20 +212,28 @@ class DeployScreen(BoardScreen):
         draft, board = evolve(self.draft, texts=dict(self.draft.texts)), self.plane.board
         if draft.failed is not None and draft.failed[0] not in board.rows:
             draft.failed = self.draft.failed = None
-        stack = ExitStack()
         try:
-            packed = await asyncio.to_thread(pack, draft, stack)
-            if isinstance(packed, Parcel):
-                deployment = self._begin(packed, stack)
-                await deployment.taken.wait()
-                self._taken(deployment)
-            else:
-                stack.close()
-                self._complain(packed)
+            with ExitStack() as stack:
+                packed = await asyncio.to_thread(pack, draft, stack)
+                if not isinstance(packed, Parcel):
+                    self._complain(packed)
+                    return
+                if packed.secrets and not await self._may_send(packed):
+                    return
+                deployment = self._begin(packed, stack.pop_all())
+            await deployment.taken.wait()
+            self._taken(deployment)
         finally:
             self._sending = False
             if self.is_mounted:
                 self._tell()
+
+    async def _may_send(self, parcel: Parcel) -> bool:
+        """Ask about files that may hold a secret; who has gone elsewhere meanwhile is not asked, and nothing is sent."""
+        if not self.is_current:
+            self.dashboard.warn(f"{parcel.name} was not sent: {parcel.secrets[0]} may hold a secret")
+            return False
+        return bool(await self.dashboard.push_screen_wait(ConfirmScreen(parcel.question, "Send")))
 
     def _begin(self, parcel: Parcel, stack: ExitStack) -> Deployment:
         """Hand it over to the dashboard: the archive is closed with the conversation, whoever looks on."""

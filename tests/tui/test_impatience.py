@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -34,5 +35,21 @@ def test_an_instance_that_is_opened_and_left_at_once(fleet: Plane) -> None:
                 person.app.post_message(events.Key(key, character))
         await person.sees("NAME", "alpha", "live")
         await person.press("q")
+
+    drive(contexts_of(fleet), script)
+
+
+def test_tabs_that_are_asked_for_one_after_the_other_end_with_the_last(fleet: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await person.sees("live", "alpha")
+        await person.press("enter")
+        await person.sees("1 Overview")
+        for key in ("2", "4", "5", "3", "4", "7"):
+            person.app.post_message(events.Key(key, key))
+            await asyncio.sleep(0)
+        await person.sees("fleet › alpha › wire", "following")
+        for _ in range(5):
+            await person.pilot.pause()
+        assert "› wire" in person.text()
 
     drive(contexts_of(fleet), script)

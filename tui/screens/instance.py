@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from tui.panes.base import Pane
 
 
+class InstanceTabs(TabbedContent):
+    """Its tabs: only who asks for a tab changes it."""
+
+    def _on_tab_pane_focused(self, event: TabPane.Focused) -> None:
+        """The framework would go back to a tab that gets the keyboard late, when the next one was asked for already."""
+        event.prevent_default()
+        event.stop()
+
+
 class InstanceScreen(BoardScreen):
     """Opened with enter on the fleet; `1` to `7` and `tab` choose the tab, escape goes back."""
 
@@ -53,7 +62,7 @@ class InstanceScreen(BoardScreen):
 
     def body(self) -> ComposeResult:
         yield Static(id="status")
-        with TabbedContent(initial=self._tab):
+        with InstanceTabs(initial=self._tab):
             for place, (name, pane) in enumerate(PANES.items(), 1):
                 yield TabPane(f"{place} {pane.title}", pane(self.instance_id), id=name)
 

@@ -176,8 +176,8 @@ def test_kept_events_become_alerts_from_the_oldest_on() -> None:
     assert told == [
         ("bad", "alpha", "status 3"),
         ("warn", "alpha", "revision 2 did not take over: no such package"),
-        ("warn", "", "redis disconnected"),
-        ("good", "", "redis connected"),
+        ("warn", "", "Redis disconnected: calls go on"),
+        ("good", "", "Redis connected"),
     ]
 
 

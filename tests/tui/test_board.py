@@ -266,12 +266,16 @@ def test_a_dismissed_alert_is_gone_and_the_inbox_is_bounded() -> None:
     ("before", "after", "told"),
     [
         ({}, {"status": "healthy", "services": {"redis": "connected"}}, None),
-        ({}, {"status": "degraded", "services": {"redis": "disconnected"}}, ("warn", "redis disconnected")),
+        (
+            {},
+            {"status": "degraded", "services": {"redis": "disconnected"}},
+            ("warn", "Redis disconnected: calls go on"),
+        ),
         ({"status": "healthy"}, {"status": "unhealthy", "services": {}}, ("bad", "unhealthy")),
         (
             {"status": "degraded", "services": {"redis": "disconnected"}},
             {"status": "healthy", "services": {"redis": "connected"}},
-            ("good", "redis connected"),
+            ("good", "Redis connected"),
         ),
         ({"status": "healthy"}, {"status": "healthy", "uptime_s": 4}, None),
     ],

@@ -55,9 +55,9 @@ SPEC = {"language": "python", "source_type": "direct", "revision": 1, "labels": 
         ("gap", {"missed": None, "reason": "cut"}, None, Cell("events may be missing here: cut", "warn")),
         (
             "services",
-            {"status": "degraded", "services": {"redis": "away"}},
+            {"status": "degraded", "services": {"redis": "away", "mcp_manager": "healthy"}},
             None,
-            Cell("the control plane is degraded: redis away", "warn"),
+            Cell("the control plane is degraded: instances healthy, Redis away", "warn"),
         ),
         ("tools_changed", {}, None, Cell("its tools are others than before", "accent")),
         (

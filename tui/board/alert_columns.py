@@ -40,9 +40,14 @@ def alert_columns(seen: int) -> tuple[Column[Alert], ...]:
         Column(
             key="times", title="", width=4, right=True, cell=lambda a, _: Cell(f"×{a.times}" if a.times > 1 else "")
         ),
-        Column(key="code", title="CODE", width=15, spare=1, cell=lambda a, _: Cell(a.code, "dim")),
+        Column(key="code", title="CODE", width=15, spare=1, cell=_code),
         Column(key="text", title="WHAT HAPPENED", width=24, grows=6, cell=lambda a, _: Cell(a.text)),
     )
+
+
+def _code(alert: Alert, _now: float) -> Cell:
+    """Of the control plane: how it is, as whom it is about stands beside it."""
+    return Cell(alert.code.removeprefix("control_plane_"), "dim")
 
 
 def _age(alert: Alert, now: float) -> Cell:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 Weight = Literal["bad", "warn", "good"]
 WELL = frozenset({"connected", "healthy"})
 """What `/health` says of a service that is there."""
+SERVICES: Mapping[str, str] = {"postgres": "Postgres", "redis": "Redis", "mcp_manager": "instances"}
+"""What people call the services of `/health`."""
+WITHOUT: Mapping[str, str] = {
+    "postgres": "calls go on, changes are refused until it is back",
+    "redis": "calls go on",
+}
+"""What it means that a service is away."""
 KEPT = 500
 """Alerts in the inbox; a fleet with more that differ has one cause, and it is among the newest."""
 SAME_S = 2.0
@@ -150,15 +157,18 @@ def service_alert(before: Mapping[str, Any], after: Mapping[str, Any], now: floa
     """Say what changed between two answers of `/health`; None for nothing, or when the first one is all well."""
     were, are = mapping(before.get("services")), mapping(after.get("services"))
     status = text(after.get("status")) or "unknown"
-    changed = [
-        f"{text(name)} {text(word)}" for name, word in sorted(are.items()) if word != were.get(name, _fine(word))
-    ]
+    changed = [_told(name, word) for name, word in sorted(are.items()) if word != were.get(name, _fine(word))]
     if (text(before.get("status")) or "healthy") == status and not changed:
         return None
     weight: Weight = "good" if status == "healthy" else "bad" if status == "unhealthy" else "warn"
     if not before and weight == "good":
         return None
     return Alert(at=now, weight=weight, code=f"control_plane_{status}", text=", ".join(changed) or status)
+
+
+def _told(name: str, word: object) -> str:
+    said = f"{SERVICES.get(name, text(name))} {text(word)}"
+    return f"{said}: {WITHOUT[name]}" if word == "disconnected" and name in WITHOUT else said
 
 
 def _fine(word: object) -> str:

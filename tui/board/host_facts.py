@@ -7,6 +7,7 @@ from typing import Any
 
 from controlplane.wire.text import clean
 from controlplane.wire.units import count, duration, is_figure, mebibytes, millis, percent
+from tui.board.alerts import SERVICES
 from tui.board.cells import Cell, Tone
 from tui.board.facts import Fact, Section, bar
 from tui.board.reading import mapping
@@ -89,7 +90,7 @@ def _dropped(rows: Document) -> Cell:
 def services(health: Document, own: Document) -> Section:
     """What the server needs: each with a word, and more for an administrator."""
     words = mapping(health.get("services"))
-    facts = [Fact(_SERVICES.get(name, clean(name)), _service(word)) for name, word in words.items()]
+    facts = [Fact(SERVICES.get(name, clean(name)), _service(word)) for name, word in words.items()]
     if not own:
         return Section("Services", tuple(facts))
     postgres, journal, spawner = (mapping(own.get(key)) for key in ("postgres", "journal", "spawner"))
@@ -114,9 +115,6 @@ def services(health: Document, own: Document) -> Section:
         Fact("embedded", Cell(" ".join(map(clean, embedded)) if isinstance(embedded, list) and embedded else "none")),
     ]
     return Section("Services", tuple(facts))
-
-
-_SERVICES = {"postgres": "Postgres", "redis": "Redis", "mcp_manager": "instances"}
 
 
 def _service(word: object) -> Cell:

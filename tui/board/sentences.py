@@ -13,6 +13,7 @@ from attrs import define, field
 
 from controlplane.wire.text import clean
 from controlplane.wire.units import in_unit, plain_name
+from tui.board.alerts import SERVICES
 from tui.board.cells import Cell, Tone
 
 Data = Mapping[str, Any]
@@ -184,7 +185,11 @@ def _gap(data: Data) -> str:
 def _services(data: Data) -> Cell:
     status = _word(data, "status", "?")
     services = data.get("services")
-    each = [f"{clean(n)} {clean(v)}" for n, v in sorted(services.items())] if isinstance(services, Mapping) else []
+    each = (
+        [f"{SERVICES.get(n, clean(n))} {clean(v)}" for n, v in sorted(services.items())]
+        if isinstance(services, Mapping)
+        else []
+    )
     tone: Tone = "good" if status == "healthy" else "bad" if status == "unhealthy" else "warn"
     return Cell(f"the control plane is {status}" + (f": {', '.join(each)}" if each else ""), tone)
 

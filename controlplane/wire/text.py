@@ -15,7 +15,9 @@ _UNSAFE = re.compile(
     f"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb{_INVISIBLE}\ud800-\udfff]"
 )
 """C0 and C1 controls, invisible and direction-changing characters, lone surrogates."""
-_UNSAFE_IN_JSON = re.compile(f"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff{_INVISIBLE}]")
+_UNSAFE_IN_JSON = re.compile(
+    f"[\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb{_INVISIBLE}]"
+)
 """Of these, the ones that may stand raw in a JSON document: escaped there, they mean the same."""
 _COLOUR_SEQUENCE = re.compile("\x1b\\[[0-9;:]{0,64}m")
 

@@ -135,7 +135,7 @@ def in_terminal(
         cwd=folder,
         env=given | (environment or {}),
         start_new_session=True,
-        preexec_fn=_take_terminal,
+        preexec_fn=_take_terminal,  # noqa: PLW1509  (one call of the system, between fork and exec)
     )
     os.close(slave)
     terminal = Terminal(process, master)

@@ -233,7 +233,7 @@ class DeployScreen(BoardScreen):
         if not self.is_current:
             self.dashboard.warn(f"{parcel.name} was not sent: {parcel.secrets[0]} may hold a secret")
             return False
-        return bool(await self.dashboard.push_screen_wait(ConfirmScreen(parcel.question, "Send")))
+        return await self.app.push_screen_wait(ConfirmScreen(parcel.question, "Send"))
 
     def _begin(self, parcel: Parcel, stack: ExitStack) -> Deployment:
         """Hand it over to the dashboard: the archive is closed with the conversation, whoever looks on."""

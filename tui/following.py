@@ -24,11 +24,10 @@ class Told:
 
 @frozen
 class Broken:
-    """The connection is gone; the next attempt is in `retry_s` seconds."""
+    """The connection is gone; the next attempt follows by itself."""
 
     failure: Failure
     attempt: int
-    retry_s: float
 
 
 async def follow(
@@ -59,9 +58,8 @@ async def follow(
                 raise
             failure = refused
         attempt += 1
-        pause = min(RETRY_FIRST_S * 2 ** (attempt - 1), RETRY_MOST_S)
-        yield Broken(failure, attempt, pause)
-        await asyncio.sleep(pause)
+        yield Broken(failure, attempt)
+        await asyncio.sleep(min(RETRY_FIRST_S * 2 ** (attempt - 1), RETRY_MOST_S))
         query = query if again is None else again
 
 

@@ -373,7 +373,7 @@ def test_a_read_only_context_refuses_to_send(inspected: Plane) -> None:
         await choose_read_only(person)
         await person.press("f5")
         await person.sees("read-only: nothing is sent from here")
-        assert person.app.screen.query_one(InspectorPane).draft.sent is None
+        assert person.app.screen.query_one(InspectorPane).draft.outcome is None
 
     async def choose_read_only(person: Driver) -> None:
         await person.sees("live", "desk")

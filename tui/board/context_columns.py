@@ -8,9 +8,6 @@ from controlplane.wire.text import clean
 from controlplane.wire.units import count, duration, millis
 from tui.board.cells import Cell, Column, Tone
 
-COLOURS = ("red", "yellow", "green", "blue", "cyan", "magenta")
-"""The words that a context's colour may be."""
-
 
 @frozen(kw_only=True)
 class ContextRow:

@@ -54,7 +54,6 @@ class Frame:
     text: str = field(default="", repr=False)
     is_cut: bool = False
     head: str = field(default="", repr=False)
-    event: Mapping[str, Any] = field(factory=dict, repr=False)
 
 
 @frozen

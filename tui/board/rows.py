@@ -47,7 +47,6 @@ class Row:
     name: str = ""
     owner: str = ""
     language: str = ""
-    source_type: str = ""
     isolation: str = ""
     status: str = "pending"
     phase: str = ""
@@ -97,7 +96,7 @@ class Row:
 
     def take_outline(self, document: Mapping[str, Any]) -> None:
         """Become what a `deployed` or `changed` event says: what it is, not how it is."""
-        _take_texts(self, document, ("name", "owner", "language", "source_type"))
+        _take_texts(self, document, ("name", "owner", "language"))
         _take_numbers(self, document, ("revision",))
         if "labels" in document:
             self.labels = labels_of(document["labels"])

@@ -58,7 +58,6 @@ class Draft:
     outcome: Outcome | None = None
     note: str = ""
     """Said in the result's place when there is none: cancelled, or nothing sent yet."""
-    sent: tuple[str, dict[str, Any] | None] | None = None
     """The method and params of the last call."""
     offered: Offered = field(factory=Offered)
     wanted: Offer | None = None

@@ -238,7 +238,7 @@ class InspectorPane(Pane):
 
     async def _converse(self, request: Request) -> None:
         draft = self.draft
-        draft.sent, draft.note = (request.method, dict(request.params)), ""
+        draft.note = ""
         conversation = Conversation(self.plane.api, self.instance_id, request, self._hear, self._ask)
         try:
             draft.outcome = await conversation.run()

@@ -57,6 +57,15 @@ def test_what_failed_is_counted_until_the_inbox_is_opened(troubled: Plane) -> No
     drive(contexts_of(troubled), script)
 
 
+def test_the_foot_tells_all_of_what_the_table_has_no_room_for(troubled: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await person.sees("! 1 alert")
+        await person.press("a")
+        await person.sees("exited with status 3 before its handshake was")
+
+    drive(contexts_of(troubled), script, size=(80, 24))
+
+
 def test_enter_opens_the_log_of_what_fell(troubled: Plane) -> None:
     async def script(person: Driver) -> None:
         await person.sees("! 1 alert")

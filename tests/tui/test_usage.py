@@ -82,5 +82,6 @@ def test_figures_stand_in_their_unit() -> None:
     assert (number(2048, "MiB"), number(150, "percent"), number(12_000, "calls"), number(1.5, "calls/s")) == (
         "2048M", "150%", "12,000", "1.5",
     )  # fmt: skip
+    assert number(300.0, "s") == "5m"
     assert number(None, "MiB") == "-"
     assert share({"used": 1, "limit": 0}) is None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controlplane.wire.text import clean
-from controlplane.wire.units import count, mebibytes, percent
+from controlplane.wire.units import count, duration, mebibytes, percent
 from tui.board.cells import Cell, Column, Tone
 from tui.board.facts import FULL, NEAR, bar
 
@@ -22,6 +22,8 @@ def number(value: object, unit: str) -> str:
         return mebibytes(value)
     if unit == "percent":
         return percent(value)
+    if unit == "s":
+        return duration(value)
     whole = int(value) if float(value).is_integer() else value
     return f"{whole:,}"
 

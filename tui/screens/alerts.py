@@ -11,6 +11,7 @@ from textual.widgets import Static
 from tui.board.alert_columns import alert_columns, fitting
 from tui.board.alerts import Alert
 from tui.board.board import FLEET
+from tui.board.event_columns import moment
 from tui.board.fleet_history import TROUBLE, earlier_alerts
 from tui.client import Failure
 from tui.screens.table import TableScreen
@@ -33,7 +34,7 @@ class AlertsScreen(TableScreen[Alert]):
     crumbs = ("fleet", "alerts")
     place = "alerts"
     DEFAULT_CSS = """
-    AlertsScreen > #note { height: 1; padding: 0 1; color: $text-muted; }
+    AlertsScreen > #note { height: auto; max-height: 5; padding: 0 1; color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "logs", "Logs"),
@@ -84,7 +85,19 @@ class AlertsScreen(TableScreen[Alert]):
         grid.show(fitting(inbox, self._filter))
         parts = [f"/{self._filter}  {len(grid.rows)} of {len(inbox)}"] if self._filter else []
         parts += [f"{len(grid.marks)} marked"] if grid.marks else []
-        self.query_one("#note", Static).update(Content("   ".join([*parts, self._note])))
+        parts += [self._note] if self._note else []
+        self.query_one("#note", Static).update(Content("\n").join([*self._whole(), Content("   ".join(parts))]))
+
+    def _whole(self) -> list[Content]:
+        """All of what the alert under the cursor says: the table often has no room for it."""
+        alert = self.grid.current
+        if alert is None:
+            return []
+        since = f"{moment(alert.at, self.plane.clock())}" + (f", ×{alert.times}" if alert.times > 1 else "")
+        return [Content(f"{alert.name or 'control plane'} · {since} · {alert.text}")]
+
+    def on_grid_highlighted(self) -> None:
+        self.show_rows()
 
     # -- keys
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, SelectionList, Static, TextArea
@@ -41,6 +42,8 @@ class ServerPicker(Vertical):
     ServerPicker.-found #asked { display: none; }
     ServerPicker #found, ServerPicker #asked { height: auto; }
     """
+    # A binding, as a method for the key would come after the dashboard's own `a`.
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("a", "all", "All or none", show=False)]
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +123,7 @@ class ServerPicker(Vertical):
             self.remove_class("-found")
             self.query_one(TextArea).focus()
 
-    def key_a(self) -> None:
+    def action_all(self) -> None:
         """Tick all, or none when all are."""
         ticks = self.query_one(SelectionList)
         if self.has_class("-found"):

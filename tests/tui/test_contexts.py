@@ -56,6 +56,8 @@ def test_enter_switches_to_the_fleet_of_another_control_plane(fleet: Plane, plan
         await person.press("down", "enter")
         await person.sees("corral › prod › fleet", "faraway")
         await person.sees_not("alpha")
+        await person.press("enter")  # the keyboard is the table's
+        await person.sees("fleet › faraway › overview")
         await person.command("contexts local")
         await person.sees("corral › local › fleet", "alpha")
 

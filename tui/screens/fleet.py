@@ -154,6 +154,8 @@ class FleetScreen(TableScreen[Row]):
     def _tell_absence(self, now: float) -> None:
         """Before there was any picture, say why there is none."""
         board = self.plane.board
+        if board.has_picture and self.has_class("-absent"):
+            self.call_after_refresh(self.focus_body)  # a table that was out of sight has lost the keyboard
         self.set_class(not board.has_picture, "-absent")
         if not board.has_picture:
             lines = absence(board.link, now, self.plane.context.url)

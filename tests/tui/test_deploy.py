@@ -251,7 +251,7 @@ def test_the_servers_of_a_pasted_file_are_ticked_and_deployed_one_after_the_othe
         await person.press("a")
         await person.press("ctrl+j")
         await person.sees("1 running, 1 skipped, 1 failed", within_s=DEPLOY_S)
-        assert "● running" in person.line_with("one")
+        assert "● running" in person.line_with("one ")
         assert "there is one of this name already" in person.line_with("beta")
         await person.press("down", "down")
         await person.sees("command not found on PATH: no-such-program", "→ commands are looked up")

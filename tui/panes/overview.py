@@ -71,7 +71,8 @@ class OverviewPane(Pane):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("b", "rollback", "Roll back"),
-        Binding("l,p", "process_log", "Process's log", key_display="l"),
+        Binding("l", "process_log", "Process's log"),
+        Binding("p", "process_log", "Process's log", show=False),
         Binding("ctrl+r", "reload", "Read anew", show=False),
     ]
 

@@ -40,8 +40,8 @@ def sections(screen: Screen[Any], app: App[Any]) -> list[Section]:
         if enabled and binding.description and binding.key not in TEXTUALS:
             section = everywhere if node is app else of_screen if isinstance(node, Screen) else here
             key = app.get_key_display(binding)
-            said = section.keys.get(binding.description)
-            section.keys[binding.description] = key if said is None else f"{said} {key}"
+            said = section.keys.get(binding.description, "").split()
+            section.keys[binding.description] = " ".join(dict.fromkeys([*said, key]))  # two may have one name: ctrl+@
     return [section for section in (here, of_screen, everywhere) if section.keys]
 
 

@@ -78,7 +78,9 @@ def _in_literals(text: str, hide_values: Callable[[str], str], depth: int) -> st
         if is_secret and found["names"] is None:
             is_secret = False
             return f'"{HIDDEN}{rest}' if written else found[0]
-        is_name = found["names"] is not None and len(written) <= MAX_NAME_CHARS  # or the cache would keep whole messages
+        is_name = (
+            found["names"] is not None and len(written) <= MAX_NAME_CHARS
+        )  # or the cache would keep whole messages
         is_secret = is_name and _names_secret(written)
         if len(written) < MIN_LENGTH or (is_plain and "\\" not in written):
             return found[0]

@@ -58,6 +58,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Tokens": ("TokensScreen",),
     "Contexts": ("ContextsScreen",),
     "Deploy": ("DeployScreen",),
+    "Servers of a file": ("ServerPicker",),
     "Its course": ("CourseScreen",),
     "Several at once": ("BatchScreen",),
 }

@@ -27,9 +27,9 @@ CONTEXTS_VARIABLE = "CORRAL_TUI_CONTEXTS"
 
 EPILOG = """\b
 Keys:
-  ?        all keys          enter   into it        esc     out of it
-  /        filter            :       commands       ctrl+p  instances, commands
-  a        alerts            c       contexts       q       quit
+  ?  all keys      enter  into it       esc     out of it
+  /  filter        :      commands      ctrl+p  instances and commands
+  a  alerts        c      contexts      q       quit
 
 The contexts are those of `corral context ls`; one can be changed for another while it runs. Its themes are
 corral-dark, corral-light, and those that Textual has: `:theme` lists them.

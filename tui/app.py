@@ -57,6 +57,7 @@ class Dashboard(App[None]):
     COMMANDS = App.COMMANDS | {InstanceProvider}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "keys", "Keys", key_display="?"),
+        Binding("f1", "keys", "Keys", key_display="F1", show=False, priority=True),  # where `?` is text
         Binding("a", "go('alerts')", "Alerts", show=False),
         Binding("c", "go('contexts')", "Contexts", show=False),
         Binding("u", "verb('redeploy')", "Redeploy", show=False),
@@ -292,6 +293,10 @@ class Dashboard(App[None]):
         return self.screen.selected() if isinstance(self.screen, BoardScreen) else []
 
     def action_keys(self) -> None:
+        """Every key that works here; once more: away with them."""
+        if isinstance(self.screen, KeysScreen):
+            self.pop_screen()
+            return
         self.push_screen(KeysScreen(sections(self.screen, self)))
 
     async def action_shoot(self) -> None:

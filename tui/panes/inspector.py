@@ -77,7 +77,7 @@ class InspectorPane(Pane):
         Binding("ctrl+y", "copy", "Copy", priority=True),
         Binding("ctrl+l", "past", "History", priority=True),
         Binding("f6", "other_side", "Request/result", show=False, priority=True),
-        Binding("escape", "leave", "Leave the form", show=False),
+        Binding("escape", "leave", "Back", show=False),
         Binding("ctrl+r", "reload", "Read anew", show=False),
     ]
 

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
     from textual import events
     from textual.app import ComposeResult
-    from textual.widget import Widget
 
 LAST = "question_mark"
 """The key that has its place whatever else has none."""
+WHILE_TYPING = ("escape", "f1")
+"""Those that have it instead while `?` would be text: the way out, and the list of the keys."""
 
 
 class KeyLine(Footer):
@@ -32,23 +33,33 @@ class KeyLine(Footer):
 
     def compose(self) -> ComposeResult:
         self._width = self.size.width or self.app.size.width
-        yield from self._fitting(list(super().compose()))
+        if self._bindings_ready:
+            yield from self._fitting([key for key in super().compose() if isinstance(key, FooterKey)])
 
-    def _fitting(self, keys: list[Widget]) -> Iterator[Widget]:
-        last = next((key for key in keys if isinstance(key, FooterKey) and key.key == LAST), None)
-        room = self._width - (_cells(last) if last is not None else 0)
+    def _fitting(self, keys: list[FooterKey]) -> Iterator[FooterKey]:
+        last = [key for key in keys if key.key == LAST] or list(self._while_typing())
+        named = {key.key for key in last}
+        room = self._width - sum(_cells(key) for key in last)
         for key in keys:
-            room -= _cells(key) if key is not last else 0
-            if key is not last and room >= 0:
+            room -= _cells(key) if key.key not in named else 0
+            if key.key not in named and room >= 0:
                 yield key
-        if last is not None:
-            yield last
+        yield from last
+
+    def _while_typing(self) -> Iterator[FooterKey]:
+        active = self.screen.active_bindings
+        for name in WHILE_TYPING:
+            if name in active:
+                _, binding, enabled, _ = active[name]
+                shown = self.app.get_key_display(binding)
+                key = FooterKey(name, shown, binding.description, binding.action, disabled=not enabled)
+                yield key.data_bind(compact=Footer.compact)
 
     def on_resize(self, event: events.Resize) -> None:
         if event.size.width != self._width:
             self.refresh(recompose=True)
 
 
-def _cells(key: Widget) -> int:
+def _cells(key: FooterKey) -> int:
     """What it takes of the line, the gap after it included."""
-    return cell_len(f"{key.key_display} {key.description} ") if isinstance(key, FooterKey) else 0
+    return cell_len(f"{key.key_display} {key.description} ")

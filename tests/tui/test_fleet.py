@@ -204,6 +204,28 @@ def test_question_mark_lists_the_keys_and_closes_again(fleet: Plane) -> None:
     drive(contexts_of(fleet), script)
 
 
+def test_a_filter_is_offered_and_explained_only_where_something_can_be_filtered(fleet: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await ready(person)
+        await person.sees("/ Filter")
+        await person.command("open alpha")
+        await person.sees("alpha › overview")
+        await person.sees_not("/ Filter")
+        await person.press("slash", "question_mark")  # the slash is dead: nothing takes the next key for text
+        await person.until(lambda: isinstance(person.app.screen, KeysScreen), "the keys")
+        await person.sees_not("A filter ( / )")
+        await person.press("escape", "5")
+        await person.sees("/ Filter")
+        await person.press("question_mark")
+        await person.sees("A filter ( / )", "word  (of name, title and kind)")
+        await person.press("escape")
+        await person.command("host")
+        await person.sees("Install store")
+        await person.sees_not("/ Filter")
+
+    drive(contexts_of(fleet), script, size=(120, 60))
+
+
 def test_marks_are_counted_and_escape_takes_them_back(fleet: Plane) -> None:
     async def script(person: Driver) -> None:
         await ready(person)

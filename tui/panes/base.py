@@ -20,6 +20,8 @@ class Pane(Vertical):
     when the tab or the screen is left."""
 
     title: ClassVar[str] = ""
+    filter_words: ClassVar[str] = ""
+    """What its filter takes, in a line; empty where nothing can be filtered, and `/` is dead."""
     DEFAULT_CSS = """
     Pane { height: 1fr; }
     """

@@ -36,6 +36,7 @@ class EventsPane(Pane):
     """The kept history by pages, and live what the fleet's stream tells of this instance."""
 
     title: ClassVar[str] = "Events"
+    filter_words: ClassVar[str] = "word  !not  type:word"
     DEFAULT_CSS = """
     EventsPane > #said { height: 1; padding: 0 1; color: $text-muted; }
     EventsPane > #note { height: auto; padding: 0 1; color: $text-warning; display: none; }

@@ -50,6 +50,7 @@ class LogsPane(Pane):
     """The log of all processes, or of one."""
 
     title: ClassVar[str] = "Logs"
+    filter_words: ClassVar[str] = "text  (n N go to it, & shows only its lines)"
     SCOPED_CSS = False
     DEFAULT_CSS = """
     LogsPane #log-about { height: 1; padding: 0 1; background: $surface; color: $text-muted; }

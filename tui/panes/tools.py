@@ -33,6 +33,7 @@ class ToolsPane(Pane):
     """Enter opens the inspector with what is under the cursor."""
 
     title: ClassVar[str] = "Tools"
+    filter_words: ClassVar[str] = "word  (of name, title and kind)"
     DEFAULT_CSS = """
     ToolsPane > #head { height: 1; padding: 0 1; }
     ToolsPane > #parts { height: 1fr; layout: vertical; }

@@ -55,6 +55,7 @@ class WirePane(Pane):
     """A live tap. Nothing is asked of the server while the tab is not in view."""
 
     title: ClassVar[str] = "Wire"
+    filter_words: ClassVar[str] = "word  !not"
     DEFAULT_CSS = """
     WirePane #wire-about { height: 1; padding: 0 1; background: $surface; color: $text-muted; }
     WirePane #wire-refused { height: auto; padding: 1 2; color: $text-error; display: none; }

@@ -35,8 +35,8 @@ class BoardScreen(Screen[None]):
     crumbs: tuple[str, ...] = ()
     place: str = ""
     """Its name in `tui.navigation`, where it has one."""
-    filter_help = "word  !not"
-    """What the filter's line takes."""
+    filter_words: ClassVar[str] = ""
+    """What its filter takes, in a line; empty where nothing can be filtered, and `/` is dead."""
     DEFAULT_CSS = """
     BoardScreen.-stale Grid { text-opacity: 60%; }
     """
@@ -56,8 +56,10 @@ class BoardScreen(Screen[None]):
         return self.dashboard.plane
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What is typed into a field is text."""
+        """What is typed into a field is text, and where nothing can be filtered no filter is offered."""
         if action in {"command", "filter"} and isinstance(self.focused, Input | TextArea):
+            return False
+        if action == "filter" and not self.filter_help:
             return False
         return super().check_action(action, parameters)
 
@@ -105,6 +107,11 @@ class BoardScreen(Screen[None]):
 
     def filter_changed(self, text: str) -> None:
         """Show only what fits; empty: everything."""
+
+    @property
+    def filter_help(self) -> str:
+        """What the filter of what is in view takes; empty: there is none."""
+        return self.filter_words
 
     @property
     def filter_text(self) -> str:

@@ -34,6 +34,7 @@ class ContextsScreen(TableScreen[ContextRow]):
 
     crumbs = ("contexts",)
     place = "contexts"
+    filter_words = "a part of name and address"
     DEFAULT_CSS = """
     ContextsScreen > #why { height: auto; max-height: 3; padding: 0 2; color: $text-muted; }
     ContextsScreen > #how { height: auto; padding: 0 2; color: $text-muted; }

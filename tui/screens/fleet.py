@@ -34,7 +34,7 @@ class FleetScreen(TableScreen[Row]):
 
     crumbs = ("fleet",)
     place = "fleet"
-    filter_help = HELP
+    filter_words = HELP
     DEFAULT_CSS = """
     FleetScreen > #sieve { height: 1; padding: 0 1; color: $text-accent; display: none; }
     FleetScreen > #sieve.-on { display: block; }

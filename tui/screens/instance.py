@@ -92,6 +92,10 @@ class InstanceScreen(BoardScreen):
         return self.pane.main_widget() if self.pane is not None else None
 
     @property
+    def filter_help(self) -> str:
+        return self.pane.filter_words if self.pane is not None else ""
+
+    @property
     def filter_text(self) -> str:
         return self.pane.filter_text if self.pane is not None else ""
 
@@ -134,6 +138,7 @@ class InstanceScreen(BoardScreen):
         self._tab = event.pane.id or self._tab
         self.crumbs = (*self.crumbs[:2], self._tab)
         self._look()
+        self.refresh_bindings()  # not every tab can be filtered
         self.call_after_refresh(self.focus_body)
 
     def on_screen_suspend(self) -> None:

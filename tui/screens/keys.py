@@ -12,8 +12,8 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from tui.board.filtering import HELP
 from tui.commands import COMMANDS
+from tui.screens.base import BoardScreen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,14 +27,15 @@ TEXTUALS = frozenset({"tab", "shift+tab", "ctrl+c", "super+c"})
 
 @frozen
 class Section:
-    """Some keys that belong together; each with what it does."""
+    """Some keys that belong together; each with what it does. `note` stands below the title."""
 
     title: str
     keys: dict[str, str] = field(factory=dict)
+    note: str = ""
 
 
 def sections(screen: Screen[Any], app: App[Any]) -> list[Section]:
-    """The keys that work now: those of the part in focus, of the screen, and of everywhere."""
+    """The keys that work now: those of the part in focus, of the screen, and of everywhere; and what its filter takes."""
     here, of_screen, everywhere = Section("In this list"), Section("On this screen"), Section("Everywhere")
     for node, binding, enabled, _ in screen.active_bindings.values():
         if enabled and binding.description and binding.key not in TEXTUALS:
@@ -42,11 +43,12 @@ def sections(screen: Screen[Any], app: App[Any]) -> list[Section]:
             key = app.get_key_display(binding)
             said = section.keys.get(binding.description, "").split()
             section.keys[binding.description] = " ".join(dict.fromkeys([*said, key]))  # two may have one name: ctrl+@
-    return [section for section in (here, of_screen, everywhere) if section.keys]
+    narrowing = Section("A filter ( / )", note=screen.filter_help if isinstance(screen, BoardScreen) else "")
+    return [section for section in (here, of_screen, everywhere, narrowing) if section.keys or section.note]
 
 
 class KeysScreen(ModalScreen[None]):
-    """Lists of keys, of what a filter takes, and of commands. Any of `?`, `q`, escape closes it."""
+    """Lists of keys, of what the filter takes where there is one, and of commands. Any of `?`, `q`, escape closes it."""
 
     DEFAULT_CSS = """
     KeysScreen { align: center middle; }
@@ -74,9 +76,8 @@ class KeysScreen(ModalScreen[None]):
     def _lines(self) -> list[Content]:
         lines: list[Content] = []
         for section in self._sections:
-            lines += [_heading(section.title)]
+            lines += [_heading(section.title), *([Content(section.note)] if section.note else [])]
             lines += [_line(key, what, KEY_CELLS) for what, key in section.keys.items()]
-        lines += [_heading("A filter ( / )"), Content(HELP)]
         lines += [_heading("Commands ( : )")]
         for command in COMMANDS:
             names = " ".join((command.name, *command.aliases))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from tui.screens.base import BoardScreen
 from tui.widgets.grid import Grid
@@ -16,6 +16,8 @@ R = TypeVar("R")
 
 class TableScreen(BoardScreen, Generic[R]):
     """A table of `R`. A screen of this kind gives `show_rows`, which shows the rows that fit `filter_text`."""
+
+    filter_words: ClassVar[str] = "word  !not"
 
     def __init__(self) -> None:
         super().__init__()

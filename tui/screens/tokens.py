@@ -34,6 +34,7 @@ class TokensScreen(BoardScreen):
 
     crumbs = ("tokens",)
     place = "tokens"
+    filter_words = "a part of name, owner and role"
     DEFAULT_CSS = """
     TokensScreen > .heading { height: 1; padding: 0 1; color: $text-primary; text-style: bold; }
     TokensScreen > #users { height: 1fr; max-height: 40%; }

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.plane import deployment
 from tests.tui.driving import contexts_of, drive
-from tui.board.alerts import Alert
+from tui.board.alerts import Alert, Inbox
 from tui.board.board import Board
 from tui.board.fleet_history import earlier_alerts
 from tui.board.news import ALERTS_EVERY_S, SETTLED_S, News, Notice
@@ -214,3 +214,40 @@ def test_each_of_several_that_were_heard_live_counts_once() -> None:
         board.take_event({**event, **event["data"]}, NOW)  # type: ignore[dict-item]
     board.alerts.take_earlier(earlier_alerts(events[::-1]))
     assert [alert.times for alert in board.alerts] == [4]
+
+
+# -- a crash loop is one alert
+
+
+def post_mortem(code: str, text: str, at: float, incarnation: int = 0, instance: str = "i") -> Alert:
+    return Alert(at=at, weight="bad", code=code, text=text, instance_id=instance, incarnation=incarnation)
+
+
+EXIT = post_mortem("exited", "status 3", NOW, 5)
+LOOP = post_mortem("crash_loop", "gave up after 5 restarts; last: status 3", NOW + 0.1, 5)
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ([EXIT, LOOP], ["crash_loop"]),
+        ([LOOP, EXIT], ["crash_loop"]),
+        ([post_mortem("exited", "status 3", NOW - 9, 4), EXIT, LOOP], ["crash_loop"]),
+        ([post_mortem("signalled", "SIGKILL", NOW - 9, 4), EXIT, LOOP], ["signalled", "crash_loop"]),
+        ([post_mortem("exited", "status 3 with a long tail", NOW, 5), LOOP], ["crash_loop"]),
+        ([post_mortem("exited", "status 4", NOW, 4), LOOP], ["exited", "crash_loop"]),
+        ([post_mortem("exited", "status 3", NOW, 5, instance="j"), LOOP], ["exited", "crash_loop"]),
+        ([EXIT, LOOP, post_mortem("exited", "status 3", NOW + 60, 6)], ["crash_loop", "exited"]),
+    ],
+)
+def test_the_end_of_a_crash_loop_takes_the_place_of_its_last_exit(told: list[Alert], kept: list[str]) -> None:
+    live, earlier, both = Inbox(), Inbox(), Inbox()
+    for alert in told:
+        live.take(alert)
+    assert [alert.code for alert in live] == kept
+    if told[0] is not LOOP:
+        earlier.take_earlier(told)
+        assert [alert.code for alert in earlier] == kept
+    both.take(LOOP)
+    both.take_earlier([EXIT])
+    assert [alert.code for alert in both] == ["crash_loop"]

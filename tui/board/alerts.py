@@ -29,7 +29,9 @@ WITHOUT: Mapping[str, str] = {
 KEPT = 500
 """Alerts in the inbox; a fleet with more that differ has one cause, and it is among the newest."""
 SAME_S = 2.0
-"""Between an event and what a snapshot says of the same failure."""
+"""Between an event and what a snapshot says of the same failure; and between the last exit and the end of its loop."""
+CRASH_LOOP = "crash_loop"
+"""The code of the post-mortem that says that no restart follows; the last exit's own comes just before it."""
 
 
 @frozen(kw_only=True)
@@ -48,6 +50,13 @@ class Alert:
     incarnation: int = 0
     number: int = 0
     times: int = 1
+
+    def ends_with(self, last: Alert) -> bool:
+        """Whether this tells that a crash loop was given up, and `last` of its last exit, which it tells of too."""
+        if self.code != CRASH_LOOP or last.code == CRASH_LOOP or last.weight != "bad":
+            return False
+        is_one = self.instance_id == last.instance_id and abs(self.at - last.at) < SAME_S
+        return is_one and (self.text.endswith(last.text) or 0 < self.incarnation == last.incarnation)
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -81,7 +90,14 @@ class Inbox:
         return [alert for alert in self._alerts.values() if alert.number > self.seen]
 
     def take(self, alert: Alert) -> bool:
-        """Put one in; False where it is there already, as an event and a snapshot both tell of it."""
+        """Put one in; False where it is there already, as an event and a snapshot both tell of it.
+
+        The end of a crash loop takes the place of its exits.
+        """
+        if any(loop.ends_with(alert) for loop in self._alerts.values()):
+            return False
+        for subject in [last.subject for last in self._alerts.values() if alert.ends_with(last)]:
+            del self._alerts[subject], self._first[subject]
         before = self._alerts.get(alert.subject)
         if before is not None and before.text == alert.text and abs(before.at - alert.at) < SAME_S:
             return False
@@ -103,6 +119,10 @@ class Inbox:
         for place, alert in enumerate(alerts):
             if alert.at > self._first.get(alert.subject, float("inf")) - SAME_S:
                 continue  # heard of already, and counted
+            if any(loop.ends_with(alert) for loop in self._alerts.values()):
+                earlier.pop(alert.subject, None)  # the exits before it were of the same loop
+                continue
+            earlier = {subject: last for subject, last in earlier.items() if not alert.ends_with(last)}
             before = earlier.pop(alert.subject, None)
             earlier[alert.subject] = evolve(alert, number=place - KEPT, times=1 if before is None else before.times + 1)
         for subject, live in self._alerts.items():

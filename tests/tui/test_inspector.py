@@ -396,3 +396,54 @@ def test_what_is_entered_survives_the_screen_in_every_size(inspected: Plane, siz
         await person.sees("grace", "hello grace")
 
     drive(contexts_of(inspected), script, size=size)
+
+
+def test_while_a_field_has_the_keyboard_the_foot_tells_the_way_out_and_f1_lists_the_keys(inspected: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await choose(person, "greet")
+        await person.sees("^l History", "esc Back", "F1 Keys")
+        await person.press("question_mark", "f1")
+        await person.sees("esc closes", "Move cursor left")
+        await person.press("f1")
+        await person.sees_not("esc closes")
+        await person.press("f5")
+        await person.sees("at least 2 are wanted")
+        await person.press("escape")
+        await person.sees("? Keys")
+        assert "F1 Keys" not in person.text()
+
+    drive(contexts_of(inspected), script, size=(80, 24))
+
+
+def test_tab_waits_its_turn_among_keys_that_come_all_at_once(inspected: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await choose(person, "login")
+        for name, character in (("4", "4"), ("tab", "\t"), ("5", "5"), ("shift+tab", None), ("6", "6"), ("f5", None)):
+            person.app.post_message(events.Key(name, character))
+        await person.sees("✓ result", '"user": "46"', '"password": "5"')
+
+    drive(contexts_of(inspected), script)
+
+
+def test_a_result_says_which_tool_it_is_of_when_another_is_chosen(inspected: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await call(person, "picture")
+        await person.sees("picture ✓ result")
+        await choose(person, "page")
+        await person.sees("tool page", "picture ✓ result")
+
+    drive(contexts_of(inspected), script)
+
+
+def test_a_question_says_what_escape_does_and_names_each_way_out_once(inspected: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await call(person, "ask")
+        await person.sees("What is the word?", "Cancel the call (ctrl+x)", "esc cancels the question", "F1 keys")
+        await person.press("f1")
+        await person.sees("Cancel the question")
+        await person.press("escape")
+        await person.sees_not("esc closes")
+        await person.press("ctrl+x")
+        await person.sees("so the call was cancelled")
+
+    drive(contexts_of(inspected), script, size=(80, 60))

@@ -58,7 +58,8 @@ class Draft:
     outcome: Outcome | None = None
     note: str = ""
     """Said in the result's place when there is none: cancelled, or nothing sent yet."""
-    """The method and params of the last call."""
+    called: str = ""
+    """What the last call was for, as the server knows it: another may have been chosen since."""
     offered: Offered = field(factory=Offered)
     wanted: Offer | None = None
     """Chosen on the tools tab, and not yet taken up."""

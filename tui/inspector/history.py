@@ -43,11 +43,16 @@ class Entry:
     @property
     def subject(self) -> str:
         """What was asked for: the tool, the prompt or the resource."""
-        given = self.params or {}
-        return str(given.get("name") or given.get("uri") or "")
+        return subject_of(self.params)
 
     def is_same_request(self, other: Entry) -> bool:
         return (self.method, compact(self.params)) == (other.method, compact(other.params))
+
+
+def subject_of(params: Mapping[str, Any] | None) -> str:
+    """What a request is for: the tool, the prompt or the resource; empty where it names none."""
+    given = params or {}
+    return str(given.get("name") or given.get("uri") or "")
 
 
 Histories = Mapping[str, Sequence[Entry]]

@@ -44,7 +44,7 @@ def verdict(outcome: Outcome) -> Cell:
         said = f"{_text(error.get('code'))}: {_text(error.get('message'))}"
         return Cell(f"✗ the server's JSON-RPC error {said}   {facts}", "bad")
     if outcome.kind == "declined":
-        return Cell("– you did not answer what it asked, so the call was given up", "warn")
+        return Cell("– you did not answer what it asked, so the call was cancelled", "warn")
     told = told_of(outcome)
     return Cell(f"✗ Corral: {told.title}{': ' if told.detail else ''}{told.detail}   {facts}", "bad")
 

@@ -24,7 +24,7 @@ from tui.screens.past_requests import PastRequestsScreen
 from tui.screens.question import QuestionScreen
 from tui.widgets.call_request import CallRequest, TargetBar
 from tui.widgets.call_result import CallResult
-from tui.widgets.typing_order import after_typing
+from tui.widgets.typing_order import STEPS, after_typing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +77,7 @@ class InspectorPane(Pane):
         Binding("ctrl+y", "copy", "Copy", priority=True),
         Binding("ctrl+l", "past", "History", priority=True),
         Binding("f6", "other_side", "Request/result", show=False, priority=True),
+        *STEPS,
         Binding("escape", "leave", "Back", show=False),
         Binding("ctrl+r", "reload", "Read anew", show=False),
     ]
@@ -231,6 +232,7 @@ class InspectorPane(Pane):
     def _send(self, request: Request) -> None:
         self._warned_of = ""
         self._began = time.monotonic()
+        self.draft.called = history.subject_of(request.params) or request.method
         self.result.begin()
         self.result.wait(0)
         self._call = self.run_worker(self._converse(request), group="call")

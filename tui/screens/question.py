@@ -17,7 +17,7 @@ from tui.inspector.jsontext import pretty_lines
 from tui.inspector.schema_form import MISSING, form_of
 from tui.widgets.reading import Passage, Reading
 from tui.widgets.schema_form import SchemaForm
-from tui.widgets.typing_order import after_typing
+from tui.widgets.typing_order import STEPS, after_typing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ TITLES = {
 
 
 class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
-    """Dismissed with the result that the server gets, or with None, which gives the call up."""
+    """Dismissed with the result that the server gets, or with None, which cancels the call."""
 
     DEFAULT_CSS = """
     QuestionScreen { align: center middle; }
@@ -56,8 +56,9 @@ class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
         Binding("f5,ctrl+j", "accept", "Send the answer", priority=True),
         Binding("ctrl+n", "decline", "Decline", priority=True),
         Binding("f8", "decline", "Decline", priority=True, show=False),
-        Binding("escape", "cancel", "Cancel"),
-        Binding("ctrl+x", "give_up", "Cancel the call", priority=True),
+        *STEPS,
+        Binding("escape", "cancel", "Cancel the question"),
+        Binding("ctrl+x", "cancel_call", "Cancel the call", priority=True),
     ]
 
     def __init__(self, question: Question, name: str) -> None:
@@ -74,15 +75,17 @@ class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
         return self._question.method == "elicitation/create" and self._question.params.get("mode") == "url"
 
     def compose(self) -> ComposeResult:
+        is_elicitation = self._question.method == "elicitation/create"
         with Vertical() as box:
+            box.border_subtitle = f"esc cancels the {'question' if is_elicitation else 'call'} · F1 keys"
             box.border_title = Content(clean(TITLES.get(self._question.method, "{} asks").format(self._who)))
             yield from self._body()
             yield Static(id="wrong", classes="warning")
             with Horizontal():
                 yield Button(self._yes(), id="accept", variant="success", compact=True)
-                if self._question.method == "elicitation/create":
+                if is_elicitation:
                     yield Button("Decline (ctrl+n)", id="decline", compact=True)
-                yield Button("Give up (ctrl+x)", id="give_up", variant="error", compact=True)
+                yield Button("Cancel the call (ctrl+x)", id="cancel_call", variant="error", compact=True)
 
     def _yes(self) -> str:
         if self.is_url:
@@ -174,7 +177,7 @@ class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
     def action_cancel(self) -> None:
         self.dismiss({"action": "cancel"} if self._question.method == "elicitation/create" else None)
 
-    def action_give_up(self) -> None:
+    def action_cancel_call(self) -> None:
         self.dismiss(None)
 
     def on_schema_form_changed(self) -> None:
@@ -185,4 +188,4 @@ class QuestionScreen(ModalScreen["Mapping[str, Any] | None"]):
         self.action_accept()
 
     async def on_button_pressed(self, event: Button.Pressed) -> None:
-        await self.run_action(event.button.id or "give_up")
+        await self.run_action(event.button.id or "cancel_call")

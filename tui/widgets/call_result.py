@@ -9,7 +9,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import ContentSwitcher, Markdown, Static
 
-from controlplane.wire.text import clean_lines
+from controlplane.wire.text import clean, clean_lines
 from tui.inspector.content import Block
 from tui.inspector.desk import VIEWS
 from tui.inspector.verdict import bar, reading, verdict
@@ -30,6 +30,8 @@ RAW_CHARS = 4_000_000
 LAID_OUT_BLOCKS = 20
 LAID_OUT_CHARS = 16_000
 """Of a result with Markdown in it; a larger one is shown as plain text, which is painted as far as it is in sight."""
+NAME_CHARS = 60
+"""Of what was called, before what came of it."""
 NESTING = 12
 """Of Markdown: every level is a widget within a widget."""
 TITLES = {"tree": "tree", "reading": "read", "raw": "raw"}
@@ -78,7 +80,9 @@ class CallResult(Vertical):
     def wait(self, seconds: float) -> None:
         """Say how long it takes already."""
         text = f"◌ waiting {seconds:.1f} s   ctrl+x cancels the call"
-        self.query_one("#verdict", Static).update(Content.styled(text, "$text-accent"))
+        self.query_one("#verdict", Static).update(
+            Content.assemble(self._called(), Content.styled(text, "$text-accent"))
+        )
 
     def show_heard(self) -> None:
         """The last of what was heard, and how far it is."""
@@ -98,10 +102,13 @@ class CallResult(Vertical):
         draft = self.draft
         line = self.query_one("#verdict", Static)
         if draft.outcome is None:
-            line.update(Content.styled(draft.note or "nothing was sent yet", "$text-muted"))
+            note = Content.styled(draft.note or "nothing was sent yet", "$text-muted")
+            line.update(Content.assemble(self._called(), note))
             return
         line.update(
-            Content.assemble(toned(verdict(draft.outcome)), Content.styled(f"   {self._views()}", "$text-muted"))
+            Content.assemble(
+                self._called(), toned(verdict(draft.outcome)), Content.styled(f"   {self._views()}", "$text-muted")
+            )
         )
         await self._show_view(draft.view)
 
@@ -113,6 +120,10 @@ class CallResult(Vertical):
     def main(self) -> Widget:
         """The view that is in sight."""
         return self.query_one(f"#{self.query_one(ContentSwitcher).current}")
+
+    def _called(self) -> Content:
+        name = clean(self.draft.called[:NAME_CHARS])
+        return Content.styled(f"{name} " if name else "", "bold")
 
     def _views(self) -> str:
         return " ".join(f"[{TITLES[view]}]" if view == self.draft.view else TITLES[view] for view in VIEWS)

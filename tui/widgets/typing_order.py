@@ -9,8 +9,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from textual.binding import Binding
+
 if TYPE_CHECKING:
     from textual.app import App
+
+STEPS = (
+    Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
+    Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
+)
+"""From field to field. The keyboard moves before the next key is looked at: without priority the field would get to tab
+only when it was given the keys after it as well."""
 
 
 def after_typing(app: App[Any], do: Callable[[], Awaitable[None] | None]) -> None:

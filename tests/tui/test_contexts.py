@@ -5,7 +5,12 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.tui.cutting import wired
 from tests.tui.driving import drive
+from tui.board.context_columns import CONTEXT_COLUMNS, ContextRow, about, linked
+from tui.board.link import Link, LinkState
 from tui.contexts import Context, Contexts
 
 if TYPE_CHECKING:
@@ -80,3 +85,37 @@ def test_a_filter_finds_a_context_and_escape_goes_back(fleet: Plane) -> None:
         await person.sees("local › fleet")
 
     drive(contexts(fleet, prod), script)
+
+
+def test_the_current_one_is_away_as_soon_as_its_connection_is_and_healthy_once_it_is_back(fleet: Plane) -> None:
+    async def script(person: Driver) -> None:
+        await person.sees("live")
+        await person.press("c")
+        await person.until(lambda: "● healthy" in person.line_with("→ local"), "local is reached")
+        wire.cut()
+        await person.until(lambda: "✗ away" in person.line_with("→ local"), "local is away")
+        wire.mend()
+        await person.until(lambda: "● healthy" in person.line_with("→ local"), "local is back")
+
+    with wired(fleet.url) as wire:
+        local = Context(name="local", url=wire.url, token=fleet.token)
+        drive(Contexts((local,), local), script)
+
+
+@pytest.mark.parametrize(
+    ("state", "shown", "said"),
+    [
+        ("live", "● healthy", "2 running · up 1m"),
+        ("connecting", "● healthy", "2 running · up 1m"),
+        ("away", "✗ away", "no route"),
+        ("refused", "✗ refused", "no route"),
+    ],
+)
+def test_the_current_one_is_as_its_connection_is_whatever_a_probe_found(
+    state: LinkState, shown: str, said: str
+) -> None:
+    found = ContextRow(name="local", url="http://localhost", current=True, state="healthy", instances=2, uptime_s=60)
+    row = linked(found, Link(state, reason="no route"))
+    cell = next(column for column in CONTEXT_COLUMNS if column.key == "state").cell(row, 0.0)
+    assert cell.text == shown
+    assert about(row).text.startswith(said)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
 
 from controlplane.wire.text import clean
 from controlplane.wire.units import count, duration, millis
 from tui.board.cells import Cell, Column, Tone
+
+if TYPE_CHECKING:
+    from tui.board.link import Link
 
 
 @frozen(kw_only=True)
@@ -20,12 +25,19 @@ class ContextRow:
     has_token: bool = False
     current: bool = False
     state: str = "asking"
-    """`asking`, then what `/health` says, or `away`."""
+    """`asking`, then what `/health` says, or `away`; `refused` where the token was."""
     version: str = ""
     uptime_s: float | None = None
     instances: int | None = None
     took_ms: float | None = None
     why: str = ""
+
+
+def linked(row: ContextRow, link: Link) -> ContextRow:
+    """The row of the control plane that the dashboard is at: away as soon as its connection is, whatever a probe found."""
+    if link.state in {"live", "connecting"}:
+        return row
+    return evolve(row, state=link.state, why=link.reason or row.why)
 
 
 _STATES: dict[str, tuple[str, Tone]] = {
@@ -34,6 +46,7 @@ _STATES: dict[str, tuple[str, Tone]] = {
     "degraded": ("!", "warn"),
     "unhealthy": ("✗", "bad"),
     "away": ("✗", "bad"),
+    "refused": ("✗", "bad"),
 }
 
 
@@ -48,7 +61,7 @@ def _state(row: ContextRow, _now: float) -> Cell:
 
 def about(row: ContextRow, _now: float = 0.0) -> Cell:
     """What its answer says, or why there is none."""
-    if row.state == "away":
+    if row.state in {"away", "refused"}:
         return Cell(row.why, "bad")
     if row.state == "asking":
         return Cell("")

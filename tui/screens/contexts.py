@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from controlplane.wire.text import clean
-from tui.board.context_columns import CONTEXT_COLUMNS, ContextRow, about
+from tui.board.context_columns import CONTEXT_COLUMNS, ContextRow, about, linked
 from tui.client import Api, Failure
 from tui.screens.table import TableScreen
 from tui.widgets.grid import Grid
@@ -20,10 +20,13 @@ from tui.widgets.grid import Grid
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
+    from tui.board.board import Touched
     from tui.contexts import Context
 
 PROBE_S = 3.0
 """One that has not said how it is within this is away, as far as a person choosing is concerned."""
+PROBE_EVERY_S = 10.0
+"""While they are looked at: what is read here is to be true, and a probe costs each of them one small request."""
 HOW_TO_ADD = (
     "corral context add NAME URL adds one (--colour red, --read-only); corral tui shows it from its next start on"
 )
@@ -48,6 +51,7 @@ class ContextsScreen(TableScreen[ContextRow]):
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[str, ContextRow] = {}
+        self._was_live = True
 
     def body(self) -> ComposeResult:
         yield Grid(CONTEXT_COLUMNS, lambda row: row.name, empty="Nothing fits the filter", clock=self.plane.clock)
@@ -59,6 +63,7 @@ class ContextsScreen(TableScreen[ContextRow]):
         self.show_rows()
         self.grid.move_to(self.plane.context.name)
         self.action_probe()
+        self.set_interval(PROBE_EVERY_S, self._probe_again)
 
     def _row(self, context: Context) -> ContextRow:
         return ContextRow(
@@ -72,7 +77,9 @@ class ContextsScreen(TableScreen[ContextRow]):
 
     def show_rows(self) -> None:
         words = self.filter_text.strip().lower()
-        wanted = [row for row in self._rows.values() if words in f"{row.name} {row.url}".lower()]
+        link = self.plane.board.link
+        rows = [linked(row, link) if row.current else row for row in self._rows.values()]
+        wanted = [row for row in rows if words in f"{row.name} {row.url}".lower()]
         self.grid.show(wanted)
         self._tell()
 
@@ -82,6 +89,18 @@ class ContextsScreen(TableScreen[ContextRow]):
         text = f"{row.name}: {said}" if row is not None and said else ""
         self.query_one("#why", Static).update(Content(clean(text)))
 
+    def board_changed(self, _touched: Touched) -> None:
+        """The control plane that the dashboard is at has gone, or is back: known before the next probe."""
+        was_live, self._was_live = self._was_live, self.plane.board.link.is_live
+        if self._rows and was_live != self._was_live:
+            self.show_rows()
+            self._probe_again()
+
+    def _probe_again(self) -> None:
+        """What was found stays until there is an answer, or none."""
+        if self.is_current:
+            self._ask_all()
+
     # -- keys
 
     def action_probe(self) -> None:
@@ -89,6 +108,9 @@ class ContextsScreen(TableScreen[ContextRow]):
         for name, row in self._rows.items():
             self._rows[name] = evolve(row, state="asking", why="")
         self.show_rows()
+        self._ask_all()
+
+    def _ask_all(self) -> None:
         self.run_worker(self._probe_all(), group="probe", exclusive=True)
 
     async def _probe_all(self) -> None:

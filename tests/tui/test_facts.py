@@ -105,6 +105,11 @@ def test_a_post_mortem_is_told_whole() -> None:
     assert said["frames"] == "the last 1\n→ {}"
 
 
+def test_next_steps_stand_where_the_server_has_no_hint() -> None:
+    assert told(facts.post_mortem({"hint": None}, next_steps="2 shows its log"))["hint"] == "→ 2 shows its log"
+    assert told(facts.post_mortem({"hint": "install it"}, next_steps="2 shows its log"))["hint"] == "→ install it"
+
+
 def test_a_long_tail_is_cut_at_its_beginning() -> None:
     said = told(facts.post_mortem({"stderr_tail": [str(n) for n in range(500)]}))
     assert said["stderr"].startswith(f"the last {facts.STDERR_LINES} of 500\n{500 - facts.STDERR_LINES}\n")

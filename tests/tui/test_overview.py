@@ -68,6 +68,7 @@ def test_why_an_instance_fails_is_the_first_thing_on_a_small_terminal(past: Plan
     async def script(person: Driver) -> None:
         await open_tab(person, "doomed")
         await person.sees("Why it fails", "status 3", "no such table", "✗ failed")
+        await person.sees("→ 2 shows its log, r restarts it, u builds it anew", "r Restart s Stop t Start u Redeploy")
 
     drive(contexts_of(past), script, size=(80, 24))
 

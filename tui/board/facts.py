@@ -173,7 +173,7 @@ def protocol(document: Document) -> Section:
         ),
     ]
     if more > 0:
-        facts.append(Fact("", Cell(f"… {more} lines more", "dim")))
+        facts.append(Fact("", Cell(f"… {more} line{'s' * (more != 1)} more", "dim")))
     return Section("Protocol", _there(facts))
 
 
@@ -182,8 +182,9 @@ def _ability(name: object, value: object) -> str:
     return clean(name) + (f" ({', '.join(inner)})" if inner else "")
 
 
-def post_mortem(document: Document, title: str = "Post-mortem") -> Section:
-    """Why a process, or its start, came to a bad end: all that was seen."""
+def post_mortem(document: Document, title: str = "Post-mortem", next_steps: str = "") -> Section:
+    """Why a process, or its start, came to a bad end: all that was seen. `next_steps` stand where it has no hint."""
+    hint = clean(document.get("hint") or next_steps)
     facts = [
         Fact("why", Cell(f"✗ {clean(document.get('reason') or 'not known')}", "bad")),
         _said("code", document.get("code")),
@@ -191,7 +192,7 @@ def post_mortem(document: Document, title: str = "Post-mortem") -> Section:
         Fact("ended", Cell(_end(document))),
         Fact("when", Cell(_when(document))),
         Fact("peaks", Cell(_peaks(document))),
-        *([Fact("hint", Cell(f"→ {clean(document['hint'])}", "accent"))] if document.get("hint") else []),
+        *([Fact("hint", Cell(f"→ {hint}", "accent"))] if hint else []),
         *_tail("stderr", _strings(document.get("stderr_tail")), STDERR_LINES),
         *_tail("frames", _strings(document.get("last_frames")), FRAMES),
     ]

@@ -42,6 +42,9 @@ ROLLBACK_QUESTION = (
     "Roll back to revision {}? It is started beside the one in force, and takes over once it has answered."
 )
 
+LOOK, MEND = "2 shows its log", "r restarts it, u builds it anew"
+"""The next steps for one that fails, with the keys for them; in a read-only context only the first is there."""
+
 
 class Page(VerticalScroll, can_focus=True):
     """The whole overview, scrolled by the keys that move everywhere."""
@@ -73,6 +76,11 @@ class OverviewPane(Pane):
         Binding("b", "rollback", "Roll back"),
         Binding("l", "process_log", "Process's log"),
         Binding("p", "process_log", "Process's log", show=False),
+        # The screen's and the app's own, said here once more: who reads why it fails is to see what mends it.
+        Binding("r", "app.verb('restart')", "Restart"),
+        Binding("s", "app.verb('stop')", "Stop"),
+        Binding("t", "app.verb('start')", "Start"),
+        Binding("u", "app.verb('redeploy')", "Redeploy"),
         Binding("ctrl+r", "reload", "Read anew", show=False),
     ]
 
@@ -208,9 +216,14 @@ class OverviewPane(Pane):
         """On top while it fails; below the tables when it is of the past, or another was chosen there."""
         last, row = self.story.last_post_mortem, self.row
         failing = row is not None and row.status in FAILING
-        section = facts.post_mortem(last, "Why it fails" if failing else "The last post-mortem") if last else None
+        title, steps = ("Why it fails", self._next_steps()) if failing else ("The last post-mortem", "")
+        section = facts.post_mortem(last, title, steps) if last else None
         self._sheet("fresh").tell(section if failing else None)
         self._sheet("chosen").tell(self._chosen_section() or (None if failing else section))
+
+    def _next_steps(self) -> str:
+        """What a person may do where the server names nothing."""
+        return LOOK if self.plane.read_only else f"{LOOK}, {MEND}"
 
     def _chosen_section(self) -> Section | None:
         """Of the revision or process that enter was pressed on."""

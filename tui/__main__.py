@@ -35,13 +35,13 @@ def main(*, read_only: bool, theme: str, once: bool, as_json: bool, web: bool, p
     except ValueError as error:
         click.echo(str(error), err=True)
         sys.exit(EXIT_USAGE)
+    if theme not in NAMES:
+        click.echo(f"There is no theme {clean(theme)}. There are {', '.join(NAMES)}.", err=True)
+        sys.exit(EXIT_USAGE)
     if once:
         from tui.once import print_once  # noqa: PLC0415  (the others are not loaded for it)
 
         sys.exit(asyncio.run(print_once(contexts.current, as_json=as_json)))
-    if theme not in NAMES:
-        click.echo(f"There is no theme {clean(theme)}. There are {', '.join(NAMES)}.", err=True)
-        sys.exit(EXIT_USAGE)
     arguments = ["--theme", theme] + ["--read-only"] * read_only
     if web:
         sys.exit(_serve(arguments, {VARIABLE: kept} if kept else _by_hand(contexts), port, open_browser=not no_open))

@@ -12,7 +12,9 @@ from tests.e2e.plane import ROOT
 ANSWERS_S = 30
 
 
-@pytest.mark.parametrize("way", [[], ["--web", "--no-open", "--port", "0"]], ids=["terminal", "web"])
+@pytest.mark.parametrize(
+    "way", [[], ["--once"], ["--web", "--no-open", "--port", "0"]], ids=["terminal", "once", "web"]
+)
 def test_a_theme_that_is_not_there_is_refused_in_a_sentence_that_names_those_that_are(way: list[str]) -> None:
     command = [sys.executable, "-m", "tui", "--theme", "nosuch", *way]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=ANSWERS_S, check=False)

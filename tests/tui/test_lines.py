@@ -312,8 +312,8 @@ def test_processes_are_named_with_their_end_and_the_crashed_one_is_found() -> No
     assert crashed(known[:2]) == 3
     assert crashed(known[:1]) is None
     assert heading(known, None) == "all processes"
-    assert heading(known, 1) == "incarnation 1 of 4 (crashed: SIGKILL)"
-    assert heading(known, 3) == "incarnation 3 of 4 (ended: exit 0)"
+    assert heading(known, 1) == "process 1 of 4 (crashed: SIGKILL)"
+    assert heading(known, 3) == "process 3 of 4 (ended: exit 0)"
     assert [neighbour(known, None, -1), neighbour(known, 4, -1), neighbour(known, 3, -1), neighbour(known, 1, -1)] == [
         4, 3, 1, 1,
     ]  # fmt: skip

@@ -136,7 +136,7 @@ def data_lines(entry: Entry) -> list[str]:
         text = f"This cannot be shown: {type(error).__name__}"
     lines = clean_lines(text)
     if len(lines) > SHOWN_LINES:
-        lines = [*lines[:SHOWN_LINES], f"… {len(lines) - SHOWN_LINES:,} lines more"]
+        lines = [*lines[:SHOWN_LINES], f"… {(more := len(lines) - SHOWN_LINES):,} line{'s' * (more != 1)} more"]
     return lines
 
 

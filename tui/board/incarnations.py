@@ -51,7 +51,7 @@ def heading(known: Sequence[Incarnation], number: int | None) -> str:
         return "all processes"
     newest = max([number, *(one.number for one in known)])
     ending = next((f" ({one.ending})" for one in known if one.number == number), "")
-    return f"incarnation {number} of {newest}{ending}"
+    return f"process {number} of {newest}{ending}"
 
 
 def neighbour(known: Sequence[Incarnation], number: int | None, step: int) -> int | None:

@@ -199,7 +199,7 @@ class LogsPane(Pane):
         try:
             page = await self.plane.api.get(self.path, **query)
         except Failure as failure:
-            lost = f"up to {missed} lines" if isinstance(missed, int) else "some lines"
+            lost = f"up to {_lines(missed)}" if isinstance(missed, int) else "some lines"
             self._buffer.note(f"── {lost} were not kept here ({failure.title}): r reads the log anew ──", now)
             return
         if len(page["logs"]) >= FILL_MOST:
@@ -271,8 +271,8 @@ class LogsPane(Pane):
             yield f"since {duration(sieve.window_s)}"
         if self._found:
             only = ", only these: & shows all" if self._only else ""
-            yield f"/{clean(self._found)} {self.lines.matches:,} lines{only}"
-        yield f"{len(self._buffer.lines):,} lines"
+            yield f"/{clean(self._found)} {_lines(self.lines.matches)}{only}"
+        yield _lines(len(self._buffer.lines))
         if self._buffer.let_go:
             yield f"{self._buffer.let_go:,} older let go"
 
@@ -380,4 +380,8 @@ class LogsPane(Pane):
         except OSError as error:
             self.dashboard.warn("The log was not saved", str(error))
         else:
-            self.notify(f"{len(lines):,} lines saved to {clean(path)}", markup=False)
+            self.notify(f"{_lines(len(lines))} saved to {clean(path)}", markup=False)
+
+
+def _lines(number: int) -> str:
+    return f"{number:,} line" if number == 1 else f"{number:,} lines"

@@ -181,7 +181,11 @@ class CourseScreen(BoardScreen):
     def _show_output(self) -> None:
         course, output = self.course, self.query_one(Output)
         kept = len(course.output)
-        text = f"build output: {course.printed:,} lines" if course.printed else "build output: none"
+        text = (
+            f"build output: {course.printed:,} line{'s' * (course.printed != 1)}"
+            if course.printed
+            else "build output: none"
+        )
         if course.printed > kept:
             text += f", the last {kept:,} of them here; l shows the log"
         output.empty = "" if course.is_over else "nothing yet"

@@ -214,6 +214,18 @@ def test_it_ends_with_its_terminal_and_leaves_no_program_behind(
     status = served.end(number)
     assert status == (0 if number != signal.SIGKILL else -number), served.output
     assert "Traceback" not in served.output
+    page.wait_for_selector("text=look at the terminal", timeout=PAGE_MS)
+    assert not page.is_visible("#again")
+
+
+@pytest.mark.needs("chromium")
+def test_a_dashboard_that_was_left_can_be_opened_again(served: WebDashboard, page: Page) -> None:
+    seen = enter(served, page)
+    wait_for(page, seen, "alpha")
+    page.keyboard.press("Control+q")
+    page.wait_for_selector("text=This dashboard has ended.", timeout=PAGE_MS)
+    page.click("#again")
+    page.wait_for_selector("body.-first-byte", timeout=PAGE_MS)
 
 
 @pytest.mark.needs("chromium")

@@ -91,8 +91,9 @@ class Dashboard(App[None]):
         self.set_interval(1.0, self._tick)
         self.run_worker(self.plane.run(), group="plane", exclusive=True)
 
-    async def on_unmount(self) -> None:
-        self.workers.cancel_all()
+    async def _shutdown(self) -> None:
+        self.workers.cancel_all()  # first: what still reads would paint on widgets that are being taken down
+        await super()._shutdown()
         await self.plane.close()
 
     def _fatal_error(self) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.tui.tmux import ENDED, in_tmux
+from tests.e2e.plane import wait_until
+from tests.tui.tmux import ENDED, SEEN_S, in_tmux
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,8 +56,13 @@ def test_a_terminal_that_shrinks_and_grows_is_painted_anew(fleet: Plane, tmp_pat
         tmux.sees("alpha", "● live")
         for columns, lines in ((80, 24), (20, 5), (200, 60), (40, 10), (80, 24)):
             tmux.resize(columns, lines)
-        screen = tmux.sees("alpha", "beta", "gamma", "NAME")
-        assert all(len(line) <= 80 for line in screen.splitlines())
-        assert re.search(r"STATUS +CPU +MEM", screen)
+
+        def fits() -> bool:
+            screen = tmux.screen()
+            is_whole = all(name in screen for name in ("alpha", "beta", "gamma"))
+            return is_whole and re.search(r"STATUS +CPU +MEM +CALLS/S +P95", screen) is not None
+
+        wait_until(fits, SEEN_S, "the table as it fits 80 columns")
+        assert all(len(line) <= 80 for line in tmux.screen().splitlines())
         tmux.type("q")
         tmux.sees(f"{ENDED} 0")

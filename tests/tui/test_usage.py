@@ -19,7 +19,7 @@ def test_quotas_show_what_is_used_of_them_and_owners_their_sums(fleet: Plane) ->
     assert user.status_code == 201
     with fleet.client(user.json()["token"]) as client:
         answer = client.post(
-            "/deploy?wait=60",
+            "/deploy?wait=0",
             json={
                 "name": "hers",
                 "source_type": "mcp_config",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tui.screens.base import BoardScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.verbs import Verb, carry_out, named
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +27,12 @@ def ask_then_do(app: Dashboard, verb: Verb, ids: Sequence[str]) -> None:
     elif not rows:
         app.warn(f"Nothing is selected to {verb.name}")
     elif not verb.asks:
-        app.run_worker(_do(app, verb, ids))
+        set_to_work(app, partial(_do, app, verb, ids))
     else:
 
         def answered(yes: bool | None) -> None:
             if yes:
-                app.run_worker(_do(app, verb, ids))
+                set_to_work(app, partial(_do, app, verb, ids))
 
         app.push_screen(ConfirmScreen(verb.asks.format(named(rows)), verb.name.title()), answered)
 

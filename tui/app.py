@@ -31,6 +31,7 @@ from tui.screens.fleet import FleetScreen
 from tui.screens.instance import InstanceScreen
 from tui.screens.keys import KeysScreen, sections
 from tui.verbs import VERBS
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,7 +90,7 @@ class Dashboard(App[None]):
         leave_at_signals(self)
         self.set_interval(REPAINT_S, self._repaint)
         self.set_interval(1.0, self._tick)
-        self.run_worker(self.plane.run(), group="plane", exclusive=True)
+        set_to_work(self, self.plane.run, group="plane", exclusive=True)
 
     async def _shutdown(self) -> None:
         self.workers.cancel_all()  # first: what still reads would paint on widgets that are being taken down
@@ -146,7 +147,7 @@ class Dashboard(App[None]):
             await self.pop_screen()
         if isinstance(self.screen, FleetScreen):
             self.screen.start_over()
-        self.run_worker(self.plane.run(), group="plane", exclusive=True)
+        set_to_work(self, self.plane.run, group="plane", exclusive=True)
         self.refresh_bindings()
         await old.close()
 
@@ -314,7 +315,7 @@ class Dashboard(App[None]):
             self.notify(f"Screenshot saved as {clean(path)}", markup=False)
 
     def action_reload(self) -> None:
-        self.run_worker(self._reload(), group="reload", exclusive=True)
+        set_to_work(self, self._reload, group="reload", exclusive=True)
 
     async def _reload(self) -> None:
         try:

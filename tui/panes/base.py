@@ -58,7 +58,7 @@ class Pane(Vertical):
             self.closed()
 
     def opened(self) -> None:
-        """Read what is to be shown, and follow it: `self.run_worker(…, group="view")`."""
+        """Read what is to be shown, and follow it: `set_to_work(self, …, group="view")`."""
 
     def closed(self) -> None:
         """Let go of what only a view needs."""

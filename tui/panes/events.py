@@ -16,6 +16,7 @@ from tui.client import Failure, path_of
 from tui.panes.base import Pane
 from tui.widgets.grid import Grid
 from tui.widgets.tones import toned
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -92,7 +93,7 @@ class EventsPane(Pane):
     def opened(self) -> None:
         self._hear()
         self._due.set()
-        self.run_worker(self._keep_reading(), group="view")
+        set_to_work(self, self._keep_reading, group="view")
 
     async def _keep_reading(self) -> None:
         """Service loop while in view: read the newest when there may be some unheard, older ones when asked to."""

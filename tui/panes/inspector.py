@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from attrs import evolve
@@ -25,6 +26,7 @@ from tui.screens.question import QuestionScreen
 from tui.widgets.call_request import CallRequest, TargetBar
 from tui.widgets.call_result import CallResult
 from tui.widgets.typing_order import STEPS, after_typing
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,10 +147,10 @@ class InspectorPane(Pane):
     # -- what is called
 
     def opened(self) -> None:
-        self.run_worker(self._open(), group="view")
+        set_to_work(self, self._open, group="view")
 
     def action_reload(self) -> None:
-        self.run_worker(self._read(), group="view")
+        set_to_work(self, self._read, group="view")
 
     async def _open(self) -> None:
         self.asking.resting = READ_ONLY if self.plane.read_only else ""
@@ -175,13 +177,13 @@ class InspectorPane(Pane):
         self.asking.focus_entry()
 
     def action_pick(self) -> None:
-        self.run_worker(self._pick(), group="view")
+        set_to_work(self, self._pick, group="view")
 
     async def _pick(self) -> None:
         foot = "type to find · enter chooses"
         screen = PickScreen("Call what?", COLUMNS, lambda o: o.key, self._fitting, foot=foot)
         if not (self.plane.read_only or self.draft.offered.has_asked):
-            self.run_worker(self._list_as_client(screen), group="view")
+            set_to_work(self, partial(self._list_as_client, screen), group="view")
         key = await self.app.push_screen_wait(screen)
         chosen = next((offer for offer in self._fitting("") if offer.key == key), None)
         if chosen is not None:
@@ -235,7 +237,7 @@ class InspectorPane(Pane):
         self.draft.called = history.subject_of(request.params) or request.method
         self.result.begin()
         self.result.wait(0)
-        self._call = self.run_worker(self._converse(request), group="call")
+        self._call = set_to_work(self, partial(self._converse, request), group="call")
         self.refresh_bindings()
 
     async def _converse(self, request: Request) -> None:
@@ -290,7 +292,7 @@ class InspectorPane(Pane):
             self.dashboard.warn("The history was not written", clean(wrong))
 
     def action_past(self) -> None:
-        self.run_worker(self._past(), group="view")
+        set_to_work(self, self._past, group="view")
 
     async def _past(self) -> None:
         screen = PastRequestsScreen(self.desk, self.place, self.name_of)
@@ -323,7 +325,7 @@ class InspectorPane(Pane):
         after_typing(self.app, lambda: self._begin(copies))
 
     def _begin(self, copies: Copies) -> None:
-        self.run_worker(copies.run(), group="view")
+        set_to_work(self, copies.run, group="view")
 
     def action_other_side(self) -> None:
         inside = self.app.focused is not None and self.result in self.app.focused.ancestors

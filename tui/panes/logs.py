@@ -23,6 +23,7 @@ from tui.following import Broken, follow
 from tui.panes.base import Pane
 from tui.saving import save
 from tui.widgets.lines import Lines
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -131,14 +132,14 @@ class LogsPane(Pane):
         row = self.row
         if row is not None and (row.incarnation, row.status) != self._read_at:
             self._read_at = (row.incarnation, row.status)
-            self.run_worker(self._read_processes(), group="view")
+            set_to_work(self, self._read_processes, group="view")
 
     def _begin(self) -> None:
         """Follow the log by the sieve in force; what ran before ends."""
         if self._worker is not None:
             self._worker.cancel()
         self._failure = ""
-        self._worker = self.run_worker(self._follow(), group="view")
+        self._worker = set_to_work(self, self._follow, group="view")
 
     # -- the stream
 
@@ -293,7 +294,7 @@ class LogsPane(Pane):
             self.lines.lay_out()
 
     def on_lines_top_reached(self) -> None:
-        self.run_worker(self._read_older(), group="view")
+        set_to_work(self, self._read_older, group="view")
 
     # -- which lines
 

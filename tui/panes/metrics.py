@@ -18,6 +18,7 @@ from tui.board.series import WINDOWS, Point, Series
 from tui.client import Failure, path_of
 from tui.panes.base import Pane
 from tui.widgets.chart import Chart
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual import events
@@ -106,7 +107,7 @@ class MetricsPane(Pane):
         self._sampled = row.sampled if row is not None else None
         self._counted = (row.calls, row.errors) if row is not None else (0, 0)
         self._due.set()
-        self.run_worker(self._keep_reading(), group="view")
+        set_to_work(self, self._keep_reading, group="view")
 
     async def _keep_reading(self) -> None:
         """Service loop while in view: read when asked to, and once more when the newest has been kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.binding import Binding, BindingType
@@ -18,6 +19,7 @@ from tui.panes.base import Pane
 from tui.screens.confirm import ConfirmScreen
 from tui.widgets.factsheet import FactSheet
 from tui.widgets.grid import HEADER_LINES, Grid
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual import events
@@ -128,7 +130,7 @@ class OverviewPane(Pane):
 
     def opened(self) -> None:
         self._due.set()
-        self.run_worker(self._keep_reading(), group="view")
+        set_to_work(self, self._keep_reading, group="view")
 
     def board_changed(self, touched: Touched) -> None:
         if not touched.fleet and self.instance_id not in touched.ids:
@@ -276,7 +278,7 @@ class OverviewPane(Pane):
 
     def _roll_back(self, number: int, yes: bool | None) -> None:
         if yes:
-            self.run_worker(self._request_rollback(number))
+            set_to_work(self, partial(self._request_rollback, number))
 
     async def _request_rollback(self, number: int) -> None:
         path = path_of("instances", self.instance_id, "rollback")

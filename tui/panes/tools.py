@@ -15,6 +15,7 @@ from tui.inspector.offers import Offer, fitting
 from tui.panes.base import Pane
 from tui.widgets.grid import Grid
 from tui.widgets.json_tree import JsonTree
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual import events
@@ -67,7 +68,7 @@ class ToolsPane(Pane):
 
     def opened(self) -> None:
         self._paint()
-        self.run_worker(self._read(), group="view")
+        set_to_work(self, self._read, group="view")
 
     def main_widget(self) -> Widget | None:
         return self.query_one(Grid)
@@ -86,7 +87,7 @@ class ToolsPane(Pane):
         self._paint()
 
     def action_reload(self) -> None:
-        self.run_worker(self._read(), group="view")
+        set_to_work(self, self._read, group="view")
 
     async def _read(self) -> None:
         found = await read_offers(self.plane.api, self.instance_id)

@@ -22,6 +22,7 @@ from tui.panes.base import Pane
 from tui.saving import save
 from tui.widgets.lines import Lines
 from tui.widgets.tape import Tape
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +130,7 @@ class WirePane(Pane):
     def _begin(self) -> None:
         self.query_one("#wire-refused").remove_class("-on")
         self._link = "◌ opening"
-        self.run_worker(self._follow(), group="view", exclusive=True)
+        set_to_work(self, self._follow, group="view", exclusive=True)
 
     # -- the stream
 

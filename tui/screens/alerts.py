@@ -16,6 +16,7 @@ from tui.board.fleet_history import TROUBLE, earlier_alerts
 from tui.client import Failure
 from tui.screens.table import TableScreen
 from tui.widgets.grid import Grid
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -61,7 +62,7 @@ class AlertsScreen(TableScreen[Alert]):
     def on_mount(self) -> None:
         super().on_mount()
         if not self.plane.board.alerts.has_earlier:
-            self.run_worker(self._read_earlier(), group="view")
+            set_to_work(self, self._read_earlier, group="view")
 
     def board_changed(self, touched: Touched) -> None:
         if touched.fleet:

@@ -12,6 +12,7 @@ from textual.widgets import Button, Input, Static
 
 from controlplane.wire.text import clean
 from tui.widgets.form import FormLine, choice_line, text_line
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -95,7 +96,7 @@ class AskScreen(ModalScreen[None]):
     def action_send(self) -> None:
         if not self._busy:
             self._busy = True
-            self.run_worker(self._try())
+            set_to_work(self, self._try)
 
     async def _try(self) -> None:
         try:

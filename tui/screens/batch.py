@@ -17,6 +17,7 @@ from tui.deploying.sending import Deployment, Parcel
 from tui.screens.base import BoardScreen
 from tui.screens.course import problem_lines
 from tui.widgets.grid import Grid
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -117,7 +118,7 @@ class BatchScreen(BoardScreen):
             if dashboard.screen is not self:
                 dashboard.notify(f"mcpServers: {batch.summary()}", markup=False)
 
-        dashboard.run_worker(run(), group="deploys", exit_on_error=False)
+        set_to_work(dashboard, run, group="deploys", exit_on_error=False)
 
     def _look(self) -> None:
         grid, batch = self.query_one(Grid), self._batch

@@ -16,6 +16,7 @@ from tui.board.context_columns import CONTEXT_COLUMNS, ContextRow, about, linked
 from tui.client import Api, Failure
 from tui.screens.table import TableScreen
 from tui.widgets.grid import Grid
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -111,7 +112,7 @@ class ContextsScreen(TableScreen[ContextRow]):
         self._ask_all()
 
     def _ask_all(self) -> None:
-        self.run_worker(self._probe_all(), group="probe", exclusive=True)
+        set_to_work(self, self._probe_all, group="probe", exclusive=True)
 
     async def _probe_all(self) -> None:
         await asyncio.gather(*(self._probe(context) for context in self.dashboard.contexts.known))

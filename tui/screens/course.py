@@ -15,6 +15,7 @@ from tui.deploying.sending import Deployment, redeploy_of
 from tui.screens.base import BoardScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.widgets.output import Output
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ def begin(dashboard: Dashboard, deployment: Deployment) -> None:
         elif deployment.was_taken:
             dashboard.warn(f"{sign} {name} {word}: {deployment.failure.detail or deployment.failure.title}")
 
-    dashboard.run_worker(run(), group="deploys", exit_on_error=False)
+    set_to_work(dashboard, run, group="deploys", exit_on_error=False)
 
 
 def ask_then_redeploy(dashboard: Dashboard, rows: list[Row]) -> None:

@@ -22,6 +22,7 @@ from tui.screens.confirm import ConfirmScreen
 from tui.screens.course import CourseScreen, begin, problem_lines
 from tui.widgets.form import FormLine, Variables, choice_line, text_line
 from tui.widgets.server_picker import ServerPicker
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -191,7 +192,7 @@ class DeployScreen(BoardScreen):
             self._collect()
             self._complain([])
             self._tell()
-            self.run_worker(self._send(), group="send")
+            set_to_work(self, self._send, group="send")
 
     def _collect(self) -> None:
         """Take what stands in the fields now: the news of the last letters may still be on their way."""

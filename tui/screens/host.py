@@ -16,6 +16,7 @@ from tui.client import Failure
 from tui.panes.overview import Page
 from tui.screens.base import BoardScreen
 from tui.widgets.factsheet import FactSheet
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual import events
@@ -87,7 +88,7 @@ class HostScreen(BoardScreen):
         self._begin()
 
     def _begin(self) -> None:
-        self.run_worker(self._read_on(), group="read", exclusive=True)
+        set_to_work(self, self._read_on, group="read", exclusive=True)
 
     async def _read_on(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -12,6 +13,7 @@ from tui.board.cells import Cell, Column
 from tui.inspector import history
 from tui.inspector.jsontext import compact
 from tui.screens.choosing import NameScreen, PickScreen
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,7 +99,7 @@ class PastRequestsScreen(PickScreen["Entry"]):
     def action_name(self) -> None:
         entry = self.grid.current
         if entry is not None:
-            self.run_worker(self._give_name(entry))
+            set_to_work(self, partial(self._give_name, entry))
 
     async def _give_name(self, entry: Entry) -> None:
         name = await self.app.push_screen_wait(NameScreen("Save this request as", entry.name, "empty: no name"))
@@ -107,9 +109,11 @@ class PastRequestsScreen(PickScreen["Entry"]):
     def action_forget(self) -> None:
         entry = self.grid.current
         if entry is not None:
-            self.run_worker(
-                self._change(lambda found: history.removed(found, self._place, _again(found, self._place, entry)))
-            )
+
+            def without(found: dict[str, list[Entry]]) -> dict[str, list[Entry]]:
+                return history.removed(found, self._place, _again(found, self._place, entry))
+
+            set_to_work(self, partial(self._change, without))
 
     async def _change(self, how: Callable[[dict[str, list[Entry]]], dict[str, list[Entry]]]) -> None:
         wrong = await self._desk.change(how)

@@ -15,6 +15,7 @@ from tui.board.timeline_columns import TIMELINE_COLUMNS, fitting
 from tui.client import Failure
 from tui.screens.table import TableScreen
 from tui.widgets.grid import Grid
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -82,7 +83,7 @@ class TimelineScreen(TableScreen[Happening]):
         self.query_one("#note", Static).update(Content("   ".join([*parts, self._note])))
 
     def _read(self) -> None:
-        self.run_worker(self._read_earlier(), group="view", exclusive=True)
+        set_to_work(self, self._read_earlier, group="view", exclusive=True)
 
     async def _read_earlier(self) -> None:
         """Read one page more of what was kept, newest first."""

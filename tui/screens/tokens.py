@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -17,6 +18,7 @@ from tui.screens.ask import AskScreen, SecretScreen
 from tui.screens.base import BoardScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.widgets.grid import Grid
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +98,7 @@ class TokensScreen(BoardScreen):
     # -- reading
 
     def action_reload(self) -> None:
-        self.run_worker(self._read(), group="read", exclusive=True)
+        set_to_work(self, self._read, group="read", exclusive=True)
 
     async def _read(self) -> None:
         try:
@@ -207,7 +209,7 @@ class TokensScreen(BoardScreen):
         name, enable = clean(user["name"]), bool(user.get("disabled"))
         path = path_of("users", str(user["name"]))
         if enable:
-            self.run_worker(self._change("PATCH", path, {"disabled": False}, f"enabled {name}"))
+            set_to_work(self, partial(self._change, "PATCH", path, {"disabled": False}, f"enabled {name}"))
         else:
             question = f"Disable {name}? All of {name}'s tokens stop working at once; the instances stay as they are."
             self._ask(question, "Disable", lambda: self._change("PATCH", path, {"disabled": True}, f"disabled {name}"))
@@ -238,7 +240,7 @@ class TokensScreen(BoardScreen):
     def _ask(self, question: str, yes: str, do: Callable[[], Any]) -> None:
         def answered(answer: bool | None) -> None:
             if answer:
-                self.run_worker(do())
+                set_to_work(self, do)
 
         self.app.push_screen(ConfirmScreen(question, yes), answered)
 

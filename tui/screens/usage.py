@@ -16,6 +16,7 @@ from tui.board.usage_columns import OWNER_COLUMNS, QUOTA_COLUMNS, Row
 from tui.client import Failure
 from tui.screens.base import BoardScreen
 from tui.widgets.grid import HEADER_LINES, Grid
+from tui.working import set_to_work
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -77,7 +78,7 @@ class UsageScreen(BoardScreen):
         return True
 
     def action_reload(self) -> None:
-        self.run_worker(self._read_on(), group="read", exclusive=True)
+        set_to_work(self, self._read_on, group="read", exclusive=True)
 
     async def _read_on(self) -> None:
         while True:

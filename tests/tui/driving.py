@@ -109,6 +109,7 @@ def drive(
 
     async def main() -> None:
         app = Dashboard(contexts, **options)
+        app.animation_level = "none"  # each key would be waited for until nothing moves any more
         async with app.run_test(size=size, notifications=True) as pilot:
             await script(Driver(app, pilot))
 

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "snapshots"
 _FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """Loaded from elsewhere by whoever opens the picture; any fixed-width font does."""
+_PORT = re.compile(r"127\.0\.0\.1:\d{5}")
 _NUMBER = re.compile(r"terminal-\d+")
 _TEXT = re.compile(r"<text[^>]*>(.*?)</text>", re.DOTALL)
-_LINE = re.compile(r"clip-path=\"url\(#terminal-line-(\d+)\)\"")
 
 
 def picture(app: Dashboard, title: str = "corral tui") -> str:
     """The screen as SVG, without what differs from run to run or loads from elsewhere."""
     svg = app.export_screenshot(title=title, simplify=True)
-    return _FONT_FACE.sub("", _NUMBER.sub("terminal", svg)) + "\n"
+    return _PORT.sub("127.0.0.1:55555", _FONT_FACE.sub("", _NUMBER.sub("terminal", svg))) + "\n"
 
 
 def hold_still(app: Dashboard) -> None:

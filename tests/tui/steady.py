@@ -40,6 +40,7 @@ STEADY: Mapping[str, Any] = {
     "size_bytes": 120,
     "version": "0.1.0",
     "seq": 1,
+    "used": 2,
     "calls": 120,
     "errors": 3,
     "calls_total": 120,

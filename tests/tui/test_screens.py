@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 
 from tests import servers
-from tests.e2e.plane import deployment, open_plane
+from tests.e2e.plane import deployment, open_plane, wait_until
 from tests.tui.driving import Driver, contexts_of
 from tests.tui.snapshots import check, hold_still
 from tests.tui.steady import NOW, steady
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SIZES = ((80, 24), (120, 40), (200, 60))
 THEMES = (DARK.name, LIGHT.name)
+SAMPLED_S = 20.0
 SETTLE_S = 0.3
 """After a change of size or theme; painting is put together, not waited for by anything."""
 
@@ -46,7 +47,7 @@ class StillDashboard(Dashboard):
 @pytest.fixture(scope="module")
 def shown() -> Iterator[Plane]:
     """`alpha` (with something of everything) and `beta` run, `gamma` is stopped, `delta` was refused by its own entry point."""
-    with open_plane(SAMPLE_INTERVAL="60s") as opened:
+    with open_plane() as opened:
         opened.start()
         opened.deploy("alpha", servers.source("inspected.py"), labels={"team": "search"})
         opened.deploy("beta")
@@ -56,6 +57,8 @@ def shown() -> Iterator[Plane]:
             "delta", b"import sys\nsys.exit('no configuration: set WEATHER_URL')\n", restart={"mode": "never"}
         )
         assert opened.request("POST", "/api/v2/deploy?wait=30", json=body).status_code == 422
+        for name in ("alpha", "beta"):
+            wait_until(lambda name=name: opened.instance(name)["cpu_percent"] is not None, SAMPLED_S, "a sample")
         yield opened
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import evolve
@@ -118,7 +117,7 @@ class ContextsScreen(TableScreen[ContextRow]):
         await asyncio.gather(*(self._probe(context) for context in self.dashboard.contexts.known))
 
     async def _probe(self, context: Context) -> None:
-        began = time.monotonic()
+        began = self.plane.clock()
         try:
             async with asyncio.timeout(PROBE_S), Api(context) as api:
                 document = await _health(api)
@@ -127,7 +126,7 @@ class ContextsScreen(TableScreen[ContextRow]):
                 "version": clean(document.get("version") or ""),
                 "uptime_s": document.get("uptime_s"),
                 "instances": document.get("active_instances"),
-                "took_ms": (time.monotonic() - began) * 1000,
+                "took_ms": (self.plane.clock() - began) * 1000,
             }
         except Failure as failure:
             found = {"state": "away", "why": str(failure)}

@@ -77,6 +77,8 @@ def steadied(value: Any, name: str = "") -> Any:
 
 
 def _at_rest(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_at_rest(name, member) for member in value]
     if isinstance(value, dict):
         return {key: _at_rest(key, member) for key, member in value.items()}
     if isinstance(value, bool) or value is None:

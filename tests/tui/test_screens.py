@@ -57,6 +57,8 @@ def shown() -> Iterator[Plane]:
             "delta", b"import sys\nsys.exit('no configuration: set WEATHER_URL')\n", restart={"mode": "never"}
         )
         assert opened.request("POST", "/api/v2/deploy?wait=30", json=body).status_code == 422
+        greeting = opened.execute("alpha", "tools/call", {"name": "greet", "arguments": {"name": "ada"}})
+        assert greeting.status_code == 200
         for name in ("alpha", "beta"):
             wait_until(lambda name=name: opened.instance(name)["cpu_percent"] is not None, SAMPLED_S, "a sample")
         yield opened

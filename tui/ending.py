@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 LEAVING_S = 3.0
 """To put the terminal back as it was and to go; a terminal that has gone may never take what is written to it."""
-SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+STATUSES = {signal.SIGINT: 0, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGHUP: 128 + signal.SIGHUP}
+"""Signals that end it, also where it was started with them ignored, and the exit status then; SIGINT is as Ctrl-C."""
 HIDDEN = "[token]"
 
 
@@ -29,16 +30,16 @@ def leave_at_signals(app: App[Any]) -> None:
     if app.is_headless:
         return
     loop = asyncio.get_running_loop()
-    for number in SIGNALS:
+    for number in STATUSES:
         with suppress(ValueError, RuntimeError):  # not in the main thread
             loop.add_signal_handler(number, _leave, app, number)
 
 
-def _leave(app: App[Any], number: int) -> None:
+def _leave(app: App[Any], number: signal.Signals) -> None:
     loop = asyncio.get_running_loop()
-    for each in SIGNALS:
+    for each in STATUSES:
         loop.remove_signal_handler(each)
-    status = 128 + number
+    status = STATUSES[number]
     signal.signal(signal.SIGALRM, lambda *_: os._exit(status))
     signal.setitimer(signal.ITIMER_REAL, LEAVING_S)
     app.exit(return_code=status)

@@ -30,4 +30,8 @@ def set_to_work(
         exclusive: Cancel the group's others first.
         exit_on_error: Whether an exception ends the dashboard.
     """
-    return node.run_worker(cast("Any", work), group=group, exclusive=exclusive, exit_on_error=exit_on_error)
+
+    async def worker() -> None:
+        await work()  # a lambda's coroutine too, which the framework would take for a function without one
+
+    return node.run_worker(cast("Any", worker), group=group, exclusive=exclusive, exit_on_error=exit_on_error)

@@ -86,12 +86,12 @@ def _redacted(arg: str, hide_values: Callable[[str], str]) -> str:
     return redact_text(arg, hide_values)
 
 
-def redact_text(text: str, hide_values: Callable[[str], str]) -> str:
+def redact_text(text: str, hide_values: Callable[[str], str] = str) -> str:
     """A text as it may be shown.
 
     Args:
         text: Any; what has the shape of a token, and the password of a URL, is hidden.
-        hide_values: Hides the values of the environment variables.
+        hide_values: Hides the values of the environment variables, where there are any.
     """
     text = hide_values(text)
     # Most texts hold none of these: looking for a word costs a hundredth of what a pattern does.

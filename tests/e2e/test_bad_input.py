@@ -31,7 +31,7 @@ NO_LIMITS = {
 }
 FUZZ_LIMIT_S = 300
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-STREAMS = r"(stream|/events|logs|/sse)$"
+STREAMS = r"(stream|/events|logs|/wire|/sse)$"
 """They do not end by themselves; their own tests end them."""
 ENDPOINT = r"/mcp/\{id\}(/messages)?$"
 """Its streams need a session, which no random field names."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from controlplane.core.redact import redactor
 from controlplane.wire.redact import redact_text
 from tui.inspector.jsontext import compact
 from tui.inspector.schema_form import is_secret
@@ -23,8 +22,6 @@ MAX_PARAMS_CHARS = 64 * 1024
 """Of one request as JSON; the parameters of a longer one are not kept, and it says so."""
 MAX_DEPTH = 64
 VERSION = 1
-_NO_VALUES = redactor({})
-"""The dashboard does not know the values of an instance's variables: only the shape of a secret tells it here."""
 
 
 @frozen(kw_only=True)
@@ -105,7 +102,7 @@ def without_secrets(value: Any, schema: Any, depth: int = 0) -> Any:
         items = schema.get("items") if isinstance(schema, dict) else None
         return [without_secrets(item, items, depth + 1) for item in value]
     if isinstance(value, str):
-        return redact_text(value, _NO_VALUES)
+        return redact_text(value)
     if not isinstance(value, dict):
         return value
     rules = schema.get("properties") if isinstance(schema, dict) else None

@@ -174,10 +174,6 @@ class SchemaForm(VerticalScroll, can_focus=False):
         event.stop()
         self.post_message(self.Submitted())
 
-    def text_of(self, key: Key) -> str:
-        """What is entered under a key."""
-        return self.entries.get(key, "")
-
 
 def _text_in(control: Widget) -> str:
     if isinstance(control, Select):

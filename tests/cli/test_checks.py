@@ -21,13 +21,14 @@ GOOD, BAD = ("-c", "print('fine')"), ("-c", "print('not fine'); raise SystemExit
 def suite(tmp_path, monkeypatch, capfd):
     """Run `corral test` on a checkout with these steps; returns its exit code and what it printed."""
     (tmp_path / "tests").mkdir()
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
     monkeypatch.setattr(checks, "ROOT", tmp_path)
+    monkeypatch.setattr(checks, "SUITES", {"pytest": ()})
 
     def run_suite(text: str, *arguments: str, steps=(("lint", GOOD),)):
         (tmp_path / "tests" / "test_small.py").write_text(text)
         monkeypatch.setattr(checks, "STEPS", steps)
-        code = run(["test", "-p", "no:cacheprovider", *arguments])
+        code = run(["test", *arguments])
         captured = capfd.readouterr()
         return code, captured.out.splitlines(), captured.err
 
@@ -61,6 +62,17 @@ def test_a_failed_test_fails_the_run(suite):
 def test_further_arguments_are_pytests(suite):
     code, out, _ = suite(SUITE, "-k", "one", "--maxfail=1")
     assert (code, out[-1]) == (0, "1 passed, 0 failed, 0 skipped")
+
+
+def test_the_dashboards_tests_run_in_a_process_of_their_own_and_are_counted_in(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "SUITES", {"pytest": ("--ignore=tests/tui",), "pytest tests/tui": ("tests/tui",)})
+    (tmp_path / "tests" / "tui").mkdir()
+    alone = "import os, sys\ndef test_alone(): assert not [name for name in sys.modules if 'test_small' in name]\n"
+    (tmp_path / "tests" / "tui" / "test_dashboard.py").write_text(alone + "def test_bad(): assert False\n")
+    code, out, err = suite(SUITE)
+    assert code == 1
+    assert out[-2:] == ["✗ failed: pytest tests/tui", "3 passed, 1 failed, 1 skipped"]
+    assert "✓ passed  pytest " in err
 
 
 def test_without_a_checkout_it_says_where_the_tests_are(tmp_path, monkeypatch, capfd):

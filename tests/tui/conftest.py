@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from tests.e2e.plane import Plane
 
 __all__ = ["plane", "planes"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_asyncio() -> None:
+    """The dashboard runs on asyncio's own loops, also where tests of the control plane have brought in trio-asyncio."""
+    asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
 
 
 @pytest.fixture(scope="module")

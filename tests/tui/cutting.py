@@ -27,7 +27,7 @@ class Wire:
     url: str = ""
     connections: int = 0
     """Taken so far."""
-    _loop: asyncio.AbstractEventLoop = field(factory=asyncio.new_event_loop)
+    _loop: asyncio.AbstractEventLoop = field(factory=asyncio.SelectorEventLoop)
     _server: asyncio.Server | None = None
     _port: int = 0
     _instead: bytes | None = None

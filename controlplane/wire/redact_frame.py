@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from controlplane.core.rawjson import decode_or_none, encode_text
-from controlplane.core.redact import MIN_LENGTH
+from controlplane.core.redact import SECRET_MIN_LENGTH
 from controlplane.wire.redact import HIDDEN, MAX_NAME_CHARS, may_hold_secret, names_secret, redact_text
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _in_literals(text: str, hide_values: Callable[[str], str], depth: int) -> st
             found["names"] is not None and len(written) <= MAX_NAME_CHARS
         )  # or the cache would keep whole messages
         is_secret = is_name and _names_secret(written)
-        if len(written) < MIN_LENGTH or (is_plain and "\\" not in written):
+        if len(written) < SECRET_MIN_LENGTH or (is_plain and "\\" not in written):
             return found[0]
         said = _said(written)
         told = _redacted(said, hide_values, depth)

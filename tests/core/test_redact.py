@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -65,3 +68,31 @@ def test_no_line_of_a_secret_is_left(env: dict[str, str], text: str) -> None:
 
     for line in "\n".join(env.values()).splitlines():
         assert len(line) < MIN_LENGTH or line not in redacted
+
+
+def test_what_was_set_as_a_secret_is_hidden_though_it_is_short_and_under_its_own_name() -> None:
+    redact = redactor({"URL": "redis://:pin9@cache/0", "PIN": "pin9"}, {"CACHE_PIN": "pin9"})
+
+    assert redact("pin9 redis://:pin9@cache/0") == "[redacted:CACHE_PIN] [redacted:URL]"
+    assert redactor({}, {"THREE": "abc"})("abc") == "abc"
+
+
+@pytest.mark.parametrize("secret", ["p@ss w/rd+1", "grün&☃=%2B"])
+def test_a_value_is_found_as_urls_write_it(secret: str) -> None:
+    for redact in (redactor({"S": secret}), redactor({}, {"S": secret})):
+        for written in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+            assert redact(f"https://x/?q={written}&r=1") == "https://x/?q=[redacted:S]&r=1"
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
+@pytest.mark.parametrize("after", ["", "x", "xy", "xyz"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_secret_is_found_in_base64_wherever_it_begins(
+    before: str, after: str, encode: Callable[[bytes], bytes]
+) -> None:
+    secret = "k\u00ff>?k~" * 3
+    encoded = encode(f"{before}{secret}{after}".encode()).decode()
+
+    told = redactor({}, {"S": secret})(f"Basic {encoded}")
+    assert "[redacted:S]" in told
+    assert len(told) < len("Basic [redacted:S]") + 11, "what is left are the neighbours' characters"

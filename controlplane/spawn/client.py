@@ -162,6 +162,7 @@ class Spawner:
             private_tmp=spec.private_tmp,
             stop_signal=int(spec.stop_signal),
             userns_root=spec.userns_root,
+            confinement=spec.confinement,
         )
         try:
             child_ends.insert(0, messages.to_memfd(order))

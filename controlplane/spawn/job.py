@@ -10,6 +10,7 @@ from typing import Literal
 import trio
 from attrs import define, field, frozen
 
+from controlplane.spawn.confinement import Confinement
 from controlplane.spawn.pool import is_pooled
 from controlplane.spawn.sweep import LeftOvers
 
@@ -30,6 +31,8 @@ class JobSpec:
         private_tmp: A folder that the process sees as /tmp; ignored where `Spawner.features` lacks it.
         stop_signal: For a service: its first signal when the control plane goes.
         userns_root: For a service that refuses to be root: see itself as `nobody` in a user namespace of its own.
+        confinement: How far it is shut in; a level that `Spawner.features` lacks fails.
+        gate: Where it may go, for whoever keeps the gate (`Spawner.gatekeeper`), if its network is gated.
     """
 
     argv: tuple[str, ...]
@@ -41,6 +44,8 @@ class JobSpec:
     private_tmp: str | None = None
     stop_signal: int = signal.SIGTERM
     userns_root: bool = False
+    confinement: Confinement = Confinement()
+    gate: object = field(default=None, repr=False)
 
     @property
     def own_user(self) -> int | None:
@@ -79,11 +84,41 @@ class SpawnFailed(Exception):
 
 
 @frozen
+class Level:
+    """Whether this host can give an isolation level.
+
+    Args:
+        name: One of `confinement.LEVELS`.
+        available: Whether it was tried, and worked.
+        why: What is missing, in a sentence; empty where nothing is.
+        unlock: What an operator can do about that.
+    """
+
+    name: str
+    available: bool
+    why: str = ""
+    unlock: str = ""
+
+
+@frozen
 class Features:
-    """What this host lets the spawner do."""
+    """What this host lets the spawner do.
+
+    Args:
+        levels: All of `confinement.LEVELS`, from the weakest to the strongest.
+        landlock: The kernel's Landlock ABI; 0: none.
+        hierarchy: Where control groups are made, as `cgroups.Hierarchy` writes it; None: nowhere.
+    """
 
     private_tmp: bool = False
     userns_root: bool = False
+    levels: tuple[Level, ...] = (Level("process", True),)
+    landlock: int = 0
+    hierarchy: Mapping[str, object] | None = None
+
+    def can_give(self, level: str) -> bool:
+        """Whether a level of this name is available."""
+        return any(one.name == level and one.available for one in self.levels)
 
 
 @frozen(kw_only=True)

@@ -4,7 +4,7 @@ A message is one small JSON object in one SOCK_SEQPACKET packet. What has no
 size limit (arguments, environment) travels as an `Order` in a memfd, passed by
 SCM_RIGHTS together with the child's three standard streams.
 
-Control plane to spawner: `spawn` (with four descriptors), `signal`, `kill`,
+Control plane to spawner: `spawn` (with four or five descriptors), `signal`, `kill`,
 `ping`. Spawner to control plane: `hello`, then per job `spawned` or `failed`,
 `exit`, `gone`; `stats` whenever a figure changed; and `pong`.
 
@@ -18,6 +18,8 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from controlplane.spawn.confinement import Confinement, from_document
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -25,6 +27,8 @@ MAX_PACKET_BYTES = 65536
 """Far above any message: what could grow is in the memfd, and texts and pid lists are cut short."""
 ORDER_FDS = 4
 """The memfd of the order, then standard input, output and error."""
+GATE_FDS = ORDER_FDS + 1
+"""And, for a job whose network is gated, the socket by which its own sockets leave (`netns`)."""
 OWNER_VARIABLE = "CORRAL_OWNER"
 JOB_VARIABLE = "CORRAL_JOB"
 
@@ -41,6 +45,7 @@ class Order(NamedTuple):
     private_tmp: str | None
     stop_signal: int
     userns_root: bool
+    confinement: Confinement
 
 
 def to_memfd(order: Order) -> int:
@@ -59,7 +64,8 @@ def from_memfd(fd: int) -> Order:
     """Read an order back; the descriptor stays open."""
     with open(fd, "rb", closefd=False) as file:
         file.seek(0)
-        return Order(**json.loads(file.read()))
+        document = json.loads(file.read())
+    return Order(**document | {"confinement": from_document(document["confinement"])})
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
@@ -73,7 +79,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     Raises:
         BlockingIOError: the socket is non-blocking and nothing is there.
     """
-    data, fds, _flags, _address = socket.recv_fds(sock, MAX_PACKET_BYTES, ORDER_FDS, socket.MSG_CMSG_CLOEXEC)
+    data, fds, _flags, _address = socket.recv_fds(sock, MAX_PACKET_BYTES, GATE_FDS, socket.MSG_CMSG_CLOEXEC)
     if not data:
         return None
     return json.loads(data), fds

@@ -1,0 +1,86 @@
+"""The level `namespaced`: what bubblewrap is told, and whether it works here.
+
+Bubblewrap makes the mount, pid, ipc, uts and user namespaces; the network one is made before it (`netns`), since a
+socket made inside has to get out. `arguments` is pure. Standard library only: the spawner runs without site-packages.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from controlplane.spawn.confinement import Bind
+    from controlplane.spawn.view import System
+
+SHM_BYTES = 64 << 20
+"""/dev/shm, as much as a container gets; like all memory it counts against the limit."""
+RUN_BYTES = 1 << 20
+NAMESERVER = "127.0.0.1"
+"""The gate answers there; without one nobody does."""
+HOSTS = "127.0.0.1 localhost corral\n::1 localhost\n"
+HOST_NAME = "corral"
+
+
+class File(NamedTuple):
+    """A small file that is there for this job alone: where it is, and what it holds."""
+
+    path: str
+    text: str
+
+
+def find() -> str | None:
+    """Where bubblewrap is; None where it is not installed."""
+    return shutil.which("bwrap", path="/usr/bin:/usr/local/bin:/bin")
+
+
+def files(uid: int, gid: int, home: str) -> tuple[File, ...]:
+    """Who and where the job is, as libraries ask: nobody else's name, and no host's."""
+    return (
+        File("/etc/passwd", f"corral:x:{uid}:{gid}:Corral instance:{home}:/bin/sh\n"),
+        File("/etc/group", f"corral:x:{gid}:\n"),
+        File("/etc/hosts", HOSTS),
+        File("/etc/hostname", f"{HOST_NAME}\n"),
+        File("/etc/resolv.conf", f"nameserver {NAMESERVER}\n"),
+    )
+
+
+def arguments(
+    system: System, binds: Sequence[Bind], tmp: str | None, cwd: str, texts: Sequence[tuple[str, int]], seccomp_fd: int
+) -> list[str]:
+    """Bubblewrap's own arguments, without the job's command.
+
+    Args:
+        system: What of the host everybody sees.
+        binds: What this job sees besides.
+        tmp: The folder that it sees as /tmp; None: a new one in memory.
+        cwd: Where it starts, as it sees it.
+        texts: (path, descriptor) of small files.
+        seccomp_fd: Descriptor of the filter, which bubblewrap installs last.
+    """
+    words = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    words += ["--die-with-parent", "--hostname", HOST_NAME, "--cap-drop", "ALL"]
+    for path in system.folders:
+        words += ["--ro-bind", path, path]
+    for target, path in system.links:
+        words += ["--symlink", target, path]
+    for path, fd in texts:
+        words += ["--ro-bind-data", str(fd), path]
+    words += ["--proc", "/proc", "--dev", "/dev", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108
+    words += ["--size", str(RUN_BYTES), "--tmpfs", "/run"]
+    words += ["--bind", tmp, "/tmp"] if tmp is not None else ["--size", str(SHM_BYTES), "--tmpfs", "/tmp"]  # noqa: S108
+    for bind in binds:
+        words += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
+    return [*words, "--remount-ro", "/", "--chdir", cwd, "--seccomp", str(seccomp_fd)]
+
+
+def in_memory(content: bytes) -> int:
+    """A descriptor to read `content` from, which survives an exec."""
+    fd = os.memfd_create("corral", 0)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd

@@ -46,6 +46,17 @@ def prctl(option: int, argument: int = 0) -> int:
     return _check(_libc.prctl(option, word(argument), word(0), word(0), word(0)), f"prctl({option})")
 
 
+def syscall(number: int, *arguments: int | bytes | None) -> int:
+    """A call that libc has no function for. Bytes go by their address, and the kernel does not write to them."""
+    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
+    return _check(_libc.syscall(ctypes.c_long(number), *words), f"syscall {number}")
+
+
+def address_of(data: bytes) -> int:
+    """Where bytes lie, for a structure that points to them; good for as long as the object lives."""
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+
+
 def set_subreaper(on: bool) -> None:
     """Whether orphaned descendants become this process's children, rather than pid 1's."""
     prctl(PR_SET_CHILD_SUBREAPER, int(on))

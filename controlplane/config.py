@@ -169,6 +169,22 @@ class Config:
         "LOG_DIR", _path, None, "Folder for the control plane's log files; unset: standard error only."
     )
     max_instances_per_user: int = _var("MAX_INSTANCES_PER_USER", _count(1), 10, "Instances that one owner may have.")
+    max_memory_mb_per_user: int = _var(
+        "MAX_MEMORY_MB_PER_USER",
+        _count(),
+        0,
+        "Memory limits of an owner's instances that are to run, added up, MiB; 0: no limit.",
+    )
+    max_cpu_seconds_per_day: int = _var(
+        "MAX_CPU_SECONDS_PER_DAY",
+        _count(),
+        0,
+        "CPU seconds of an owner's instances per day (UTC) before calls are refused; 0: no limit.",
+    )
+    max_calls_per_day: int = _var("MAX_CALLS_PER_DAY", _count(), 0, "Calls per owner and day (UTC); 0: no limit.")
+    max_mb_per_day: int = _var(
+        "MAX_MB_PER_DAY", _count(), 0, "Requests and answers of an owner's calls per day (UTC), MiB; 0: no limit."
+    )
     max_memory_mb: int = _var("MAX_MEMORY_MB", _count(16), 1024, "Ceiling and default of an instance's memory, MiB.")
     max_cpu_percent: int = _var(
         "MAX_CPU_PERCENT", _count(1), 80, "Ceiling and default of an instance's CPU; 100 is one core."

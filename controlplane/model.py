@@ -8,7 +8,7 @@ deadlines are monotonic seconds (`*_s`). Sizes are bytes (`*_bytes`) or MiB (`*_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from uuid import UUID
 from attrs import field, frozen
 
 from controlplane.core.lifecycle import Desired, State
+from controlplane.core.quotas import NO_OVERRIDES, Overrides
 from controlplane.core.restart import RestartPolicy
 
 
@@ -50,6 +51,8 @@ class User:
     role: Role
     disabled: bool = False
     created_at: datetime | None = None
+    quotas: Overrides = NO_OVERRIDES
+    """What an administrator said instead of the operator's settings."""
 
 
 @frozen(kw_only=True)
@@ -64,6 +67,16 @@ class Token:
     created_at: datetime
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
+
+
+@frozen(kw_only=True)
+class Secret:
+    """A secret's record; its value is nowhere but in the store, encrypted, and with the instances that name it."""
+
+    owner: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
 
 
 @frozen(kw_only=True)
@@ -138,7 +151,8 @@ class Resolved:
 class Spec:
     """What to run: one immutable revision, but for `resolved`, which its first build fills in.
 
-    `env` is `mcp_config.env` overlaid with `environment_vars`; its values are secret.
+    `env` is `mcp_config.env` overlaid with `environment_vars`; its values are secret, and may name secrets
+    (`core.secretrefs`), which are looked up at each launch.
     Exactly one of `command` (for `mcp_config`), `source` (for `direct`) and `origin` (for all else) is set.
     `language` is what was asked for; empty until the source has been seen, if nothing was.
     """
@@ -169,6 +183,7 @@ class Evidence:
 
     Kept in the deploy answer, the API, the database, the CLI and the dashboard.
     `reason` is one sentence; `code` is a stable word (`crash_loop`, `start_timeout` …).
+    `samples` are the last readings of its processes, oldest first: `ago_s`, and what was read, as in a `Sample`.
     """
 
     code: str
@@ -183,6 +198,7 @@ class Evidence:
     peak_memory_mb: float | None = None
     peak_processes: int | None = None
     ran_s: float | None = None
+    samples: tuple[Mapping[str, float], ...] = ()
     hint: str | None = None
 
 
@@ -273,6 +289,50 @@ class Sample:
     p95_ms: float | None = None
     interval_s: float | None = None
     """Since the last look; not kept in the database, hence None in what comes from there."""
+
+
+@frozen(kw_only=True, slots=True)
+class UsageDay:
+    """What an owner's instances used on one day (UTC), or a part of it."""
+
+    owner: str
+    day: date
+    cpu_s: float = 0.0
+    """Processor time; 1 is one core for one second."""
+    calls: int = 0
+    errors: int = 0
+    """Calls among them that failed."""
+    bytes_in: int = 0
+    """Of requests' bodies; `bytes_out` of answers'."""
+    bytes_out: int = 0
+    peak_memory_mb: float = 0.0
+    """The most that all instances used together."""
+
+    def plus(self, more: UsageDay) -> UsageDay:
+        """Both together; of the peaks the higher one."""
+        return UsageDay(
+            owner=self.owner,
+            day=self.day,
+            cpu_s=self.cpu_s + more.cpu_s,
+            calls=self.calls + more.calls,
+            errors=self.errors + more.errors,
+            bytes_in=self.bytes_in + more.bytes_in,
+            bytes_out=self.bytes_out + more.bytes_out,
+            peak_memory_mb=max(self.peak_memory_mb, more.peak_memory_mb),
+        )
+
+    def since(self, earlier: UsageDay) -> UsageDay:
+        """What has come to it; the peak stays whole, as it cannot be divided."""
+        return UsageDay(
+            owner=self.owner,
+            day=self.day,
+            cpu_s=self.cpu_s - earlier.cpu_s,
+            calls=self.calls - earlier.calls,
+            errors=self.errors - earlier.errors,
+            bytes_in=self.bytes_in - earlier.bytes_in,
+            bytes_out=self.bytes_out - earlier.bytes_out,
+            peak_memory_mb=self.peak_memory_mb,
+        )
 
 
 @frozen(kw_only=True, slots=True)

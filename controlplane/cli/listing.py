@@ -13,6 +13,7 @@ from controlplane.cli.client import path_of
 from controlplane.cli.exits import program
 from controlplane.cli.screen import Column, status_text
 from controlplane.cli.session import Session, json_option, name_argument, pass_session
+from controlplane.wire.course import course
 from controlplane.wire.text import clean, clean_lines
 from controlplane.wire.units import count, duration, in_unit, local_date, mebibytes, millis, percent, plain_name
 
@@ -213,4 +214,5 @@ def _show_evidence(screen: Screen, evidence: Mapping[str, Any] | None, status: s
     seen = [(key.replace("_", " "), evidence.get(key)) for key in ("reason", "phase", "exit_code", "signal", "hint")]
     tail = [line for entry in evidence.get("stderr_tail") or () for line in clean_lines(entry)]
     rows = [(name, str(value)) for name, value in seen if value is not None]
-    screen.facts([*rows, *(("last lines" if at == 0 else "", line) for at, line in enumerate(tail))], indent=4)
+    lines = [("last lines" if at == 0 else "", line) for at, line in enumerate(tail)]
+    screen.facts([*rows, *course(evidence.get("samples")), *lines], indent=4)

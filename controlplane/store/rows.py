@@ -31,6 +31,8 @@ EVIDENCE_MAX_CHARS = JSON_MAX_BYTES // 4
 """A larger post-mortem is shortened; in bytes it may be four times as much."""
 SHORT_TAIL_LINES = 20
 SHORT_LINE_BYTES = 1024
+SHORT_SAMPLES = 10
+"""Of one that is shortened: how it went at the end."""
 
 
 def user_of(row: Row) -> User:
@@ -71,7 +73,8 @@ def evidence_json(evidence: Evidence | None) -> str | None:
     if len(text) <= EVIDENCE_MAX_CHARS:
         return text
     tail = tuple(cut_line(line, SHORT_LINE_BYTES) for line in evidence.stderr_tail[-SHORT_TAIL_LINES:])
-    short = attrs.evolve(evidence, reason=cut_line(evidence.reason), stderr_tail=tail, last_frames=())
+    samples = evidence.samples[-SHORT_SAMPLES:]
+    short = attrs.evolve(evidence, reason=cut_line(evidence.reason), stderr_tail=tail, last_frames=(), samples=samples)
     return json_text(json_values.unstructure(short))
 
 

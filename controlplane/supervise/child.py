@@ -17,6 +17,7 @@ from controlplane.errors import CorralError
 from controlplane.protocol.outbox import Outbox
 from controlplane.protocol.session import EVENTS_PER_TURN, READ_BYTES, HandshakeRefused, Listener, Session
 from controlplane.spawn.client import JobSpec, LeftOvers
+from controlplane.supervise.evidence import CONDEMNED
 from controlplane.supervise.logbook import MAX_LINE_CHARS, Logbook
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Child:
     exit: Exit | None = field(default=None, init=False)
     condemned: str | None = field(default=None, init=False)
     """Why Corral itself decided to end it."""
+    code: str = field(default=CONDEMNED, init=False)
+    """The same as a stable word, for the post-mortem."""
     _silent: trio.Event = field(factory=trio.Event, init=False)
 
     @classmethod
@@ -78,10 +81,10 @@ class Child:
             self.over.set()
             nursery.cancel_scope.cancel()
 
-    def condemn(self, reason: str) -> None:
-        """Decide that this process must go."""
+    def condemn(self, reason: str, code: str = CONDEMNED) -> None:
+        """Decide that this process must go, at once."""
         if self.condemned is None:
-            self.condemned = reason
+            self.condemned, self.code = reason, code
         self.over.set()
 
     async def shake_hands(self, timeout_s: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal as signals
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,10 @@ _HINTS = (
 )
 
 
+CONDEMNED = "condemned"
+"""The code of a process that Corral gave up for no reason that has a code of its own."""
+
+
 @frozen(kw_only=True)
 class Seen:
     """What there is to tell about one process."""
@@ -52,6 +56,7 @@ class Seen:
     peak_memory_mb: float | None = None
     peak_processes: int | None = None
     ran_s: float | None = None
+    samples: tuple[Mapping[str, float], ...] = ()
 
 
 def signal_name(code: int) -> str:
@@ -62,12 +67,15 @@ def signal_name(code: int) -> str:
         return str(code)
 
 
-def of_exit(seen: Seen, exit_code: int | None, condemned: str | None, *, lost: bool = False) -> Evidence:
+def of_exit(
+    seen: Seen, exit_code: int | None, condemned: str | None, *, as_code: str = CONDEMNED, lost: bool = False
+) -> Evidence:
     """A process ended, by itself or because Corral condemned it.
 
     Args:
         exit_code: Its status; negative is minus the signal; None if it still ran when it was given up.
         condemned: Why Corral ended it, if it did.
+        as_code: The same as a stable word.
         lost: The spawner died and took it along.
     """
     before = "before its handshake was done" if seen.ran_s is None else f"after {seen.ran_s:.1f} s"
@@ -75,7 +83,7 @@ def of_exit(seen: Seen, exit_code: int | None, condemned: str | None, *, lost: b
     if lost:
         code, reason = "spawner_lost", "the process ended with Corral's spawner"
     elif condemned is not None:
-        code, reason = "condemned", condemned
+        code, reason = as_code, condemned
     elif signal is not None:
         code, reason = "signalled", f"the process was killed by {signal} {before}"
     else:
@@ -160,5 +168,6 @@ def _evidence(
         peak_memory_mb=seen.peak_memory_mb,
         peak_processes=seen.peak_processes,
         ran_s=seen.ran_s,
+        samples=seen.samples,
         hint=hint or guess_hint(seen.stderr_tail),
     )

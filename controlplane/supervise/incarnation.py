@@ -211,7 +211,7 @@ class Incarnation:
             return None
         code = None if ended is None else ended.code
         lost = ended is not None and ended.lost
-        return post_mortem.of_exit(self._seen(), code, child.condemned, lost=lost)
+        return post_mortem.of_exit(self._seen(), code, child.condemned, as_code=child.code, lost=lost)
 
     def _bury(self, child: Child, record: model.Incarnation, failure: model.Evidence | None) -> Ending:
         code = child.exit.code if child.exit is not None else -9
@@ -246,6 +246,7 @@ class Incarnation:
             peak_memory_mb=self.meter.peak_memory_mb or None,
             peak_processes=self.meter.peak_processes or None,
             ran_s=None if since is None else round(trio.current_time() - since, 3),
+            samples=self.meter.trail(trio.current_time()),
         )
 
 

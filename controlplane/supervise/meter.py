@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
+
 from attrs import define, field
 
 from controlplane.core.latency import Histogram
 
 CALL_EVENTS_PER_SAMPLE = 50
 """`call` events beyond this many between two samples are only counted: a busy instance must not flood the streams."""
+
+READINGS_KEPT = 30
+"""For a post-mortem: half a minute at the default interval, some 4 KiB as JSON."""
 
 
 @define(eq=False)
@@ -19,6 +25,7 @@ class Meter:
     latency: Histogram = field(factory=Histogram)
     peak_memory_mb: float = 0.0
     peak_processes: int = 0
+    _trail: deque[tuple[float, Mapping[str, float]]] = field(factory=lambda: deque(maxlen=READINGS_KEPT), init=False)
     _since: Histogram = field(factory=Histogram, init=False)
     _errors_since: int = field(default=0, init=False)
     _event_budget: int = field(default=CALL_EVENTS_PER_SAMPLE, init=False)
@@ -39,9 +46,18 @@ class Meter:
         self.peak_memory_mb = max(self.peak_memory_mb, memory_mb)
         self.peak_processes = max(self.peak_processes, processes)
 
+    def remember(self, at: float, figures: Mapping[str, float]) -> None:
+        """Keep what was read of this process at `at`, Trio time: its post-mortem shows the last of it."""
+        self._trail.append((at, figures))
+
+    def trail(self, now: float) -> tuple[Mapping[str, float], ...]:
+        """The last readings, oldest first, each with `ago_s`."""
+        return tuple({"ago_s": round(now - at, 1), **figures} for at, figures in self._trail)
+
     def forget_peaks(self) -> None:
         """A new process starts."""
         self.peak_memory_mb, self.peak_processes = 0.0, 0
+        self._trail.clear()
 
     def interval(self) -> tuple[int, int, float | None, float | None]:
         """Calls, errors, p50 and p95 in milliseconds since the last time, and begin anew."""

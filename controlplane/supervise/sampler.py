@@ -77,6 +77,8 @@ class Sampler:
         watch.cpu_ticks, watch.at = usage.cpu_ticks, now
         memory_mb = round(usage.rss_bytes / 2**20, 2)
         runner.meter.peak(memory_mb, usage.processes)
+        figures = {"memory_mb": memory_mb, "cpu_percent": round(cpu, 1), "processes": usage.processes}
+        runner.meter.remember(now, figures)
         calls, errors, p50_ms, p95_ms = runner.meter.interval()
         runner.sampled(
             Sample(

@@ -225,6 +225,7 @@ def evidence_out(evidence: Evidence | None) -> EvidenceOut | None:
         peak_memory_mb=evidence.peak_memory_mb,
         peak_processes=evidence.peak_processes,
         ran_s=_rounded(evidence.ran_s),
+        samples=[dict(sample) for sample in evidence.samples],
         hint=evidence.hint,
     )
 

@@ -37,6 +37,11 @@ class EvidenceOut:
     peak_memory_mb: float | None = bounded(None, description="Highest memory seen, MiB.")
     peak_processes: int | None = bounded(None, description="Most processes seen.")
     ran_s: float | None = bounded(None, description="Seconds it had been serving.")
+    samples: list[dict[str, float]] = bounded(
+        [],
+        description="The last readings of its processes, oldest first: `ago_s` before the end, and `memory_mb`, `cpu_percent`"
+        " and what else was read.",
+    )
     hint: str | None = bounded(None, description="What to do about it.")
 
 

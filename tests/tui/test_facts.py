@@ -93,6 +93,7 @@ def test_a_post_mortem_is_told_whole() -> None:
                 "peak_processes": 1,
                 "ran_s": 2.0,
                 "hint": "look at it",
+                "samples": [{"ago_s": 1.0, "memory_mb": 8.0}, {"ago_s": 0.0, "memory_mb": 12.0}],
             }
         )
     )
@@ -101,6 +102,7 @@ def test_a_post_mortem_is_told_whole() -> None:
     assert said["when"].endswith("process 4")
     assert said["peaks"] == "12M memory, 1 process"
     assert said["hint"] == "→ look at it"
+    assert said["before it"] == "memory: 8M → 12M\ntaken: 2 samples, from 1.0s to 0.0s before the end"
     assert said["stderr"] == "the last 2\none\ntwo"
     assert said["frames"] == "the last 1\n→ {}"
 
@@ -124,7 +126,7 @@ def test_nothing_that_a_server_wrote_can_harm_the_terminal() -> None:
         "protocol": {"version": HOSTILE, "server_info": {"name": HOSTILE, "title": HOSTILE}, "capabilities": {HOSTILE: {}},
                      "instructions": HOSTILE},
         "reason": HOSTILE, "code": HOSTILE, "phase": HOSTILE, "signal": HOSTILE, "hint": HOSTILE,
-        "stderr_tail": [HOSTILE + "\nmore"], "last_frames": [HOSTILE],
+        "stderr_tail": [HOSTILE + "\nmore"], "last_frames": [HOSTILE], "samples": [{HOSTILE: 1, "memory_mb": HOSTILE}],
         "source": HOSTILE, "cause": HOSTILE, "state": HOSTILE, "kind": HOSTILE, "capabilities": [HOSTILE],
     }  # fmt: skip
     sections = [facts.launch, facts.protocol, facts.confinement, facts.post_mortem, facts.revision, facts.process]

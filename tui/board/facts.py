@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 from rich.cells import cell_len, chop_cells
 
+from controlplane.wire.course import course
 from controlplane.wire.text import clean, clean_lines
 from controlplane.wire.units import count, duration, is_figure, local_date, mebibytes, millis, percent
 from tui.board.cells import Cell, Tone
@@ -193,6 +194,7 @@ def post_mortem(document: Document, title: str = "Post-mortem", next_steps: str 
         Fact("when", Cell(_when(document))),
         Fact("peaks", Cell(_peaks(document))),
         *([Fact("hint", Cell(f"→ {hint}", "accent"))] if hint else []),
+        *_course(document.get("samples")),
         *_tail("stderr", _strings(document.get("stderr_tail")), STDERR_LINES),
         *_tail("frames", _strings(document.get("last_frames")), FRAMES),
     ]
@@ -222,6 +224,12 @@ def _peaks(document: Document) -> str:
     if memory is None and processes is None:
         return "none were seen"
     return f"{mebibytes(memory)} memory, {_number(processes)} process{'' if processes == 1 else 'es'}"
+
+
+def _course(samples: object) -> list[Fact]:
+    """How its figures went before the end."""
+    rows = [f"{name}: {how}" for name, how in course(samples)]
+    return [Fact("before it" if n == 0 else "", Cell(row, "dim")) for n, row in enumerate(rows)]
 
 
 def _tail(name: str, lines: Sequence[str], most: int) -> list[Fact]:

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import secrets
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -136,7 +137,7 @@ class Spawner:
         theirs: list[int] = []
         try:
             for our_end in (1, 0, 0):
-                pair = os.pipe2(os.O_CLOEXEC)
+                pair = _socket_pair() if spec.stdin_socket and not ours else os.pipe2(os.O_CLOEXEC)
                 ours.append(pair[our_end])
                 theirs.append(pair[1 - our_end])
         except OSError as error:
@@ -313,6 +314,11 @@ class Spawner:
             await self._finished.wait()
         self._scope.cancel()
         await self._finished.wait()
+
+
+def _socket_pair() -> tuple[int, int]:
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return one.detach(), other.detach()
 
 
 def _job_of(pid: int) -> str | None:

@@ -31,6 +31,7 @@ class JobSpec:
         private_tmp: A folder that the process sees as /tmp; ignored where `Spawner.features` lacks it.
         stop_signal: For a service: its first signal when the control plane goes.
         userns_root: For a service that refuses to be root: see itself as `nobody` in a user namespace of its own.
+        stdin_socket: Its standard input is one end of a SOCK_SEQPACKET pair, `Job.stdin_fd` the other: both may talk.
         confinement: How far it is shut in; a level that `Spawner.features` lacks fails.
         gate: Where it may go, for whoever keeps the gate (`Spawner.gatekeeper`), if its network is gated.
     """
@@ -44,6 +45,7 @@ class JobSpec:
     private_tmp: str | None = None
     stop_signal: int = signal.SIGTERM
     userns_root: bool = False
+    stdin_socket: bool = False
     confinement: Confinement = Confinement()
     gate: object = field(default=None, repr=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from controlplane.spawn.client import SpawnFailed, open_spawner
+from controlplane.spawn.client import JobSpec, SpawnFailed, open_spawner
 from tests.spawn.children import (
     DAEMON_WITH_MARKER,
     FORK_STORM,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from controlplane.spawn.uids import UidPool
 
 SLEEP = ("sleep", str(LIFE_S))
+ANSWER_ON_STDIN = "import socket; s = socket.socket(fileno=0); s.send(s.recv(99).upper())"
 
 
 async def test_every_waiter_hears_the_exit_status(spawner: Spawner, uid: int | None) -> None:
@@ -292,5 +294,17 @@ async def test_nothing_is_left_when_the_spawner_closes_with_jobs_running(
     assert left_of(names) == []
     assert job.exit is not None
     assert (await job.wait()).code == -signal.SIGKILL
+    await job.kill_all()
+    job.close_fds()
+
+
+async def test_a_job_whose_standard_input_is_a_socket_answers_on_it(spawner: Spawner, uid: int | None) -> None:
+    job = await spawner.spawn(
+        JobSpec(argv=(sys.executable, "-c", ANSWER_ON_STDIN), env={}, cwd="/", uid=uid, stdin_socket=True)
+    )
+    os.write(job.stdin_fd, b"in one packet")
+    with trio.fail_after(10):
+        await trio.lowlevel.wait_readable(job.stdin_fd)
+    assert os.read(job.stdin_fd, 99) == b"IN ONE PACKET"
     await job.kill_all()
     job.close_fds()

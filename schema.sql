@@ -17,7 +17,7 @@
 -- Times are timestamptz; names that end in _mb are MiB, in _ms milliseconds,
 -- in _s seconds. Every column says what it holds and, where it may be NULL, what
 -- NULL means. Text is free of NUL and lone surrogates: they are written as visible
--- escapes (`\x00`, `\ud800`). Secrets: only mcp_specs.env, which is encrypted.
+-- escapes (`\x00`, `\ud800`). Secrets: only mcp_specs.env and mcp_secrets.box, which are encrypted.
 
 CREATE TABLE mcp_schema (
     version     integer     PRIMARY KEY,                -- the highest one is the schema's version
@@ -25,7 +25,7 @@ CREATE TABLE mcp_schema (
     applied_at  timestamptz NOT NULL DEFAULT now()      -- when this database reached the version
 );
 COMMENT ON TABLE mcp_schema IS 'Which versions of the schema this database has been through';
-INSERT INTO mcp_schema (version, name) VALUES (5, 'schema');
+INSERT INTO mcp_schema (version, name) VALUES (6, 'schema');
 
 
 -- Words ------------------------------------------------------------------------
@@ -96,6 +96,18 @@ CREATE TABLE mcp_tokens (
 );
 COMMENT ON TABLE mcp_tokens IS 'API tokens, by digest';
 CREATE INDEX mcp_tokens_owner ON mcp_tokens (owner);
+
+CREATE TABLE mcp_secrets (
+    owner       text        NOT NULL REFERENCES mcp_users (name) ON DELETE CASCADE, -- whose instances may name it
+    name        text        NOT NULL,                   -- what `${secret:NAME}` says
+    box         bytea       NOT NULL,                   -- AES-256-GCM of the value, bound to owner and name
+    created_at  timestamptz NOT NULL DEFAULT now(),     -- when it was first set
+    updated_at  timestamptz NOT NULL DEFAULT now(),     -- when its value was last set
+
+    PRIMARY KEY (owner, name),
+    CONSTRAINT secret_name_is_variable CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]{0,127}$')
+);
+COMMENT ON TABLE mcp_secrets IS 'Values that instances get by `${secret:NAME}`; they outlive the instances';
 
 
 -- Instances and what they run --------------------------------------------------

@@ -36,6 +36,15 @@ JWT_LABELS = {
 class SecretUnreadable(Exception):
     """A box cannot be opened: another key closed it, or it was changed. Names key ids, never keys."""
 
+    @classmethod
+    def of_key(cls, box_id: str, key_id: str) -> SecretUnreadable:
+        """It was closed with the key `box_id`, which is not at hand; `key_id` is in use."""
+        return cls(
+            f"an encrypted value was written with key {box_id}, and the key in use is {key_id}: "
+            "restore the SECRET_KEY (or the key file in CORRAL_HOME) that this database was used with; "
+            "if it was replaced, SECRET_KEY_PREVIOUS takes the old one"
+        )
+
 
 def _derive(secret: bytes, label: bytes, length: int = KEY_BYTES) -> bytes:
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=label).derive(secret)
@@ -85,6 +94,25 @@ class SecretBox:
         """The current key's id, in hex; no secret."""
         return self._current.id.hex()
 
+    @property
+    def previous_key_ids(self) -> tuple[str, ...]:
+        """Those of the keys that only open."""
+        return tuple(key.hex() for key in self._keys if key != self._current.id)
+
+    def knows(self, key_id: bytes) -> bool:
+        """Whether the key of this id is at hand."""
+        return key_id in self._keys
+
+    def turn_to(self, secret_key: str | bytes) -> None:
+        """Close with another key from now on; what the keys before have closed still opens."""
+        self._secret = _bytes(secret_key)
+        self._current = _Key.derived_from(self._secret)
+        self._keys[self._current.id] = self._current
+
+    def forget_previous(self) -> None:
+        """Open with the current key only; the caller has seen that nothing is left of any other."""
+        self._keys = {self._current.id: self._current}
+
     def encrypt(self, plaintext: bytes, aad: bytes) -> bytes:
         """Close a box that opens only with the same `aad`."""
         header = bytes([VERSION]) + self._current.id + secrets.token_bytes(NONCE_BYTES)
@@ -104,11 +132,7 @@ class SecretBox:
             )
         key = self._keys.get(header[1 : 1 + KEY_ID_BYTES])
         if key is None:
-            box_id = header[1 : 1 + KEY_ID_BYTES].hex()
-            raise SecretUnreadable(
-                f"an encrypted value was written with key {box_id}, and the key in use is {self.key_id}: "
-                "restore the SECRET_KEY (or the key file in CORRAL_HOME) that this database was used with"
-            )
+            raise SecretUnreadable.of_key(header[1 : 1 + KEY_ID_BYTES].hex(), self.key_id)
         try:
             return key.cipher.decrypt(header[-NONCE_BYTES:], ciphertext, header + aad)
         except InvalidTag:

@@ -94,3 +94,22 @@ def test_no_key_is_in_the_printed_form() -> None:
     box = SecretBox(SECRET)
     assert repr(box) == "SecretBox()"
     assert SECRET not in repr(vars(type(box)))
+
+
+def test_a_box_turns_to_another_key_and_keeps_the_one_before_until_it_is_forgotten() -> None:
+    box = SecretBox("first" * 8)
+    before, first = box.encrypt(b"value", b"row"), box.key_id
+    box.turn_to("second" * 8)
+
+    assert box.key_id != first
+    assert box.previous_key_ids == (first,)
+    assert box.decrypt(before, b"row") == b"value"
+    assert SecretBox("second" * 8).decrypt(box.encrypt(b"more", b"row"), b"row") == b"more"
+    assert box.jwt_key("HS256") == SecretBox("second" * 8).jwt_key("HS256")
+
+    assert box.knows(bytes.fromhex(first))
+    box.forget_previous()
+    assert not box.knows(bytes.fromhex(first))
+    assert box.previous_key_ids == ()
+    with pytest.raises(SecretUnreadable, match=first):
+        box.decrypt(before, b"row")

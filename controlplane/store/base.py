@@ -7,7 +7,7 @@ hangs. Owners are checked by the caller: the store answers for any instance id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from enum import Enum
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Revision,
         Role,
         Sample,
+        Secret,
         Spec,
         Token,
         User,
@@ -275,6 +276,36 @@ class Store(Protocol):
 
     async def delete_token(self, token_id: UUID) -> Token | None: ...
     async def touch_tokens(self, used: Mapping[UUID, datetime]) -> None: ...
+
+    async def secrets(self, owner: str) -> list[Secret]:
+        """One owner's, by name; without their values."""
+        ...
+
+    async def put_secret(self, owner: str, name: str, value: str, *, quota: int) -> tuple[Secret, bool]:
+        """Set a secret; returns its record, and whether it is new.
+
+        Raises NotFound: there is no such owner. QuotaExceeded: the owner has `quota` others.
+        """
+        ...
+
+    async def delete_secret(self, owner: str, name: str) -> Secret | None:
+        """Forget a secret; returns what it was."""
+        ...
+
+    async def secret_values(self, owner: str, names: Collection[str]) -> dict[str, str]:
+        """The values of those of these secrets that exist. Raises SecretUnreadable."""
+        ...
+
+    async def check_keys(self) -> None:
+        """Raises SecretUnreadable: something was encrypted with a key that is not at hand."""
+
+    async def seal_again(self) -> int:
+        """Encrypt everything with the current key that another one closed; returns how much that was.
+
+        When it returns, nothing is left of any other key, nor will be. Broken off, it can be begun again.
+        Raises StorageUnavailable, SecretUnreadable.
+        """
+        ...
 
     async def instances(self) -> list[Instance]: ...
     async def instance_of_deleted(self, instance_id: UUID) -> tuple[str, str] | None: ...

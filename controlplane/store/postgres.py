@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +27,7 @@ from controlplane.store import (
     queries_history,
     queries_instances,
     queries_revisions,
+    queries_secrets,
     queries_tenants,
     queries_write,
 )
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         Revision,
         Role,
         Sample,
+        Secret,
         Spec,
         Token,
         User,
@@ -83,6 +85,8 @@ WAIT_S = 60.0
 """How long a start waits for a database that is not there yet."""
 MIGRATE_S = 300.0
 """A migration that rewrites a large table may take minutes; then the start is given up."""
+SEAL_PAUSE_S = 0.05
+"""Between two looks for what somebody else has locked while everything is encrypted anew."""
 CLOSE_S = 2.0
 """Closing connections in good order; then they are cut."""
 
@@ -100,6 +104,8 @@ class PostgresStore:
     _box: SecretBox
     _partitions: set[Partition] = field(factory=set, init=False)
     _ear: Ear | None = field(default=None, init=False)
+    _sealings: set[trio.Event] = field(factory=set, init=False)
+    """Writes under way that encrypt something."""
 
     # Users and tokens
 
@@ -125,6 +131,45 @@ class PostgresStore:
         if used:
             await self._call(queries_tenants.touch_tokens, dict(used), writes=True)
 
+    # Secrets
+
+    async def secrets(self, owner: str) -> list[Secret]:
+        return await self._call(queries_secrets.secrets, owner)
+
+    async def put_secret(self, owner: str, name: str, value: str, *, quota: int) -> tuple[Secret, bool]:
+        return await self._seal(queries_secrets.put_secret, self._box, (owner, name), value, quota)
+
+    async def delete_secret(self, owner: str, name: str) -> Secret | None:
+        return await self._call(queries_secrets.delete_secret, owner, name, writes=True)
+
+    async def secret_values(self, owner: str, names: Collection[str]) -> dict[str, str]:
+        return await self._call(queries_secrets.secret_values, self._box, owner, sorted(names)) if names else {}
+
+    async def check_keys(self) -> None:
+        await self._call(queries_secrets.check_keys, self._box)
+
+    async def seal_again(self) -> int:
+        for sealing in list(self._sealings):  # what took the key before it was replaced; each is bounded
+            await sealing.wait()
+        count = 0
+        while True:
+            if moved := await self._call(queries_secrets.seal_batch, self._box, writes=True):
+                count += moved
+            elif not await self._call(queries_secrets.others_left, self._box, writes=True):
+                return count
+            else:  # somebody else has them locked
+                await trio.sleep(SEAL_PAUSE_S)
+
+    async def _seal(self, work: Work[T], *args: Any) -> T:
+        """A write that encrypts: `seal_again` waits for it."""
+        sealing = trio.Event()
+        self._sealings.add(sealing)
+        try:
+            return await self._call(work, *args, writes=True)
+        finally:
+            self._sealings.discard(sealing)
+            sealing.set()
+
     # Instances
 
     async def instances(self) -> list[Instance]:
@@ -139,7 +184,7 @@ class PostgresStore:
         return await self._call(queries_instances.instance_of_deleted, instance_id)
 
     async def add_instance(self, instance: Instance, *, quota: int, idempotency: Idempotency | None = None) -> None:
-        await self._call(queries_instances.add_instance, self._box, instance, quota, idempotency, writes=True)
+        await self._seal(queries_instances.add_instance, self._box, instance, quota, idempotency)
 
     async def idempotent(self, owner: str, key: str) -> Idempotency | None:
         return await self._call(queries_tenants.idempotent, owner, key)
@@ -156,10 +201,10 @@ class PostgresStore:
     # Revisions of what they run
 
     async def update_instance(self, instance: Instance, spec: Spec | None = None) -> Instance:
-        return await self._call(queries_revisions.update_instance, self._box, instance, spec, writes=True)
+        return await self._seal(queries_revisions.update_instance, self._box, instance, spec)
 
     async def add_revision(self, instance: Instance) -> int:
-        return await self._call(queries_revisions.add_revision, self._box, instance, writes=True)
+        return await self._seal(queries_revisions.add_revision, self._box, instance)
 
     async def switch_revision(
         self, instance: Instance, *, ran_at: datetime | None = None, replaced_ran: int | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from controlplane.spawn.client import JobSpec, SpawnFailed, open_spawner
+from controlplane.spawn.client import SpawnFailed, open_spawner
 from tests.spawn.children import (
     DAEMON_WITH_MARKER,
     FORK_STORM,
@@ -299,9 +298,7 @@ async def test_nothing_is_left_when_the_spawner_closes_with_jobs_running(
 
 
 async def test_a_job_whose_standard_input_is_a_socket_answers_on_it(spawner: Spawner, uid: int | None) -> None:
-    job = await spawner.spawn(
-        JobSpec(argv=(sys.executable, "-c", ANSWER_ON_STDIN), env={}, cwd="/", uid=uid, stdin_socket=True)
-    )
+    job = await start_python(spawner, ANSWER_ON_STDIN, uid=uid, stdin_socket=True)
     os.write(job.stdin_fd, b"in one packet")
     with trio.fail_after(10):
         await trio.lowlevel.wait_readable(job.stdin_fd)

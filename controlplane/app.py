@@ -161,7 +161,8 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         environ = dict(os.environ)
         host = BuildHost(config=config, spawner=spawner, uids=uids, toolchain=toolchain, environ=environ)
         builds = make_builds(host, installs, uploads, store)
-        prepare = HostPrepare(config, home.instances, toolchain, uids, spawner.features.private_tmp, environ, builds)
+        private_tmp = spawner.features.private_tmp
+        prepare = HostPrepare(config, home.instances, toolchain, uids, private_tmp, environ, builds, store)
         around = Surroundings(
             config=config,
             version=version("corral"),

@@ -127,6 +127,10 @@ class DeployFailed(CorralError):
     code, status, title = "deploy_failed", 422, "The instance did not come up"
 
 
+class SecretMissing(CorralError):
+    code, status, title = "secret_missing", 422, "A secret is not set"
+
+
 class RateLimited(CorralError):
     code, status, title = "rate_limited", 429, "Too many requests"
 

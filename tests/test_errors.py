@@ -29,6 +29,7 @@ CLOSED_LIST = {
     "archive_rejected": 422,
     "build_failed": 422,
     "deploy_failed": 422,
+    "secret_missing": 422,
     "rate_limited": 429,
     "internal": 500,
     "instance_crashed": 502,

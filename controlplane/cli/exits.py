@@ -42,6 +42,7 @@ EXIT_MEANING: Mapping[Exit, str] = {
 
 _BY_CODE: Mapping[str, Exit] = {
     "build_failed": Exit.INSTANCE,
+    "secret_missing": Exit.INSTANCE,
     "deploy_failed": Exit.INSTANCE,
     "instance_crashed": Exit.INSTANCE,
     "instance_unavailable": Exit.INSTANCE,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from controlplane.cli.session import Session
 
 DEPLOY_PATH = "/api/v2/deploy"
-LEFT_FAILED = ("deploy_failed", "build_failed", "source_rejected", "archive_rejected")
+LEFT_FAILED = ("deploy_failed", "build_failed", "secret_missing", "source_rejected", "archive_rejected")
 """Problems with an `instance_id` that tell of an instance that is there nevertheless."""
 
 

@@ -36,6 +36,7 @@ from controlplane.deploy.installs.linking import drop_tree
 from controlplane.deploy.leases import Lease, Leases
 from controlplane.deploy.limits import rlimits_of
 from controlplane.deploy.plan import notes_on
+from controlplane.deploy.secrets import resolve
 from controlplane.errors import BuildFailed, Overloaded, SourceRejected
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.launch import Launch
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from controlplane.deploy.build.builds import Builds
     from controlplane.deploy.build.built import Built
     from controlplane.deploy.installs.keys import InstallKey
+    from controlplane.deploy.secrets import SecretSource
     from controlplane.deploy.toolchain import Toolchain
     from controlplane.model import Instance, Spec
     from controlplane.spawn.uids import UidPool
@@ -75,6 +77,8 @@ class HostPrepare:
     """The control plane's own environment, for the names in CHILD_ENV_PASS."""
     builds: Builds | None = None
     """None: commands run as they are written, and sources that need building are refused."""
+    secrets: SecretSource | None = None
+    """None: there are none."""
     _leases: dict[UUID, Leases] = field(factory=dict, init=False)
     _users: dict[UUID, int | None] = field(factory=dict, init=False)
     _claiming: trio.Lock = field(factory=trio.Lock, init=False)
@@ -101,6 +105,7 @@ class HostPrepare:
     async def _prepared(self, instance: Instance, progress: Progress, lease: Lease) -> Launch:
         progress.phase("prepare", "folder and user")
         spec = instance.spec
+        own = await resolve(spec.env, instance.owner, self.secrets)
         plain = await trio.to_thread.run_sync(plain_recipe, spec)
         await self._provide_known(spec, plain)
         uid = await self._user_of(instance)
@@ -119,7 +124,8 @@ class HostPrepare:
             await trio.to_thread.run_sync(_remove_other_trees, place.folder, lease.tree)
         return Launch(
             argv=argv,
-            env=self._environment(place) | env | dict(spec.env),
+            env=self._environment(place) | env | dict(own.env),
+            secrets=own.secrets,
             cwd=cwd,
             uid=uid,
             rlimits=rlimits_of(spec.limits, own_user=uid is not None),

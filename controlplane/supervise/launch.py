@@ -39,6 +39,8 @@ class Launch:
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
+    secrets: Mapping[str, str] = field(factory=dict, repr=False)
+    """What went into `env` by its name (`${secret:NAME}`): for redaction."""
     cwd: str
     uid: int | None
     rlimits: Mapping[str, int]

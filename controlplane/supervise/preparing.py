@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, evolve, field
 
+from controlplane.core.redact import redactor
 from controlplane.errors import BuildFailed
 
 if TYPE_CHECKING:
-    from controlplane.model import Instance
+    from controlplane.core.redact import Redactor
+    from controlplane.model import Instance, Spec
     from controlplane.supervise.launch import Launch
     from controlplane.supervise.logbook import Logbook
     from controlplane.supervise.runner import Surroundings
@@ -43,6 +45,7 @@ class Preparing:
             self._time.deadline = trio.current_time() + limit
             prepared = await self.around.prepare.prepare(instance, self)
             self.launch = launch = evolve(prepared, revision=instance.spec.revision)
+            self.logbook.redact = _redactor(instance.spec, launch)
         if self._time.cancelled_caught:
             raise BuildFailed(f"preparing took longer than {limit:g} s")
         await self.slot.acquire()
@@ -69,3 +72,8 @@ class Preparing:
             await turn()
         await self.slot.acquire_build()
         self._time.deadline = trio.current_time() + self.around.config.build_timeout_s
+
+
+def _redactor(spec: Spec, launch: Launch) -> Redactor:
+    """Hides what the process will know: its owner's variables as they are filled in, and the secrets in them."""
+    return redactor({name: launch.env.get(name, value) for name, value in spec.env.items()}, launch.secrets)

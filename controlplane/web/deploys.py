@@ -81,6 +81,7 @@ DEPLOY_PROBLEMS = (
     "overloaded",
     "deploy_failed",
     "build_failed",
+    "secret_missing",
     "source_rejected",
     "archive_rejected",
 )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from controlplane.model import Evidence
     from controlplane.supervise.runner import Runner
 
-OF_THE_SOURCE = ("archive_rejected", "build_failed", "source_rejected")
+OF_THE_SOURCE = ("archive_rejected", "build_failed", "secret_missing", "source_rejected")
 """Failures that have a problem code of their own: the server was never started."""
 
 
@@ -19,7 +19,7 @@ def raise_if_failed(runner: Runner) -> None:
     """Turn a failed instance into the answer that carries its post-mortem.
 
     Raises:
-        DeployFailed, BuildFailed, SourceRejected, ArchiveRejected: the instance is `failed`; it stays, with its logs.
+        DeployFailed, BuildFailed, SecretMissing, SourceRejected, ArchiveRejected: the instance is `failed`; it stays, with its logs.
     """
     if runner.state is State.FAILED:
         name, last = runner.instance.name, runner.instance.last_error

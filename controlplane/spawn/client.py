@@ -13,17 +13,19 @@ import logging
 import math
 import os
 import secrets
+import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 from attrs import define, field
 
-from controlplane.spawn import linux, messages, proctree
+from controlplane.spawn import cgroups, linux, messages, proctree
 from controlplane.spawn.burial import bury
+from controlplane.spawn.confinement import GATED_NETWORK
 from controlplane.spawn.job import LOST, Exit, Features, Job, JobSpec, SpawnerStatistics, SpawnFailed
 from controlplane.spawn.link import Link, open_link
 from controlplane.spawn.sweep import LeftOvers, sweep
@@ -53,9 +55,21 @@ CLOSE_LIMIT_S = 4.0
 """For the spawner to end once its socket is closed; it takes 2 s at the most."""
 EXIT_LIMIT_S = 1.0
 """From the end of its messages to the end of the process."""
+SHELL_SIGNALS = 128
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 """Pause before a spawner that cannot be started is tried again; doubles."""
+
+
+class Gatekeeper(Protocol):
+    """Who lets jobs out to the network, each as its `JobSpec.gate` says."""
+
+    def admit(self, key: str, gate: object) -> int:
+        """A descriptor for the job to send its sockets over; the caller closes it. Raises OSError: too many files."""
+        ...
+
+    def drop(self, key: str) -> None:
+        """The job is gone; one that is not known is fine."""
 
 
 @define(eq=False)
@@ -64,6 +78,8 @@ class Spawner:
 
     marker: str
     features: Features = field(factory=Features, init=False)
+    gatekeeper: Gatekeeper | None = field(default=None, init=False)
+    """For jobs whose network is gated; set once it is there."""
     _held_fds: tuple[int, ...] = field(default=(), repr=False)
     _jobs: dict[str, Job] = field(factory=dict, init=False, repr=False)
     _link: Link | None = field(default=None, init=False, repr=False)
@@ -167,12 +183,23 @@ class Spawner:
         )
         try:
             child_ends.insert(0, messages.to_memfd(order))
+            if spec.confinement.network == GATED_NETWORK:
+                child_ends.append(self._gate(job))
             link.send_nowait(messages.encode({"op": "spawn", "job": job.id}), child_ends)
         except OSError as error:
             raise SpawnFailed("spawner", error.errno or 0, f"the spawner cannot be asked: {error.strerror}") from error
         finally:
             for fd in child_ends:
                 os.close(fd)
+
+    def _gate(self, job: Job) -> int:
+        if self.gatekeeper is None:
+            raise SpawnFailed("gate", errno.EAGAIN, "nobody keeps the gate to the network")
+        return self.gatekeeper.admit(job.id, job.spec.gate)
+
+    def _close_gate(self, job: Job) -> None:
+        if self.gatekeeper is not None and job.spec.confinement.network == GATED_NETWORK:
+            self.gatekeeper.drop(job.id)
 
     def _abandon(self, job: Job) -> None:
         """Nobody will take it: whatever runs of it is killed."""
@@ -207,7 +234,7 @@ class Spawner:
         job = self._jobs.get(message.get("job", ""))
         match message["ev"]:
             case "hello":
-                self.features = Features(**message["features"])
+                self.features = Features.from_document(message["features"])
                 self._ready.set()
             case "stats":
                 self._orphans = message["orphans"]
@@ -219,14 +246,17 @@ class Spawner:
                 job._on_started(SpawnFailed(message["stage"], message["errno"], message["message"]))
                 self._bury_job(job)
             case "exit" if job:
-                job._on_exit(Exit(message["code"], max_rss_bytes=message["max_rss_bytes"]))
+                code = _code_inside(job.spec, message["code"])
+                job._on_exit(Exit(code, max_rss_bytes=message["max_rss_bytes"]))
             case "gone" if job:
                 if not message["left"]:
                     self._jobs.pop(job.id, None)
+                    self._close_gate(job)
                 job._on_killed(message["left"])
 
     def _bury_job(self, job: Job) -> None:
         self._jobs.pop(job.id, None)
+        self._close_gate(job)
         job._on_exit(LOST)
         job._on_killed([])
 
@@ -321,6 +351,12 @@ def _socket_pair() -> tuple[int, int]:
     return one.detach(), other.detach()
 
 
+def _code_inside(spec: JobSpec, code: int) -> int:
+    """How the job's own program ended: bubblewrap makes 128 + n of a signal, as a shell does."""
+    is_signal = spec.confinement.level == "namespaced" and SHELL_SIGNALS < code <= SHELL_SIGNALS + signal.SIGRTMAX
+    return SHELL_SIGNALS - code if is_signal else code
+
+
 def _job_of(pid: int) -> str | None:
     return proctree.variable(pid, messages.JOB_VARIABLE)
 
@@ -363,6 +399,7 @@ async def open_spawner(*, marker: str, uids: UidPool | None = None) -> AsyncIter
 async def _sweep(marker: str) -> None:
     try:
         killed = await trio.to_thread.run_sync(sweep, marker)
+        await trio.to_thread.run_sync(cgroups.sweep, marker)
     except LeftOvers as left:
         # They have been sent SIGKILL and run no code any more: no reason not to start.
         log.error("of an earlier life: %s", left)

@@ -16,11 +16,13 @@ import resource
 import signal
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from controlplane.spawn import linux
+from controlplane.spawn import bubblewrap, landlock, linux, netns, seccomp, view
+from controlplane.spawn.confinement import GATED_NETWORK, HOST_NETWORK, LEVELS, NO_NETWORK, Confinement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from controlplane.spawn.cgroups import Hierarchy
     from controlplane.spawn.messages import Order
 
 UMASK = 0o077
@@ -31,21 +33,35 @@ REPORT_BYTES = 4096
 FAILED_EXIT = 127
 
 
+class Host(NamedTuple):
+    """What the spawner found out about its host once, for all its children."""
+
+    was_root: bool
+    system: view.System
+    bwrap: str | None
+    hierarchy: Hierarchy | None
+
+
 class Child(NamedTuple):
-    """What the steps work on."""
+    """What the steps work on. `gate_fd` is -1 where the network is not gated."""
 
     order: Order
     stdio: Sequence[int]
     report_fd: int
+    gate_fd: int
     spawner: int
-    was_root: bool
+    host: Host
+
+    @property
+    def level(self) -> str:
+        return self.order.confinement.level
 
 
 class Refused(OSError):
     """Not an error of the system: a rule of ours forbids it."""
 
 
-def refusal(order: Order) -> str | None:
+def refusal(order: Order, *, has_gate: bool = False) -> str | None:
     """Why an order is never carried out, whatever the system would allow; None if it may be."""
     root = os.geteuid() == 0
     if order.kind not in ("instance", "build", "service"):
@@ -56,6 +72,24 @@ def refusal(order: Order) -> str | None:
         return "only root can run a job as another user"
     if not order.argv:
         return "there is no command"
+    if has_gate != (order.confinement.network == GATED_NETWORK):
+        return "a gated network and the socket of its gate go together"
+    return _misfit(order.confinement)
+
+
+def _misfit(confinement: Confinement) -> str | None:
+    """Why a confinement holds less than it says; None if it does not."""
+    level, network = confinement.level, confinement.network
+    if level not in LEVELS:
+        return f"there is no isolation level {level!r}"
+    if network == NO_NETWORK and level == "process":
+        return "nothing keeps a job of level process from the network"
+    if network == GATED_NETWORK and level != "namespaced":
+        return f"a gated network needs the level namespaced, not {level}"
+    if level == "namespaced" and network == HOST_NETWORK:
+        return "the level namespaced has no part in the host's network"
+    if level == "confined" and any(bind.source != bind.target for bind in confinement.binds):
+        return "at the level confined everything is seen where it is"
     return None
 
 
@@ -64,7 +98,7 @@ def _stdio(child: Child) -> None:
         os.dup2(fd, target, inheritable=True)
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
-        if fd > 2 and fd != child.report_fd:
+        if fd > 2 and fd not in (child.report_fd, child.gate_fd):
             try:
                 os.close(fd)
             except OSError as error:
@@ -82,19 +116,34 @@ def _rlimits(child: Child) -> None:
         resource.setrlimit(kind, (ceiling, ceiling))
 
 
+def _group(child: Child) -> None:
+    group = child.order.confinement.group
+    if group is not None:
+        if child.host.hierarchy is None:
+            raise Refused(errno.ENOTSUP, "this host gives Corral no control groups")
+        child.host.hierarchy.enter(group.name)
+
+
 def _umask(_child: Child) -> None:
     os.umask(UMASK)
 
 
 def _namespaces(child: Child) -> None:
+    """Those that are made here; at the level `namespaced` bubblewrap makes all but the network's."""
     order = child.order
     uid, gid = os.getuid(), os.getgid()
+    if child.level == "namespaced":
+        if not child.host.was_root:
+            linux.unshare(linux.CLONE_NEWUSER)
+            linux.map_own_user(uid, gid, uid, gid)
+        _network(child)
+        return
     if order.userns_root:
         linux.unshare(linux.CLONE_NEWUSER)
         linux.map_own_user(UNPRIVILEGED_ID, UNPRIVILEGED_ID, uid, gid)
     if order.private_tmp is None:
         return
-    if child.was_root:
+    if child.host.was_root:
         linux.unshare(linux.CLONE_NEWNS)
     else:
         linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
@@ -102,9 +151,19 @@ def _namespaces(child: Child) -> None:
     linux.bind_over_tmp(order.private_tmp)
 
 
+def _network(child: Child) -> None:
+    match child.order.confinement.network:
+        case "none":
+            netns.isolate()
+        case "gated":
+            netns.open_gate(child.gate_fd, child.order.confinement.loopback)
+            os.close(child.gate_fd)
+
+
 def _bounding_set(child: Child) -> None:
     # Entering a user namespace gives the right to, and makes it needed.
-    if child.was_root or child.order.private_tmp is not None or child.order.userns_root:
+    order = child.order
+    if child.host.was_root or order.private_tmp is not None or order.userns_root or child.level == "namespaced":
         linux.drop_bounding_set()
 
 
@@ -139,8 +198,39 @@ def _die_with_spawner(child: Child) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _landlock(child: Child) -> None:
+    """Bubblewrap's mounts do the same for a job in namespaces, and Landlock would forbid them."""
+    if child.level != "confined":
+        return
+    order, confinement = child.order, child.order.confinement
+    shown = [f"/etc/{name}" for name in view.ETC_OF_NAMES]
+    readable = [bind.source for bind in confinement.binds if not bind.writable]
+    writable = [bind.source for bind in confinement.binds if bind.writable]
+    if order.private_tmp is not None:
+        writable.append("/tmp")  # noqa: S108 - its own, by now
+    landlock.restrict(
+        landlock.Ruleset(
+            readable=(*child.host.system.folders, *shown, *view.KERNEL, *readable),
+            writable=(*view.DEVICES, *writable),
+            no_network=confinement.network == NO_NETWORK,
+        )
+    )
+
+
+def _seccomp(child: Child) -> None:
+    """For a job in namespaces bubblewrap installs the filter, when its own work is done."""
+    if child.level == "confined":
+        seccomp.install(seccomp.program(no_network=child.order.confinement.network == NO_NETWORK))
+
+
 def _cwd(child: Child) -> None:
-    os.chdir(child.order.cwd)
+    order = child.order
+    if not any(_is_below(order.cwd, bind.target) and bind.target != bind.source for bind in order.confinement.binds):
+        os.chdir(order.cwd)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
 
 
 def _candidates(command: str, path: str) -> Iterator[str]:
@@ -156,17 +246,19 @@ def _exec(child: Child) -> None:
     order = child.order
     if order.kind != "service" and 0 in os.getresuid():
         raise Refused(errno.EPERM, "an instance or a build never runs as root")
+    run = _exec_shut_in if child.level == "namespaced" else _exec_here
     refused: OSError | None = None
     for program in _candidates(order.argv[0], order.env.get("PATH", os.defpath)):
         try:
-            os.execve(program, order.argv, order.env)
+            run(child, program)
         except (FileNotFoundError, NotADirectoryError):
             if os.path.lexists(program):
                 raise Refused(errno.ENOENT, f"{program} cannot run: the interpreter it names is missing") from None
         except PermissionError:
             # not Path.is_dir, which raises where the folder above may not be entered
             why = "is a folder" if os.path.isdir(program) else "may not be executed"  # noqa: PTH112
-            refused = Refused(errno.EACCES, f"{program} {why} (as uid {os.getuid()})")
+            where = f"as uid {os.getuid()}, at isolation level {child.level}"
+            refused = Refused(errno.EACCES, f"{program} {why} ({where})")
         except ValueError:
             raise Refused(errno.EINVAL, "an argument or a variable holds a NUL character") from None
         except OSError as error:
@@ -177,10 +269,35 @@ def _exec(child: Child) -> None:
     raise refused or Refused(errno.ENOENT, f"command not found{where}: {order.argv[0]}")
 
 
+def _exec_here(child: Child, program: str) -> NoReturn:
+    os.execve(program, child.order.argv, child.order.env)
+
+
+def _exec_shut_in(child: Child, program: str) -> NoReturn:
+    """By bubblewrap, which would tell of a missing program on the job's own stderr only, so it is looked for first."""
+    order, confinement, host = child.order, child.order.confinement, child.host
+    if host.bwrap is None:
+        raise Refused(errno.ENOTSUP, "bubblewrap is not installed on this host")
+    if not any(_is_below(program, bind.target) and bind.target != bind.source for bind in confinement.binds):
+        os.stat(program)  # noqa: PTH116
+        if os.path.isdir(program) or not os.access(program, os.X_OK):  # noqa: PTH112
+            raise PermissionError(errno.EACCES, "not executable", program)
+    texts = [
+        (file.path, bubblewrap.in_memory(file.text.encode()))
+        for file in bubblewrap.files(os.getuid(), os.getgid(), order.env.get("HOME", "/"))
+    ]
+    program_fd = bubblewrap.in_memory(seccomp.program())
+    words = bubblewrap.arguments(host.system, order, texts, program_fd)
+    words_fd = bubblewrap.in_memory("\0".join(words).encode(errors="surrogateescape"))
+    argv = [host.bwrap, "--args", str(words_fd), "--", *order.argv]
+    os.execve(host.bwrap, argv, order.env)
+
+
 STEPS: tuple[tuple[str, Callable[[Child], None]], ...] = (
     ("signals", _signals),
     ("session", lambda _child: os.setsid()),
     ("stdio", _stdio),
+    ("group", _group),
     ("rlimits", _rlimits),
     ("umask", _umask),
     ("namespaces", _namespaces),
@@ -189,10 +306,13 @@ STEPS: tuple[tuple[str, Callable[[Child], None]], ...] = (
     ("capabilities", _capabilities),
     ("no_new_privs", _no_new_privs),
     ("pdeathsig", _die_with_spawner),
+    ("landlock", _landlock),
+    ("seccomp", _seccomp),
     ("cwd", _cwd),
     ("exec", _exec),
 )
-"""In this order. Limits come before the user changes, who could not raise them; the death signal after, which clears it."""
+"""In this order. Groups and limits come before the user changes, who could not set them; the death signal after, which
+clears it. What shuts the child in comes last, or it would forbid the steps before it."""
 
 
 def _report(child: Child, stage: str, error: BaseException) -> None:

@@ -45,22 +45,26 @@ class Confinement(NamedTuple):
         level: One of `LEVELS`.
         binds: What it sees besides the system's own folders (`view`), from `confined` on.
         network: `host`; `none` from `confined` on; `gated` at `namespaced`.
+        loopback: With a gated network: (address, port) of the host's own loopback that lead there, not to the job's.
         group: None: only rlimits hold it.
     """
 
     level: str = "process"
     binds: tuple[Bind, ...] = ()
     network: str = HOST_NETWORK
+    loopback: tuple[tuple[str, int], ...] = ()
     group: Group | None = None
 
 
 def from_document(document: list[object]) -> Confinement:
     """Read back what JSON made of a `Confinement`: a list of its fields."""
-    level, binds, network, group = document
+    level, binds, network, loopback, group = document
     assert isinstance(binds, list)
+    assert isinstance(loopback, list)
     return Confinement(
         level=str(level),
         binds=tuple(Bind(*bind) for bind in binds),
         network=str(network),
+        loopback=tuple((address, port) for address, port in loopback),
         group=Group(*group) if isinstance(group, list) else None,
     )

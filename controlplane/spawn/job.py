@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import trio
 from attrs import define, field, frozen
 
+from controlplane.spawn.cgroups import Hierarchy
 from controlplane.spawn.confinement import Confinement
 from controlplane.spawn.pool import is_pooled
 from controlplane.spawn.sweep import LeftOvers
@@ -109,14 +110,21 @@ class Features:
     Args:
         levels: All of `confinement.LEVELS`, from the weakest to the strongest.
         landlock: The kernel's Landlock ABI; 0: none.
-        hierarchy: Where control groups are made, as `cgroups.Hierarchy` writes it; None: nowhere.
+        hierarchy: Where control groups are made; None: nowhere.
     """
 
     private_tmp: bool = False
     userns_root: bool = False
-    levels: tuple[Level, ...] = (Level("process", True),)
+    levels: tuple[Level, ...] = (Level("process", available=True),)
     landlock: int = 0
-    hierarchy: Mapping[str, object] | None = None
+    hierarchy: Hierarchy | None = None
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Features:
+        """Read what the spawner says in its `hello`."""
+        levels = tuple(Level(**level) for level in document["levels"])
+        hierarchy = None if document["hierarchy"] is None else Hierarchy(**document["hierarchy"])
+        return cls(**dict(document) | {"levels": levels, "hierarchy": hierarchy})
 
     def can_give(self, level: str) -> bool:
         """Whether a level of this name is available."""

@@ -20,6 +20,8 @@ from controlplane.spawn.pool import is_pooled
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from controlplane.spawn.cgroups import Hierarchy
+
 TICK_S = 1.0
 """How often orphans are looked for; the look is one small file unless there are any."""
 SUSPECT_TICK_S = 0.1
@@ -38,6 +40,8 @@ class Job:
         self.kind = order.kind
         self.stop_signal = order.stop_signal
         self.uid = order.uid if order.kind != "service" and is_pooled(order.uid) else None
+        self.is_shut_in = order.confinement.level == "namespaced"
+        self.group = None if order.confinement.group is None else order.confinement.group.name
         self.pid = pid
         found = proctree.look(pid)
         self.start_ticks = found.start_ticks if found is not None else 0
@@ -59,14 +63,20 @@ class Jobs:
         tell: Sends a message to the control plane.
         forget_fd: Called before a report's descriptor is closed: its number is soon another's.
         private_fds: Descriptors that a helper process must not keep.
+        hierarchy: Where the jobs' control groups are; None where there are none.
     """
 
     def __init__(
-        self, tell: Callable[..., None], forget_fd: Callable[[int], object], private_fds: Collection[int]
+        self,
+        tell: Callable[..., None],
+        forget_fd: Callable[[int], object],
+        private_fds: Collection[int],
+        hierarchy: Hierarchy | None = None,
     ) -> None:
         self.tell = tell
         self.forget_fd = forget_fd
         self.private_fds = private_fds
+        self.hierarchy = hierarchy
         self.table: dict[str, Job] = {}
         self.killer = ladder.UserKiller()
         self.strays = ladder.Strays()
@@ -137,16 +147,33 @@ class Jobs:
         if not job.has_failed:
             self.tell(ev="exit", job=job.key, code=code, max_rss_bytes=max_rss_bytes)
             return
-        del self.table[job.key]
+        self._drop(job)
         if job.kill is not None:
             self.tell(ev="gone", job=job.key, left=[])
+
+    def _drop(self, job: Job) -> None:
+        """Nothing is left of it. Its control group goes with the last job that was in it."""
+        del self.table[job.key]
+        if job.group is None or self.hierarchy is None:
+            return
+        if all(other.group != job.group for other in self.table.values()):
+            self.hierarchy.remove(job.group)
 
     # Killing
 
     def signal(self, key: str, sig: int) -> None:
-        """To the process group; once the leader has been reaped, only to members that are surely its own."""
+        """To the process group; once the leader has been reaped, only to members that are surely its own.
+
+        The leader of a job in namespaces is bubblewrap, which takes all along when it ends, and so does its init: they
+        are passed over, that what they look after can end by itself.
+        """
         job = self.table.get(key)
         if job is None:
+            return
+        if job.is_shut_in and job.is_live:
+            procs = proctree.scan()
+            inits = {pid for pid, proc in procs.items() if proc.ppid == job.pid}
+            proctree.signal_all(procs, [pid for pid, proc in procs.items() if proc.ppid in inits], sig)
             return
         if job.is_live:
             with suppress(ProcessLookupError, PermissionError):
@@ -209,7 +236,7 @@ class Jobs:
         look = self._look(now)
         for job, kill in due:
             if kill.advance(now, look, self.killer):
-                del self.table[job.key]
+                self._drop(job)
                 self.tell(ev="gone", job=job.key, left=[])
             elif now >= kill.deadline and not kill.is_late:
                 kill.is_late = True

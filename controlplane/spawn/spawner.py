@@ -8,8 +8,8 @@ closes, for whatever reason, it kills all that it ever started and ends itself,
 within two seconds. Standard library only: it starts in 30 ms, stays small and
 forks fast.
 
-FD is the control socket (see `messages`). MARKER is the owner's id; it is here
-only for a later life of the control plane to recognise this process by.
+FD is the control socket (see `messages`). MARKER is the owner's id: a later life
+of the control plane recognises this process by it, and control groups are named for it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if __name__ == "__main__":
     # -I and -S leave out both this folder and site-packages; our own stdlib-only modules come last.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from controlplane.spawn import confine, linux, messages
+from controlplane.spawn import cgroups, confine, landlock, linux, messages, probe
 from controlplane.spawn.jobtable import Job, Jobs
 
 if TYPE_CHECKING:
@@ -48,14 +48,11 @@ WAKEUP_BYTES = 4096
 class Server:
     """The loop, the control socket and its requests."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, host: confine.Host, features: dict[str, Any]) -> None:
         self.control = control
         self.parent = os.getppid()
-        self.was_root = os.geteuid() == 0
-        self.features = {
-            "private_tmp": confine.works(confine.try_private_tmp),
-            "userns_root": confine.works(confine.try_userns_root),
-        }
+        self.host = host
+        self.features = features
         self.outbox: deque[bytes] = deque()
         self.deferred: deque[tuple[dict[str, Any], list[int]]] = deque()
         self.closing_at: float | None = None
@@ -65,7 +62,8 @@ class Server:
         for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)  # it ends when its control plane does, not before
         self.selector = selectors.DefaultSelector()
-        self.jobs = Jobs(self.tell, self.selector.unregister, (control.fileno(), self.wakeup, wakeup_end))
+        private_fds = (control.fileno(), self.wakeup, wakeup_end)
+        self.jobs = Jobs(self.tell, self.selector.unregister, private_fds, host.hierarchy)
         self.selector.register(control, selectors.EVENT_READ, self.listen)
         self.selector.register(self.wakeup, selectors.EVENT_READ, self.drain_wakeup)
         self.requests: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
@@ -144,11 +142,11 @@ class Server:
         """Start a job, or say why not. Takes over the descriptors."""
         key = message["job"]
         try:
-            if len(fds) != messages.ORDER_FDS:
+            if len(fds) not in (messages.ORDER_FDS, messages.GATE_FDS):
                 self.refuse(key, "descriptors", "the descriptors did not arrive: too many open files")
                 return
             order = messages.from_memfd(fds[0])
-            reason = confine.refusal(order)
+            reason = confine.refusal(order, has_gate=len(fds) == messages.GATE_FDS)
             if reason is not None:
                 self.refuse(key, "refused", reason)
             elif self.jobs.is_emptying(order.uid):
@@ -169,15 +167,20 @@ class Server:
     def refuse(self, key: str, stage: str, message: str, number: int = 0) -> None:
         self.tell(ev="failed", job=key, stage=stage, errno=number, message=message)
 
-    def start(self, key: str, order: messages.Order, stdio: list[int]) -> None:
-        if not self.features["private_tmp"]:
+    def start(self, key: str, order: messages.Order, passed: list[int]) -> None:
+        """Fork. `passed`: standard input, output and error, and the gate's socket if there is one."""
+        if not self.features["private_tmp"] and order.confinement.level != "namespaced":
             order = order._replace(private_tmp=None)
+        group = order.confinement.group
+        if group is not None and self.host.hierarchy is not None:
+            self.host.hierarchy.make(group.name, cgroups.GroupLimits(*group[1:]))
+        stdio, gate_fd = passed[:3], passed[3] if len(passed) > 3 else -1
         report_fd, child_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         spawner = os.getpid()
         try:
             pid = os.fork()
             if pid == 0:
-                confine.become(confine.Child(order, stdio, child_end, spawner, self.was_root))
+                confine.become(confine.Child(order, stdio, child_end, gate_fd, spawner, self.host))
         except OSError:
             os.close(report_fd)
             raise
@@ -219,16 +222,30 @@ def _close_all(fds: list[int]) -> None:
         os.close(fd)
 
 
+def _look_around(marker: str) -> tuple[confine.Host, dict[str, Any]]:
+    """What this host can give; see `job.Features`. Before `hurry`, under which some kernels share out no CPU time."""
+    hierarchy = cgroups.find(marker)
+    host = probe.look(hierarchy)
+    return host, {
+        "private_tmp": confine.works(confine.try_private_tmp),
+        "userns_root": confine.works(confine.try_userns_root),
+        "levels": [verdict._asdict() for verdict in probe.levels(host)],
+        "landlock": landlock.abi(),
+        "hierarchy": None if hierarchy is None else hierarchy._asdict(),
+    }
+
+
 def main() -> None:
     """Run until the control plane goes."""
     linux.prctl(linux.PR_SET_DUMPABLE, 0)  # its memory holds environments; nobody may look into it
     linux.set_subreaper(True)
+    host, features = _look_around(sys.argv[2])
     linux.hurry()
     control = socket.socket(fileno=int(sys.argv[1]))
     control.setblocking(False)
     os.set_inheritable(control.fileno(), False)
     os.umask(confine.UMASK)
-    Server(control).serve()
+    Server(control, host, features).serve()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from attrs import define, evolve, field
 from controlplane.core.lifecycle import Desired
 from controlplane.deploy.inbox import bring, with_archive
 from controlplane.deploy.plan import plan, plan_patch, replan
+from controlplane.deploy.references import check_known, names_wanted
 from controlplane.deploy.refusals import Refusals
 from controlplane.errors import Conflict, CorralError, NotFound, RateLimited
 from controlplane.model import Evidence, Instance, Spec
@@ -74,6 +75,7 @@ class Deployer:
         """
         name, spec = plan(body, self.config, uploaded=upload is not None)
         await _check_cwd(spec)
+        await self._check_secrets(principal.owner, body)
         if idempotency_key is not None:
             first = await self.store.idempotent(principal.owner, idempotency_key)
             if first is not None:
@@ -115,6 +117,7 @@ class Deployer:
         _check_free(runner)
         spec = replan(body, runner.instance.spec, self.config, uploaded=upload is not None)
         await _check_cwd(spec)
+        await self._check_secrets(runner.instance.owner, body)
         await self._rate(principal.owner)
         async with self.inbox.visit(runner.instance.owner) as visit:
             brought = await bring(visit, spec, body.source_data, upload)
@@ -229,6 +232,15 @@ class Deployer:
             if revision.spec.revision < now and revision.ran_at is not None:
                 return revision.spec.revision
         raise Conflict("no earlier revision has run", hint="the list of revisions shows those that are kept")
+
+    async def _check_secrets(self, owner: str, body: DeployIn | RedeployIn) -> None:
+        """The secrets that a request names are there now; one that goes later is a failed start."""
+        variables = body.environment_vars or {}
+        if names_wanted(body.mcp_config, variables):
+            refusals = Refusals()
+            known = {secret.name for secret in await self.store.secrets(owner)}
+            check_known(body.mcp_config, variables, known, refusals)
+            refusals.raise_if_any()
 
     async def _rate(self, owner: str) -> None:
         per_minute = self.config.deploys_per_minute

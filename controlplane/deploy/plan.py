@@ -16,6 +16,7 @@ from attrs import evolve
 
 from controlplane.config import ISOLATION_LEVELS, Config
 from controlplane.core.restart import RestartMode, RestartPolicy
+from controlplane.deploy.references import check_written, refuse_elsewhere
 from controlplane.deploy.refusals import Refusals
 from controlplane.deploy.wanted import plan_source, wanted_again, wanted_first
 from controlplane.model import Command, Limits, Spec
@@ -49,6 +50,7 @@ def plan(body: DeployIn, config: Config, *, uploaded: bool = False) -> tuple[str
     env = _environment(body.mcp_config, body.environment_vars, refusals)
     _unsupported(body.isolation, body.mounts, config, refusals)
     members = plan_source(wanted_first(body, uploaded=uploaded), config, refusals)
+    refuse_elsewhere(members.get("command"), refusals)
     _bounded(members.get("command"), env, refusals)
     limits = plan_limits(body.limits, config, refusals)
     network = _network(body.network, refusals)
@@ -77,6 +79,7 @@ def replan(body: RedeployIn, before: Spec, config: Config, *, uploaded: bool = F
     isolation = body.isolation or before.isolation
     _unsupported(isolation, body.mounts or [], config, refusals)
     members = plan_source(wanted_again(body, before, uploaded=uploaded), config, refusals)
+    refuse_elsewhere(members.get("command"), refusals)
     _bounded(members.get("command"), env, refusals)
     limits = before.limits if body.limits is None else plan_limits(body.limits, config, refusals, before.limits)
     network = before.network if body.network is None else _network(body.network, refusals)
@@ -184,6 +187,7 @@ def _environment(config: McpConfigIn | None, variables: Mapping[str, str], refus
             if name.startswith(RESERVED_PREFIX):
                 refusals.add(f"{pointer}/{name}", f"names that start with {RESERVED_PREFIX} are Corral's own")
         env.update(given)
+    check_written(config, variables, refusals)
     return env
 
 

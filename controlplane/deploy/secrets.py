@@ -1,4 +1,4 @@
-"""Secrets that an environment names: refused while they are not there, and filled in at each launch.
+"""Secrets that an environment names, filled in at each launch.
 
 A Spec keeps the reference, never the value, so a new value is in force from the next
 start on, and nothing but the launch knows it.
@@ -6,27 +6,22 @@ start on, and nothing but the launch knows it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Collection, Mapping
+from typing import Protocol
 
 import trio
 from attrs import field, frozen
 
-from controlplane.core.secretrefs import BadReference, filled_in, mentions, names_in, names_in_env
+from controlplane.core.secretrefs import BadReference, filled_in, names_in_env
+from controlplane.deploy.references import HINT
 from controlplane.errors import InvalidRequest, SecretMissing, StorageUnavailable
 from controlplane.secretbox import SecretUnreadable
-
-if TYPE_CHECKING:
-    from controlplane.deploy.refusals import Refusals
-    from controlplane.model import Command
-    from controlplane.wire.deploy import McpConfigIn
 
 AWAY_LIMIT_S = 30.0
 """How long a launch waits for a database that is away: a restart of Postgres takes a few seconds."""
 AWAY_PAUSE_S = 0.5
 MAX_ENVIRONMENT_BYTES = 96 * 1024
 """Of the owner's variables with all secrets filled in: what a deploy may ask for, secrets or not."""
-HINT = "corral secret set {}"
 
 
 class SecretSource(Protocol):
@@ -85,44 +80,3 @@ async def _values(owner: str, names: Collection[str], source: SecretSource) -> d
         except SecretUnreadable as error:
             raise SecretMissing(str(error), hint="set the secret again, if nothing else brings it back") from None
         await trio.sleep(AWAY_PAUSE_S)
-
-
-def check_references(
-    config: McpConfigIn | None, variables: Mapping[str, str], refusals: Refusals, known: Collection[str] | None = None
-) -> None:
-    """Refuse references in a request that cannot be read, or (with `known`) that name what is not there."""
-    for pointer, value in _given(config, variables):
-        try:
-            names = names_in(value)
-        except BadReference as error:
-            if known is None:
-                refusals.add(pointer, str(error))
-            continue
-        for name in sorted(names.difference(known)) if known is not None else ():
-            refusals.add(pointer, f"there is no secret {name}", HINT.format(name))
-
-
-def names_wanted(config: McpConfigIn | None, variables: Mapping[str, str]) -> frozenset[str]:
-    """The secrets that a request names."""
-    return names_in_env(dict(_given(config, variables)))
-
-
-def refuse_elsewhere(command: Command | None, refusals: Refusals) -> None:
-    """References belong into the environment: every user of a host can read the arguments of its processes."""
-    if command is None:
-        return
-    words = {"command": command.command, "cwd": command.cwd or ""}
-    words |= {f"args/{position}": arg for position, arg in enumerate(command.args)}
-    for place, word in words.items():
-        if mentions(word):
-            refusals.add(
-                f"/mcp_config/{place}",
-                "`${secret:…}` works in env only: every user of the host can read arguments",
-                "name the secret in mcp_config.env, and let the server read its environment",
-            )
-
-
-def _given(config: McpConfigIn | None, variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Every value of a request, with its place."""
-    for pointer, env in (("/mcp_config/env", config.env if config else {}), ("/environment_vars", variables)):
-        yield from ((f"{pointer}/{name}", value) for name, value in env.items())

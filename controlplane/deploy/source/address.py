@@ -7,7 +7,6 @@ to judge: this host may not even be able to.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 import trio
 from attrs import field, frozen
 
+from controlplane.core.addresses import is_numeric, kind_of
 from controlplane.errors import SourceRejected
 
 RESOLVE_LIMIT_S = 10.0
@@ -24,52 +24,8 @@ MAX_ADDRESSES = 8
 """Of one name, that are tried. All are judged."""
 ALLOW_HINT = "sources come from public addresses; the operator can allow private ones with SOURCE_ALLOW_PRIVATE=true"
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[..., Awaitable[list[Any]]]
 """As `trio.socket.getaddrinfo`."""
-
-
-def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    return tuple(ipaddress.ip_network(text) for text in texts)
-
-
-PRIVATE = _networks(
-    "10.0.0.0/8",
-    "100.64.0.0/10",  # between a provider and its customers (RFC 6598)
-    "127.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "198.18.0.0/15",  # benchmarks, and what some VPNs answer in place of real addresses
-    "::1/128",
-    "fc00::/7",
-)
-"""Where an operator's own servers may be: taken with SOURCE_ALLOW_PRIVATE."""
-METADATA = _networks(
-    "100.100.100.200/32",  # Alibaba Cloud
-    "168.63.129.16/32",  # Azure; a public address by its number
-    "fd00:ec2::254/128",  # AWS
-)
-"""Where clouds hand out a machine's credentials, as far as it is not link-local. Never taken."""
-NEVER = _networks(
-    "0.0.0.0/8",  # Linux takes it for this host
-    "169.254.0.0/16",  # link-local; the metadata of most clouds
-    "192.0.0.0/24",
-    "192.0.2.0/24",
-    "192.88.99.0/24",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "2001::/23",  # the IETF's own: Teredo, which has an IPv4 address in it, ORCHID, benchmarks
-    "2001:db8::/32",
-    "2002::/16",  # 6to4: an IPv4 address in disguise, and out of use
-    "3fff::/20",
-)
-"""Special purposes (IANA's registries, RFC 6890): no source is there."""
-GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
-"""All that is given out of IPv6 so far."""
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-"""What a host without IPv4 sees public IPv4 addresses as (RFC 6052)."""
 
 
 @frozen(kw_only=True)
@@ -109,23 +65,8 @@ class Route:
 
 def is_allowed(address: str, *, allow_private: bool = False) -> bool:
     """Whether an address (numeric, as a resolver gives it) may be fetched from. Pure."""
-    ip: IPAddress = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        if "%" in address:  # a zone: link-local
-            return False
-        ip = _inner(ip)
-    if any(ip in network for network in (*METADATA, *NEVER)):
-        return False
-    if any(ip in network for network in PRIVATE):
-        return allow_private
-    return ip.version == 4 or ip in GLOBAL_V6
-
-
-def _inner(ip: ipaddress.IPv6Address) -> IPAddress:
-    """The IPv4 address that is meant, where one is."""
-    if ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped
-    return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in NAT64 else ip
+    kind = kind_of(address)
+    return kind == "public" or (kind == "private" and allow_private)
 
 
 async def resolve(
@@ -169,14 +110,6 @@ async def route_to(host: str, port: int, egress: Egress) -> Route:
             "nothing can be fetched: the proxy of this control plane is of a kind that it cannot use",
             hint="the operator sets HTTPS_PROXY to an http:// address",
         )
-    if _is_numeric(host) and not is_allowed(host, allow_private=egress.allow_private):
+    if is_numeric(host) and not is_allowed(host, allow_private=egress.allow_private):
         raise SourceRejected(f"the host {host} is not an address that may be fetched from", hint=ALLOW_HINT)
     return Route(proxy=proxy)
-
-
-def _is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

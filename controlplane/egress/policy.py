@@ -1,0 +1,121 @@
+"""Where one instance may connect to: decisions, with a reason that says what to do about it. Pure.
+
+A target is judged twice. `refusal` judges what the program asked for, a name or an address, and its port;
+`address_refusal` every address that the name then turns out to have, of which one that was judged is connected to: so a
+name cannot lead elsewhere a moment later.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from attrs import frozen
+
+from controlplane.core.addresses import is_numeric, kind_of
+from controlplane.core.hosts import LOOPBACK, HostPattern, parse_pattern, parse_patterns
+
+if TYPE_CHECKING:
+    from controlplane.core.addresses import Kind
+
+Mode = Literal["open", "allow", "none"]
+ALLOW_HINT = "the operator can allow it with EGRESS_ALLOW_PRIVATE"
+NOTHING = "network.mode is none: nothing can be reached"
+PLACES: dict[Kind, str] = {
+    "private": "a private address",
+    "metadata": "an address where clouds hand out a machine's credentials",
+    "special": "an address of a special purpose, such as link-local",
+}
+
+
+@frozen(slots=False)
+class Policy:
+    """What one instance may reach.
+
+    Args:
+        mode: `open`: any public host; `allow`: only `hosts`; `none`: nothing.
+        hosts: Patterns as in `core.hosts`, checked at the deploy.
+        allow_private: Patterns with a port: what the operator lets instances reach besides public hosts.
+    """
+
+    mode: Mode = "open"
+    hosts: tuple[str, ...] = ()
+    allow_private: tuple[str, ...] = ()
+
+    @cached_property
+    def _hosts(self) -> tuple[HostPattern, ...]:
+        return parse_patterns(self.hosts)
+
+    @cached_property
+    def _private(self) -> tuple[HostPattern, ...]:
+        return parse_patterns(self.allow_private)
+
+    @cached_property
+    def loopback(self) -> tuple[tuple[str, int], ...]:
+        """Addresses of 127.0.0.0/8, with their ports, that mean the host's own and not the sandbox's (`spawn.netns`)."""
+        listed = dict.fromkeys(
+            (pattern.host, pattern.port)
+            for pattern in self._private
+            if pattern.port is not None and not pattern.below and _is_loopback(pattern.host)
+        )
+        return tuple((host, port) for host, port in listed if port and self.refusal(host, port) is None)
+
+    def name_refusal(self, name: str) -> str | None:
+        """Why a name is not even looked up, at whatever port; None if it may be."""
+        if self.mode == "none":
+            return NOTHING
+        if self.mode == "allow" and not any(pattern.matches(name, pattern.port or 0) for pattern in self._hosts):
+            return f"{name} is not in network.hosts"
+        return None
+
+    def refusal(self, host: str, port: int) -> str | None:
+        """Why a target is refused whatever addresses it has; None if those are to be judged.
+
+        Args:
+            host: A name or an address, as `core.hosts.normal` gives it.
+            port: Of TCP.
+        """
+        if self.mode == "none":
+            return NOTHING
+        if self.mode == "allow" and not any(pattern.matches(host, port) for pattern in self._hosts):
+            return f"{_target(host, port)} is not in network.hosts"
+        return self.address_refusal(host, host, port) if is_numeric(host) else None
+
+    def address_refusal(self, host: str, address: str, port: int, *, is_own: bool = False) -> str | None:
+        """Why a target is refused for one of its addresses; which one is not told: whoever asks may not know this network.
+
+        Args:
+            host: As for `refusal`.
+            address: Numeric, as a resolver gives it.
+            port: Of TCP.
+            is_own: The address is one of this host, so that more may listen there than the world can reach.
+        """
+        kind = kind_of(address)
+        if (kind == "public" and not is_own) or self.is_listed(host, address, port):
+            return None
+        place = "an address of Corral's own host" if is_own else PLACES[kind]
+        return f"{_target(host, port)} is at {place}; {ALLOW_HINT}"
+
+    def is_listed(self, host: str, address: str, port: int) -> bool:
+        """Whether the operator lets instances reach it though it is not public.
+
+        A name that is listed may lead to private addresses; to link-local ones and those of metadata, which whoever
+        runs the name could point it to, only the address itself does.
+        """
+        address = ipaddress.ip_address(address.partition("%")[0]).compressed
+        hosts = {address, host} if kind_of(address) in ("private", "public") else {address}
+        return any(pattern.matches(one, port) for pattern in self._private for one in hosts)
+
+
+def check_host(text: str) -> None:
+    """Raise ValueError with one sentence for a host that `Policy.hosts` cannot mean."""
+    parse_pattern(text)
+
+
+def _is_loopback(host: str) -> bool:
+    return is_numeric(host) and host.startswith(LOOPBACK.partition(".")[0] + ".")
+
+
+def _target(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

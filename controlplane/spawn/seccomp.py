@@ -2,10 +2,9 @@
 
 A list of what is denied, with EPERM: what a server has no use for and what has led out of sandboxes. The rest of the
 kernel stays as it is, so that Node, Python, Go, Rust and Java run unchanged. Namespaces cannot be entered
-or made; clone3, whose flags no filter can see, says that it does not exist, and libc takes clone instead.
+or made; limits and priorities are its own to change, not another's; clone3, whose flags no filter can see, says that it does not exist, and libc takes clone instead.
 
-Standard library only. Sources: seccomp(2), linux/filter.h, and the tables of numbers in
-arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
+Standard library only. Sources: seccomp(2), linux/filter.h.
 """
 
 from __future__ import annotations
@@ -17,163 +16,23 @@ import socket
 import struct
 import sys
 import termios
-from typing import NamedTuple
 
 from controlplane.spawn import linux
+from controlplane.spawn.syscalls import MACHINES, X86_64, Machine
 
-# -- names and numbers
-
-
-class Machine(NamedTuple):
-    """`audit_arch` is what the kernel calls it; `seccomp` is the number of the call itself."""
-
-    audit_arch: int
-    seccomp: int
-    numbers: dict[str, int]
-
-
-COMMON_NUMBERS = {
-    "io_uring_setup": 425,
-    "io_uring_enter": 426,
-    "io_uring_register": 427,
-    "open_tree": 428,
-    "move_mount": 429,
-    "fsopen": 430,
-    "fsconfig": 431,
-    "fsmount": 432,
-    "fspick": 433,
-    "clone3": 435,
-    "pidfd_getfd": 438,
-    "mount_setattr": 442,
-    "quotactl_fd": 443,
-    "open_tree_attr": 467,
+SCHEDULING = {"sched_setattr", "sched_setparam", "sched_setscheduler"}
+LOOKED_INTO = {
+    *("clone", "clone3", "ioctl", "ioprio_set", "personality", "prlimit64", "setpriority", "socket", "socketpair"),
+    *SCHEDULING,
 }
-"""Calls from 424 on have one number everywhere."""
+"""All other calls of `syscalls` are denied, whatever their arguments."""
 
-X86_64 = Machine(
-    0xC000003E,
-    317,
-    {
-        **COMMON_NUMBERS,
-        "ioctl": 16,
-        "socket": 41,
-        "socketpair": 53,
-        "clone": 56,
-        "ptrace": 101,
-        "syslog": 103,
-        "uselib": 134,
-        "personality": 135,
-        "ustat": 136,
-        "sysfs": 139,
-        "vhangup": 153,
-        "modify_ldt": 154,
-        "pivot_root": 155,
-        "_sysctl": 156,
-        "adjtimex": 159,
-        "chroot": 161,
-        "acct": 163,
-        "settimeofday": 164,
-        "mount": 165,
-        "umount2": 166,
-        "swapon": 167,
-        "swapoff": 168,
-        "reboot": 169,
-        "sethostname": 170,
-        "setdomainname": 171,
-        "iopl": 172,
-        "ioperm": 173,
-        "create_module": 174,
-        "init_module": 175,
-        "delete_module": 176,
-        "get_kernel_syms": 177,
-        "query_module": 178,
-        "quotactl": 179,
-        "nfsservctl": 180,
-        "lookup_dcookie": 212,
-        "clock_settime": 227,
-        "kexec_load": 246,
-        "add_key": 248,
-        "request_key": 249,
-        "keyctl": 250,
-        "unshare": 272,
-        "perf_event_open": 298,
-        "fanotify_init": 300,
-        "fanotify_mark": 301,
-        "name_to_handle_at": 303,
-        "open_by_handle_at": 304,
-        "clock_adjtime": 305,
-        "setns": 308,
-        "process_vm_readv": 310,
-        "process_vm_writev": 311,
-        "kcmp": 312,
-        "finit_module": 313,
-        "kexec_file_load": 320,
-        "bpf": 321,
-        "userfaultfd": 323,
-    },
-)
-
-AARCH64 = Machine(
-    0xC00000B7,
-    277,
-    {
-        **COMMON_NUMBERS,
-        "lookup_dcookie": 18,
-        "ioctl": 29,
-        "umount2": 39,
-        "mount": 40,
-        "pivot_root": 41,
-        "nfsservctl": 42,
-        "chroot": 51,
-        "vhangup": 58,
-        "quotactl": 60,
-        "acct": 89,
-        "personality": 92,
-        "unshare": 97,
-        "kexec_load": 104,
-        "init_module": 105,
-        "delete_module": 106,
-        "clock_settime": 112,
-        "syslog": 116,
-        "ptrace": 117,
-        "reboot": 142,
-        "sethostname": 161,
-        "setdomainname": 162,
-        "settimeofday": 170,
-        "adjtimex": 171,
-        "socket": 198,
-        "socketpair": 199,
-        "add_key": 217,
-        "request_key": 218,
-        "keyctl": 219,
-        "clone": 220,
-        "swapon": 224,
-        "swapoff": 225,
-        "perf_event_open": 241,
-        "fanotify_init": 262,
-        "fanotify_mark": 263,
-        "name_to_handle_at": 264,
-        "open_by_handle_at": 265,
-        "clock_adjtime": 266,
-        "setns": 268,
-        "process_vm_readv": 270,
-        "process_vm_writev": 271,
-        "kcmp": 272,
-        "finit_module": 273,
-        "bpf": 280,
-        "userfaultfd": 282,
-        "kexec_file_load": 294,
-    },
-)
-
-MACHINES = {"x86_64": X86_64, "aarch64": AARCH64}
-
-LOOKED_INTO = {"clone", "clone3", "ioctl", "personality", "socket", "socketpair"}
-"""All other calls of the tables are denied, whatever their arguments."""
-
+ITSELF = 0
+"""As a pid: the caller. A process of the same user may otherwise take limits and time from any other, Corral too."""
 NAMESPACE_FLAGS = 0x7E02_0000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
 ADDR_NO_RANDOMIZE = 0x004_0000
+IOPRIO_WHO_PROCESS = 1
 PERSONALITIES = (0, ADDR_NO_RANDOMIZE, 0xFFFF_FFFF)
 """Linux as it is, the same for a debugger, and the question which it is; others bring old interfaces back."""
 TIOCLINUX = 0x541C
@@ -257,8 +116,12 @@ def _filter(machine: Machine, no_network: bool) -> Block:
         "clone3": [_fail(errno.ENOSYS)],
         "ioctl": _ioctl(),
         "personality": _personality(),
+        "prlimit64": _prlimit(),
+        "setpriority": _priority(os.PRIO_PROCESS),
+        "ioprio_set": _priority(IOPRIO_WHO_PROCESS),
+        **{name: _only(0, ITSELF) for name in SCHEDULING},
         "socket": _socket(no_network),
-        "socketpair": _socketpair(),
+        "socketpair": _only(0, socket.AF_UNIX),
     }
     lines = [
         (LOAD, 0, 0, MACHINE_AT),
@@ -305,15 +168,28 @@ def _personality() -> Block:
     return [_argument(0), *allowed, _fail(errno.EPERM)]
 
 
+def _only(index: int, value: int) -> Block:
+    return [_argument(index), *_when(value, [_ALLOWED]), _fail(errno.EPERM)]
+
+
+def _priority(process: int) -> Block:
+    """Of itself only, not of another process, a group or all of a user's."""
+    return [_argument(0), *_when(process, _only(1, ITSELF)), _fail(errno.EPERM)]
+
+
+def _prlimit() -> Block:
+    """Set its own, read anybody's: the third argument, a pointer of two halves, says where new limits are."""
+    new_limits = _argument(2)
+    upper_half = (LOAD, 0, 0, new_limits[3] + 4)
+    read = [new_limits, *_when(0, [upper_half, *_when(0, [_ALLOWED]), _fail(errno.EPERM)]), _fail(errno.EPERM)]
+    return [_argument(0), *_when(ITSELF, [_ALLOWED]), *read]
+
+
 def _socket(no_network: bool) -> Block:
     """Never raw, never of a family whose code few have looked at (packet, vsock, Bluetooth, CAN, crypto …)."""
     if no_network:
-        return [_argument(0), *_when(socket.AF_UNIX, [_ALLOWED]), _fail(errno.EPERM)]
+        return _only(0, socket.AF_UNIX)
     netlink = [_argument(2), *_when(NETLINK_ROUTE, [_ALLOWED]), _fail(errno.EPERM)]
     cooked = [_argument(1), (AND, 0, 0, SOCKET_TYPE_MASK), *_when(socket.SOCK_RAW, [_fail(errno.EPERM)]), _ALLOWED]
     allowed = [line for family in FAMILIES for line in _when(family, cooked)]
     return [_argument(0), *_when(socket.AF_NETLINK, netlink), *allowed, _fail(errno.EPERM)]
-
-
-def _socketpair() -> Block:
-    return [_argument(0), *_when(socket.AF_UNIX, [_ALLOWED]), _fail(errno.EPERM)]

@@ -6,6 +6,7 @@ import errno
 import os
 import platform
 import re
+import resource
 import shutil
 import socket
 import struct
@@ -17,10 +18,11 @@ from pathlib import Path
 import pytest
 
 from controlplane.spawn import seccomp
+from controlplane.spawn.syscalls import MACHINES
 from tests.spawn.children import PATH, PYTHON
 from tests.spawn.restricted import ALLOWED, call, outcome, run
 
-OWN = seccomp.MACHINES[platform.machine()].numbers
+OWN = MACHINES[platform.machine()].numbers
 NOWHERE = -1
 """As every argument: with it no call of the table does anything, were it let through."""
 
@@ -69,6 +71,17 @@ ATTEMPTS: dict[str, tuple[Callable[[], object], str]] = {
     "asking for the personality": (lambda: call(OWN["personality"], 0xFFFF_FFFF), ALLOWED),
     "no address randomization": (lambda: call(OWN["personality"], seccomp.ADDR_NO_RANDOMIZE), ALLOWED),
     "executable memory all over": (lambda: call(OWN["personality"], 0x0400000), "EPERM"),
+    "its own limits": (lambda: resource.setrlimit(resource.RLIMIT_CPU, (1000, 1000)), ALLOWED),
+    "reading the limits of one of its own": (lambda: resource.prlimit(os.getpid(), resource.RLIMIT_CORE), ALLOWED),
+    "another's limits": (lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE, (0, 0)), "EPERM"),
+    "its own priority": (lambda: os.nice(1), ALLOWED),
+    "another's priority": (lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19), "EPERM"),
+    "a user's priority": (lambda: os.setpriority(os.PRIO_USER, 0, 19), "EPERM"),
+    "its own scheduling": (lambda: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)), ALLOWED),
+    "another's scheduling": (lambda: os.sched_setscheduler(os.getppid(), os.SCHED_IDLE, os.sched_param(0)), "EPERM"),
+    "its own processors": (lambda: os.sched_setaffinity(0, os.sched_getaffinity(0)), ALLOWED),
+    "its own turn at the disk": (lambda: call(OWN["ioprio_set"], 1, 0, 0x6000), ALLOWED),
+    "another's turn at the disk": (lambda: call(OWN["ioprio_set"], 1, os.getppid(), 0x6000), "EPERM"),
     "a unix socket": (_open(socket.AF_UNIX, socket.SOCK_STREAM), ALLOWED),
     "a pair of unix sockets": (socket.socketpair, ALLOWED),
     "a pair of another family": (lambda: call(OWN["socketpair"], 30, 1, 0, 0), "EPERM"),
@@ -136,7 +149,7 @@ def test_a_filter_without_sense_is_refused(uid: int | None) -> None:
 
 def test_there_is_a_filter_for_each_machine_and_one_for_each_network() -> None:
     assert seccomp.is_supported()
-    programs = {seccomp.compiled(name, no_network=no) for name in seccomp.MACHINES for no in (False, True)}
+    programs = {seccomp.compiled(name, no_network=no) for name in MACHINES for no in (False, True)}
     assert len(programs) == 4
     assert seccomp.program() is seccomp.program() in programs
     bytes_per_instruction, longest = 8, 4096
@@ -155,7 +168,7 @@ def test_another_machine_gets_no_filter(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.needs("cc")
 @pytest.mark.parametrize(("name", "header"), [("x86_64", "asm/unistd_64.h"), ("aarch64", "asm-generic/unistd.h")])
 def test_the_numbers_are_those_of_the_kernels_headers(name: str, header: str) -> None:
-    numbers = seccomp.MACHINES[name].numbers
+    numbers = MACHINES[name].numbers
     source = f"#include <{header}>\n" + "".join(f'"{call}" __NR_{call}\n' for call in (*numbers, "seccomp"))
     expanded = subprocess.run(
         ["cc", "-E", "-P", "-D__ARCH_WANT_SYS_CLONE3", "-"],
@@ -168,7 +181,7 @@ def test_the_numbers_are_those_of_the_kernels_headers(name: str, header: str) ->
     if expanded.returncode and name != platform.machine():
         pytest.skip("needs cc: no C compiler")
     known = {word: int(number) for word, number in re.findall(r'"(\w+)" (\d+)', expanded.stdout)}
-    assert known.pop("seccomp") == seccomp.MACHINES[name].seccomp
+    assert known.pop("seccomp") == MACHINES[name].seccomp
     assert known.items() <= numbers.items()
     assert numbers.keys() - known.keys() <= {"open_tree_attr"}  # newer than some headers
 

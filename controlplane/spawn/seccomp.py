@@ -1,8 +1,9 @@
 """seccomp: which system calls a process and all it starts may make, as a filter in classic BPF.
 
 A list of what is denied, with EPERM: what a server has no use for and what has led out of sandboxes. The rest of the
-kernel stays as it is, so that Node, Python, Go, Rust and Java run unchanged. Namespaces cannot be entered
-or made; limits and priorities are its own to change, not another's; clone3, whose flags no filter can see, says that it does not exist, and libc takes clone instead.
+kernel stays as it is, so that Node, Python, Go, Rust and Java run unchanged. Namespaces cannot be entered or made, and
+limits and priorities are a process's own to change, not another's. clone3, whose flags no filter can see, says that it
+does not exist, and libc takes clone instead.
 
 Standard library only. Sources: seccomp(2), linux/filter.h.
 """

@@ -42,11 +42,13 @@ from controlplane.embedded import open_services
 from controlplane.home import open_home
 from controlplane.hub import Hub
 from controlplane.model import Role, Token, User
+from controlplane.rotation import KeyRotation
 from controlplane.secretbox import SecretBox
 from controlplane.spawn.client import open_spawner
 from controlplane.spawn.uids import open_uid_pool
 from controlplane.store.journal import Journal
 from controlplane.store.postgres import open_store
+from controlplane.supervise.accounts import Accounts, of_operator
 from controlplane.supervise.runner import Surroundings
 from controlplane.supervise.sampler import Sampler
 from controlplane.supervise.scheduler import StartScheduler, available_memory_mb
@@ -144,13 +146,17 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         uids = stack.enter_context(open_uid_pool())
         spawner = await stack.enter_async_context(open_spawner(marker=home.owner_id, uids=uids))
         backing = await stack.enter_async_context(open_services(config, home, spawner))
-        secret_box = SecretBox(home.secret_key)
+        secret_box = SecretBox(home.secret_key, home.previous_keys)
         store = await stack.enter_async_context(open_store(backing.database_url, secret_box))
+        await store.check_keys()
         cache = await stack.enter_async_context(open_cache(backing.redis_url))
         await _ensure_admin(store, home.admin_token)
         journal = Journal(store)
         hub = Hub(config.buffer_max_mb * 2**20 * (SESSIONS_SHARE - 1) // SESSIONS_SHARE, keep=journal.event)
         tokens = TokenTable(secret_box.jwt_key(config.jwt_algorithm), config.jwt_algorithm)
+        rotation = KeyRotation(
+            home, secret_box, store, lambda: tokens.take_jwt_key(secret_box.jwt_key(config.jwt_algorithm))
+        )
         by_others = os.geteuid() == 0
         toolchain = await trio.to_thread.run_sync(
             lambda: build(home.path / "runtimes", by_others=by_others, host_path=os.environ.get("PATH", ""))
@@ -172,10 +178,11 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             journal=journal,
             hub=hub,
             cache=cache,
+            accounts=Accounts(of_operator(config), tokens.quotas_of),
         )
         fleet = await stack.enter_async_context(trio.open_nursery())
         supervisor = Supervisor(around, store, fleet)
-        upkeep = Upkeep(config, store, tokens, supervisor)
+        upkeep = Upkeep(config, store, tokens, supervisor, journal)
         inbox = Inbox(uploads, store, home.path / "store/staging")
         services = Services(
             config=config,
@@ -189,9 +196,11 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             installs=installs,
             toolchain=toolchain,
             tokens=tokens,
+            rotation=rotation,
             spawner=spawner,
             version=around.version,
             started_at=began,
+            accounts=around.accounts,
             embedded=backing.embedded,
         )
         sampler = Sampler(supervisor, config.sample_interval_s)
@@ -203,6 +212,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         builds.hold(runner.instance for runner in supervisor.runners())
         background.start_soon(leftovers.collect, home.instances, store, supervisor.ids)
         background.start_soon(upkeep.run)
+        background.start_soon(rotation.run)
         background.start_soon(housekeeping.run, installs, inbox)
         yield services, fleet
         background.cancel_scope.cancel()
@@ -231,6 +241,8 @@ async def _close(services: Services, entrance: door.Door) -> None:
     async with trio.open_nursery() as nursery:  # an instance with calls in flight waits for their answers itself
         nursery.start_soon(entrance.drain)
         nursery.start_soon(services.supervisor.stop_all)
+    for rest in services.accounts.take():
+        services.journal.usage(rest)
     await services.journal.flush(FLUSH_S)
 
 

@@ -45,6 +45,14 @@ def _path(raw: str) -> Path:
         raise ValueError("starts with the home folder of a user that this host does not know") from None
 
 
+def _paths(raw: str) -> tuple[Path, ...]:
+    paths = tuple(Path(word).expanduser() for word in _words(raw))
+    for path in paths:
+        if not path.is_absolute() or ".." in path.parts or path == Path("/"):
+            raise ValueError(f"expected absolute folders other than /, not {path}")
+    return paths
+
+
 def _flag(raw: str) -> bool:
     match raw.lower():
         case "1" | "true" | "yes" | "on":
@@ -140,6 +148,13 @@ class Config:
         "Root of the encryption and JWT keys, 32 bytes or more; unset: generated and kept in CORRAL_HOME.",
         secret=True,
     )
+    secret_key_previous: str | None = _var(
+        "SECRET_KEY_PREVIOUS",
+        _secret,
+        None,
+        "The SECRET_KEY before, whose values can still be read; may go once `corral secret rotate-key` has run.",
+        secret=True,
+    )
     jwt_algorithm: str = _var("JWT_ALGORITHM", _one_of(*JWT_ALGORITHMS), "HS256", "The only JWT algorithm accepted.")
     admin_token: str | None = _var(
         "ADMIN_TOKEN",
@@ -157,6 +172,15 @@ class Config:
     )
     min_isolation: str = _var(
         "MIN_ISOLATION", _one_of(*ISOLATION_LEVELS), "process", "A spec that asks for a weaker level is refused."
+    )
+    auto_isolation: str = _var(
+        "AUTO_ISOLATION",
+        _one_of(*ISOLATION_LEVELS),
+        ISOLATION_LEVELS[-1],
+        "The strongest level that a spec with isolation auto gets, where the host can give it.",
+    )
+    allowed_mounts: tuple[Path, ...] = _var(
+        "ALLOWED_MOUNTS", _paths, (), "Folders of this host below which specs may ask for mounts."
     )
     rate_limit_rps: int = _var("RATE_LIMIT_RPS", _count(), 100, "Calls per second and token; 0: no limit.")
     deploys_per_minute: int = _var("DEPLOYS_PER_MINUTE", _count(1), 10, "Deploys per minute and owner.")

@@ -3,6 +3,7 @@
     lock            held while a control plane runs, with its pid
     owner-id        random; marks every process of this home (`CORRAL_OWNER`)
     secret-key      root of the encryption and JWT keys, unless SECRET_KEY is set
+    secret-key.previous   the one before, for as long as something may be encrypted with it
     credentials     {"url", "token"} for the command line, on this host only
     instances/      one folder per instance, each its own user's
     store/          what was installed and built, shared by instances; and what is being built
@@ -37,6 +38,7 @@ ENTER_ONLY = 0o711
 PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
 SECRET_BYTES = 32
+KEY, PREVIOUS_KEY = "secret-key", "secret-key.previous"
 MAX_FILE_BYTES = 4096
 """No file read here is longer; a longer one is not ours."""
 
@@ -68,6 +70,10 @@ class Home:
     path: Path
     owner_id: str
     secret_key: str = field(repr=False)
+    previous_keys: tuple[str, ...] = field(default=(), repr=False)
+    """What is encrypted with these can still be read."""
+    keeps_key: bool = True
+    """Whether the key is in a file here; else it is SECRET_KEY."""
     admin_token: str = field(repr=False)
 
     @property
@@ -85,6 +91,36 @@ class Home:
     @property
     def credentials(self) -> Path:
         return self.path / "credentials"
+
+    @property
+    def is_rotating(self) -> bool:
+        """Whether a key was replaced and something may still be encrypted with it: also after a crash meanwhile."""
+        return self.keeps_key and (self.path / PREVIOUS_KEY).exists()
+
+    def begin_rotation(self) -> str:
+        """Put a new key in force and keep the old one beside it; returns the new one.
+
+        A crash in between leaves both files, with one or two keys in them: nothing that was readable is lost.
+
+        Raises:
+            OSError: it cannot be written; the old one stays in force.
+        """
+        assert self.keeps_key
+        assert not self.is_rotating, "the keys before that one would be lost"
+        new = secrets.token_hex(SECRET_BYTES)
+        write_private(self.path / PREVIOUS_KEY, self.secret_key + "\n")
+        try:
+            write_private(self.path / KEY, new + "\n")
+        except OSError:
+            (self.path / PREVIOUS_KEY).unlink()
+            raise
+        self.previous_keys, self.secret_key = (*self.previous_keys, self.secret_key), new
+        return new
+
+    def end_rotation(self) -> None:
+        """Destroy the old key: nothing is encrypted with it any more."""
+        _destroy(self.path / PREVIOUS_KEY)
+        self.previous_keys = ()
 
     def write_credentials(self, url: str) -> None:
         """Tell the command line where this control plane is, once it listens."""
@@ -108,7 +144,9 @@ def open_home(config: Config) -> Iterator[Home]:
             home = Home(
                 path=path,
                 owner_id=_keep(path / "owner-id", lambda: secrets.token_hex(16)),
-                secret_key=config.secret_key or _keep(path / "secret-key", lambda: secrets.token_hex(SECRET_BYTES)),
+                secret_key=config.secret_key or _keep(path / KEY, lambda: secrets.token_hex(SECRET_BYTES)),
+                previous_keys=_previous_keys(config, path),
+                keeps_key=config.secret_key is None,
                 admin_token=config.admin_token or _kept_token(path / "credentials") or _new_token(),
             )
             home.write_credentials(_guess_url(config))
@@ -192,11 +230,7 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync_folder(path.parent)
 
 
 def _keep(path: Path, make: Callable[[], str]) -> str:
@@ -209,6 +243,33 @@ def _keep(path: Path, make: Callable[[], str]) -> str:
     if not value:
         raise OSError(errno.EINVAL, "it is empty: restore it, or remove it for a new one", str(path))
     return value
+
+
+def _previous_keys(config: Config, path: Path) -> tuple[str, ...]:
+    """Named by the operator, and left by a rotation that was broken off, the key file's or one before SECRET_KEY's."""
+    kept = (_read(path / PREVIOUS_KEY) or "").strip()
+    return tuple(key for key in (config.secret_key_previous, kept) if key)
+
+
+def _destroy(path: Path) -> None:
+    """Remove a secret file; its content is written over first, for what that is worth on this disk."""
+    with suppress(FileNotFoundError):
+        with open(path, "r+b") as file:
+            length = len(file.read())
+            file.seek(0)
+            file.write(bytes(length))
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _kept_token(path: Path) -> str | None:

@@ -23,6 +23,7 @@ from uuid import UUID
 import jwt
 from attrs import define, field, frozen
 
+from controlplane.core.quotas import NO_OVERRIDES, Overrides
 from controlplane.errors import Unauthorized
 from controlplane.model import Principal, Role, Token, User
 
@@ -134,8 +135,18 @@ class TokenTable:
         self._tokens.pop(token_id, None)
         self._changed()
 
+    def take_jwt_key(self, key: bytes) -> None:
+        """Verify JWTs with another key; those of the one before are refused at once, and their streams end."""
+        self.jwt_key = key
+        self._changed()
+
     def user(self, name: str) -> User | None:
         return self._users.get(name)
+
+    def quotas_of(self, owner: str) -> Overrides:
+        """What an administrator said for this user; the same object as long as nothing has changed."""
+        user = self._users.get(owner)
+        return NO_OVERRIDES if user is None else user.quotas
 
     def tokens_of(self, owner: str) -> int:
         """How many tokens an owner has that have not expired."""

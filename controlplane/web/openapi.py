@@ -33,13 +33,14 @@ TAGS = {
     "Events": "Server-sent events, as things happen.",
     "History": "What was kept: logs, samples, events.",
     "Access": "Users and their tokens.",
+    "Secrets": "Values that instances get by name, and the key that they are encrypted with.",
     "System": "The control plane itself.",
     "Documentation": "This document, and pages for people.",
 }
 EVERYWHERE = ("host_rejected", "origin_rejected", "internal")
 """Problems that any route may answer with."""
 PROBLEM_TYPE = "application/problem+json"
-_STORED = frozenset({"Deploy", "Instances", "History", "Access"})
+_STORED = frozenset({"Deploy", "Instances", "History", "Access", "Secrets"})
 _REFUSAL = "The protocol's own refusal."
 _ANSWERS = {
     200: "Done.",

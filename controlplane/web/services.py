@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import Factory, define
 
+from controlplane.supervise.accounts import Accounts, of_operator
 from controlplane.web.guards import Guards
 from controlplane.web.health import Pulse
 from controlplane.web.mcp.endpoint import McpEndpoint
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from controlplane.deploy.toolchain import Toolchain
     from controlplane.home import Home
     from controlplane.hub import Hub
+    from controlplane.rotation import KeyRotation
     from controlplane.spawn.client import Spawner
     from controlplane.store.base import Store
     from controlplane.store.journal import Journal
@@ -43,8 +45,12 @@ class Services:
     toolchain: Toolchain
     tokens: TokenTable
     spawner: Spawner
+    rotation: KeyRotation
     version: str
     started_at: float
+    accounts: Accounts = Factory(
+        lambda self: Accounts(of_operator(self.config), self.tokens.quotas_of), takes_self=True
+    )
     guards: Guards = Factory(lambda self: Guards(self.config, self.tokens), takes_self=True)
     meters: Meters = Factory(Meters)
     pulse: Pulse = Factory(lambda self: Pulse(self.store, self.cache), takes_self=True)

@@ -39,12 +39,14 @@ from controlplane.model import (
     Revision,
     Role,
     Sample,
+    Secret,
     Section,
     SourceType,
     Spec,
     Token,
     User,
 )
+from controlplane.rotation import Rotated
 from controlplane.store.base import JournalStatistics, NamedEvent, StoredEvent, StoreStatistics
 from controlplane.store.filters import Page
 from controlplane.supervise.catalogue import Catalogue
@@ -280,6 +282,7 @@ class FakeStore:
 
     users_: dict[str, User]
     tokens_: dict[UUID, Token]
+    secrets_: dict[tuple[str, str], Secret] = field(factory=dict)
     lines: list[LogLine] = field(factory=list)
     deleted: dict[UUID, tuple[str, str]] = field(factory=dict)
     asked: list[Any] = field(factory=list)
@@ -316,6 +319,25 @@ class FakeStore:
         if user.name in self.users_:
             raise Conflict("the name is taken")
         self.users_[user.name] = user
+
+    async def secrets(self, owner: str) -> list[Secret]:
+        self._read()
+        return sorted((s for s in self.secrets_.values() if s.owner == owner), key=lambda secret: secret.name)
+
+    async def put_secret(self, owner: str, name: str, value: str, *, quota: int) -> tuple[Secret, bool]:
+        self._read()
+        if owner not in self.users_:
+            raise NotFound("there is no such user")
+        known = self.secrets_.get((owner, name))
+        if known is None and len(await self.secrets(owner)) >= quota:
+            raise QuotaExceeded("the quota is used up", evidence={"quota": "secrets", "limit": quota, "used": quota})
+        made = Secret(owner=owner, name=name, created_at=known.created_at if known else NOW, updated_at=NOW)
+        self.secrets_[owner, name] = made
+        return made, known is None
+
+    async def delete_secret(self, owner: str, name: str) -> Secret | None:
+        self._read()
+        return self.secrets_.pop((owner, name), None)
 
     async def update_user(self, name: str, *, role: Role | None = None, disabled: bool | None = None) -> User:
         if name not in self.users_:
@@ -433,6 +455,17 @@ class FakeSpawner:
         return FakeSpawnerStatistics()
 
 
+class FakeRotation:
+    """The key was replaced, or another rotation is under way."""
+
+    busy: bool = False
+
+    async def rotate(self) -> Rotated:
+        if self.busy:
+            raise Conflict("the encryption key is being replaced already")
+        return Rotated(key_id="0b" * 8, previous_key_id="0a" * 8, boxes=3)
+
+
 @define(eq=False)
 class Api:
     """A running API, and a client for it. Alice has `memory` and `files`, bob has `memory` too."""
@@ -496,6 +529,7 @@ def make_api_services(folder: Path = NOWHERE, **settings: Any) -> Services:
         toolchain=Toolchain(path="/usr/bin:/bin", tools={"python": sys.executable, "go": None}),
         tokens=table,
         spawner=cast("Any", FakeSpawner()),
+        rotation=cast("Any", FakeRotation()),
         version="1.2.3",
         started_at=trio.current_time(),
     )

@@ -35,9 +35,11 @@ from controlplane.deploy.build.workplace import BuildHost
 from controlplane.deploy.deployer import Deployer
 from controlplane.deploy.inbox import Inbox
 from controlplane.deploy.installs.store import InstallStore
+from controlplane.deploy.isolation import HostLevels
 from controlplane.deploy.prepare import HostPrepare
 from controlplane.deploy.source.uploads import Uploads
 from controlplane.deploy.toolchain import build
+from controlplane.egress.client import open_egress
 from controlplane.embedded import open_services
 from controlplane.home import open_home
 from controlplane.hub import Hub
@@ -167,8 +169,20 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         environ = dict(os.environ)
         host = BuildHost(config=config, spawner=spawner, uids=uids, toolchain=toolchain, environ=environ)
         builds = make_builds(host, installs, uploads, store)
-        private_tmp = spawner.features.private_tmp
-        prepare = HostPrepare(config, home.instances, toolchain, uids, private_tmp, environ, builds, store)
+        features = spawner.features
+        levels = HostLevels.of(features)
+        prepare = HostPrepare(
+            config,
+            home.instances,
+            toolchain,
+            uids,
+            features.private_tmp,
+            environ,
+            builds,
+            store,
+            levels=levels,
+            hierarchy=features.hierarchy,
+        )
         around = Surroundings(
             config=config,
             version=version("corral"),
@@ -192,7 +206,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             cache=cache,
             hub=hub,
             supervisor=supervisor,
-            deployer=Deployer(config, store, cache, supervisor, inbox),
+            deployer=Deployer(config, store, cache, supervisor, inbox, levels=levels),
             installs=installs,
             toolchain=toolchain,
             tokens=tokens,
@@ -202,6 +216,11 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             started_at=began,
             accounts=around.accounts,
             embedded=backing.embedded,
+        )
+        spawner.gatekeeper = await stack.enter_async_context(
+            open_egress(
+                spawner, environ=environ, on_refused=supervisor.egress_refused, on_traffic=lambda _key, _in, _out: None
+            )
         )
         sampler = Sampler(supervisor, config.sample_interval_s)
         for service in (journal.run, hub.run_heartbeats, sampler.run, services.pulse.run):

@@ -182,6 +182,12 @@ class Config:
     allowed_mounts: tuple[Path, ...] = _var(
         "ALLOWED_MOUNTS", _paths, (), "Folders of this host below which specs may ask for mounts."
     )
+    egress_allow_private: tuple[str, ...] = _var(
+        "EGRESS_ALLOW_PRIVATE",
+        _words,
+        (),
+        "Private and loopback places, as host:port, that instances in namespaces may connect to.",
+    )
     rate_limit_rps: int = _var("RATE_LIMIT_RPS", _count(), 100, "Calls per second and token; 0: no limit.")
     deploys_per_minute: int = _var("DEPLOYS_PER_MINUTE", _count(1), 10, "Deploys per minute and owner.")
     auth_failures_per_minute: int = _var(

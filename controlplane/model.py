@@ -96,7 +96,7 @@ class Principal:
 
 @frozen(kw_only=True)
 class Limits:
-    """An instance's ceilings. `cpu_percent` 100 is one core."""
+    """An instance's ceilings. `cpu_percent` 100 is one core; `log_kb_s` is what is kept of what it prints, KiB a second."""
 
     memory_mb: int = 1024
     cpu_percent: int = 80
@@ -104,6 +104,7 @@ class Limits:
     processes: int = 256
     open_files: int = 1024
     call_timeout_s: float = 60.0
+    log_kb_s: int = 128
 
 
 @frozen(kw_only=True)
@@ -132,6 +133,15 @@ class Origin:
     subdir: str | None = None
     sha256: str | None = None
     size_bytes: int | None = None
+
+
+@frozen(kw_only=True)
+class Mount:
+    """A folder (or file) of the host, and where the instance sees it."""
+
+    source: str
+    target: str
+    writable: bool = False
 
 
 @frozen(kw_only=True)
@@ -174,6 +184,7 @@ class Spec:
     restart: RestartPolicy = RestartPolicy()
     isolation: str = "auto"
     network: Mapping[str, Any] = field(factory=dict)
+    mounts: tuple[Mount, ...] = ()
     sessions: str = "shared"
 
 
@@ -283,6 +294,9 @@ class Sample:
     memory_mb: float
     processes: int
     open_files: int | None = None
+    """Of the process that has most; None: not read this time."""
+    disk_mb: float | None = None
+    """What lies in its folder and is its own, when that was last counted."""
     calls: int = 0
     errors: int = 0
     p50_ms: float | None = None

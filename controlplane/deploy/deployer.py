@@ -5,6 +5,7 @@ What is acknowledged is in Postgres; what fails before that leaves nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from attrs import define, evolve, field
 
 from controlplane.core.lifecycle import Desired
 from controlplane.deploy.inbox import bring, with_archive
+from controlplane.deploy.isolation import HostLevels, level_of, refuse_hidden
 from controlplane.deploy.plan import plan, plan_patch, replan
 from controlplane.deploy.references import check_known, names_wanted
 from controlplane.deploy.refusals import Refusals
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from controlplane.cache import Cache
     from controlplane.config import Config
+    from controlplane.core.quotas import Quotas
     from controlplane.deploy.inbox import Inbox
     from controlplane.deploy.source.uploads import Upload
     from controlplane.model import Principal
@@ -49,6 +52,8 @@ class Deployer:
     cache: Cache
     supervisor: Supervisor
     inbox: Inbox
+    levels: HostLevels = field(factory=HostLevels, kw_only=True)
+    """What this host can give."""
     _arriving: dict[UUID, trio.Event] = field(factory=dict, init=False)
     """Instances that may be in the database already and are not with the supervisor yet."""
     _revising: dict[UUID, trio.Lock] = field(factory=dict, init=False)
@@ -73,8 +78,8 @@ class Deployer:
         Raises:
             InvalidRequest, SourceRejected, ArchiveRejected, Conflict, QuotaExceeded, RateLimited, StorageUnavailable
         """
-        name, spec = plan(body, self.config, uploaded=upload is not None)
-        await _check_cwd(spec)
+        name, spec = plan(body, self._config_of(principal.owner), uploaded=upload is not None, host=self.levels)
+        await self._check_places(spec)
         await self._check_secrets(principal.owner, body)
         if idempotency_key is not None:
             first = await self.store.idempotent(principal.owner, idempotency_key)
@@ -111,19 +116,21 @@ class Deployer:
             upload: As for a deploy.
 
         Raises:
-            InvalidRequest, SourceRejected, ArchiveRejected, RateLimited, NotFound, StorageUnavailable, ShuttingDown
+            InvalidRequest, SourceRejected, ArchiveRejected, QuotaExceeded, RateLimited, NotFound, StorageUnavailable
+            ShuttingDown
             Conflict: another revision is on its way.
         """
         _check_free(runner)
-        spec = replan(body, runner.instance.spec, self.config, uploaded=upload is not None)
-        await _check_cwd(spec)
+        config = self._config_of(runner.instance.owner)
+        spec = replan(body, runner.instance.spec, config, uploaded=upload is not None, host=self.levels)
+        await self._check_places(spec)
         await self._check_secrets(runner.instance.owner, body)
         await self._rate(principal.owner)
         async with self.inbox.visit(runner.instance.owner) as visit:
             brought = await bring(visit, spec, body.source_data, upload)
             async with self._turn(runner):
                 # It may have been patched meanwhile.
-                spec = replan(body, runner.instance.spec, self.config, uploaded=upload is not None)
+                spec = replan(body, runner.instance.spec, config, uploaded=upload is not None, host=self.levels)
                 return await self._succeed(runner, with_archive(spec, brought), body.labels)
 
     async def rollback(self, principal: Principal, runner: Runner, revision: int | None) -> Succession:
@@ -133,7 +140,7 @@ class Deployer:
             revision: Its number; None: the newest before the present one that ran.
 
         Raises:
-            RateLimited, NotFound, StorageUnavailable, ShuttingDown
+            QuotaExceeded, RateLimited, NotFound, StorageUnavailable, ShuttingDown
             Conflict: it is in force, there is none to go back to, or another is on its way.
         """
         _check_free(runner)
@@ -149,7 +156,7 @@ class Deployer:
         """Change limits, restart policy, network or labels; returns what takes effect only later.
 
         Raises:
-            InvalidRequest, NotFound, StorageUnavailable
+            InvalidRequest, QuotaExceeded, NotFound, StorageUnavailable
             Conflict: a new revision is on its way, which knows nothing of this.
         """
         async with self._turn(runner):
@@ -169,11 +176,13 @@ class Deployer:
 
     async def _patch(self, runner: Runner, body: PatchIn) -> tuple[str, ...]:
         before = runner.instance
-        spec, notes = plan_patch(body, before.spec, self.config)
+        spec, notes = plan_patch(body, before.spec, self._config_of(before.owner))
         changed = None if spec == before.spec else evolve(spec, cause="patch")
         labels = before.labels if body.labels is None else dict(body.labels)
         now = datetime.now(UTC)
-        written = await self.store.update_instance(evolve(before, labels=labels, updated_at=now), changed)
+        memory_mb = runner.account.quotas.memory_mb
+        described = evolve(before, labels=labels, updated_at=now)
+        written = await self.store.update_instance(described, changed, memory_mb=memory_mb)
         # It may have been stopped, or have crashed, meanwhile.
         runner.replace(evolve(runner.instance, spec=written.spec, labels=labels, updated_at=now))
         return notes
@@ -183,8 +192,10 @@ class Deployer:
         arrived = self._arriving[instance.id] = trio.Event()
         try:
             with trio.CancelScope(shield=True):
-                quota = self.config.max_instances_per_user
-                await self.store.add_instance(instance, quota=quota, idempotency=idempotency)
+                quotas = self._quotas_of(instance.owner)
+                await self.store.add_instance(
+                    instance, quota=quotas.instances, memory_mb=quotas.memory_mb, idempotency=idempotency
+                )
             runner = self.supervisor.adopt(instance)
             runner.herald.deployed(runner.instance)  # before anything else is told of it, hence no await in between
             return runner
@@ -197,7 +208,8 @@ class Deployer:
         _check_free(runner)
         instance_id = runner.instance.id
         with trio.CancelScope(shield=True):  # the store bounds its own time
-            number = await self.store.add_revision(evolve(runner.instance, spec=spec))
+            memory_mb = self._quotas_of(runner.instance.owner).memory_mb
+            number = await self.store.add_revision(evolve(runner.instance, spec=spec), memory_mb=memory_mb)
             failed = partial(self.store.fail_revision, instance_id, number)
             # What is tried beside a process that serves is committed once it has answered, whatever has become of that.
             has_answered = runner.serving and runner.orders.obeyed == runner.orders.newest
@@ -215,6 +227,7 @@ class Deployer:
 
         Raises:
             StorageUnavailable: it may stand all the same; `Supervisor.follow` finds out.
+            QuotaExceeded: others of the owner's have come meanwhile.
         """
         now = datetime.now(UTC)
         before = runner.instance
@@ -223,8 +236,24 @@ class Deployer:
             evolve(before, spec=spec, labels=labels, desired=Desired.RUNNING, updated_at=now),
             ran_at=now if has_answered else None,
             replaced_ran=before.spec.revision if before.ever_ran else None,
+            memory_mb=self._quotas_of(before.owner).memory_mb,
         )
         runner.replace(evolve(runner.instance, labels=labels, updated_at=now))
+
+    def _quotas_of(self, owner: str) -> Quotas:
+        return self.supervisor.around.accounts.of(owner).quotas
+
+    def _config_of(self, owner: str) -> Config:
+        """The settings, with the ceilings of this owner's instances."""
+        ceilings = self._quotas_of(owner)
+        return evolve(
+            self.config,
+            max_memory_mb=ceilings.instance_memory_mb,
+            max_cpu_percent=ceilings.instance_cpu_percent,
+            max_disk_usage_mb=ceilings.instance_disk_mb,
+            max_processes=ceilings.instance_processes,
+            max_open_files=ceilings.instance_open_files,
+        )
 
     async def _way_back(self, runner: Runner) -> int:
         now = runner.instance.spec.revision
@@ -241,6 +270,17 @@ class Deployer:
             known = {secret.name for secret in await self.store.secrets(owner)}
             check_known(body.mcp_config, variables, known, refusals)
             refusals.raise_if_any()
+
+    async def _check_places(self, spec: Spec) -> None:
+        """A working folder of the host must exist (one below /tmp is made in the instance's own), and be seen."""
+        level = level_of(spec.isolation, self.config, self.levels)
+        refusals = Refusals()
+        refuse_hidden(spec, level, await trio.to_thread.run_sync(os.listdir, "/"), refusals)
+        cwd = spec.command.cwd if spec.command else None
+        is_ours = cwd is None or not cwd.startswith("/") or Path(cwd).is_relative_to("/tmp")  # noqa: S108
+        if level == "process" and cwd is not None and not is_ours and not await _is_folder(cwd):
+            refusals.add("/mcp_config/cwd", "there is no such folder on this host", "see mounts in the API reference")
+        refusals.raise_if_any()
 
     async def _rate(self, owner: str) -> None:
         per_minute = self.config.deploys_per_minute
@@ -276,17 +316,6 @@ def _record(owner: str, key: str | None, digest: bytes, instance_id: UUID, now: 
     if key is None:
         return None
     return Idempotency(owner=owner, key=key, body_digest=digest, instance_id=instance_id, created_at=now)
-
-
-async def _check_cwd(spec: Spec) -> None:
-    """A working folder of the host must exist; one below /tmp is made in the instance's own /tmp."""
-    cwd = spec.command.cwd if spec.command else None
-    if cwd is None or not cwd.startswith("/") or Path(cwd).is_relative_to("/tmp"):  # noqa: S108
-        return
-    if not await _is_folder(cwd):
-        refusals = Refusals()
-        refusals.add("/mcp_config/cwd", "there is no such folder on this host", "see mounts in the API reference")
-        refusals.raise_if_any()
 
 
 async def _is_folder(path: str) -> bool:

@@ -12,16 +12,17 @@ MIN_DATA_MB = 512
 MIB = 2**20
 
 
-def rlimits_of(limits: Limits, *, own_user: bool) -> dict[str, int]:
+def rlimits_of(limits: Limits, *, own_user: bool, has_group: bool = False) -> dict[str, int]:
     """Resource limits by name, for instances and builds alike.
 
     Args:
         limits: The ceilings asked for.
         own_user: RLIMIT_NPROC counts per user, so it means something only where the job has one of its own.
+        has_group: A control group holds memory and processes, of the whole tree and as they are used; these would only
+            be in the way of programs that set much aside and use little of it.
     """
-    rlimits = {
-        "NOFILE": limits.open_files,
-        "FSIZE": limits.disk_mb * MIB,
-        "DATA": max(MIN_DATA_MB, limits.memory_mb) * MIB,
-    }
+    rlimits = {"NOFILE": limits.open_files, "FSIZE": limits.disk_mb * MIB}
+    if has_group:
+        return rlimits
+    rlimits["DATA"] = max(MIN_DATA_MB, limits.memory_mb) * MIB
     return rlimits | ({"NPROC": limits.processes} if own_user else {})

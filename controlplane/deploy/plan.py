@@ -8,26 +8,28 @@ here, never silently weakened.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from attrs import evolve
 
-from controlplane.config import ISOLATION_LEVELS, Config
 from controlplane.core.restart import RestartMode, RestartPolicy
+from controlplane.deploy.isolation import HostLevels, network_notes, plan_level, plan_mounts
 from controlplane.deploy.references import check_written, refuse_elsewhere
 from controlplane.deploy.refusals import Refusals
 from controlplane.deploy.wanted import plan_source, wanted_again, wanted_first
 from controlplane.model import Command, Limits, Spec
 
 if TYPE_CHECKING:
+    from controlplane.config import Config
     from controlplane.wire.deploy import DeployIn, LimitsIn, McpConfigIn, NetworkIn, PatchIn, RedeployIn, RestartIn
 
 MAX_COMMAND_BYTES = 96 * 1024
 """Arguments and environment together; the kernel's own limit is a few times that."""
 RESERVED_PREFIX = "CORRAL_"
-LEVELS_HERE = ("auto", "process")
+NO_LEVELS = HostLevels()
+"""A host that gives `process` alone."""
 _PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
@@ -36,10 +38,11 @@ def fold_name(name: str) -> str:
     return re.sub(r"[_.]", "-", name.lower())
 
 
-def plan(body: DeployIn, config: Config, *, uploaded: bool = False) -> tuple[str, Spec]:
+def plan(body: DeployIn, config: Config, *, uploaded: bool = False, host: HostLevels = NO_LEVELS) -> tuple[str, Spec]:
     """Work out the folded name and the Spec of a deploy request.
 
     Args:
+        host: Which isolation levels there are.
         uploaded: Whether an archive comes as a file beside the request.
 
     Raises:
@@ -48,12 +51,13 @@ def plan(body: DeployIn, config: Config, *, uploaded: bool = False) -> tuple[str
     refusals = Refusals()
     name = _name(body.name, refusals)
     env = _environment(body.mcp_config, body.environment_vars, refusals)
-    _unsupported(body.isolation, body.mounts, config, refusals)
+    level = plan_level(body.isolation, config, host, refusals)
     members = plan_source(wanted_first(body, uploaded=uploaded), config, refusals)
     refuse_elsewhere(members.get("command"), refusals)
     _bounded(members.get("command"), env, refusals)
     limits = plan_limits(body.limits, config, refusals)
     network = _network(body.network, refusals)
+    mounts = plan_mounts(body.mounts, level, config, refusals)
     refusals.raise_if_any()
     return name, Spec(
         **members,
@@ -62,11 +66,14 @@ def plan(body: DeployIn, config: Config, *, uploaded: bool = False) -> tuple[str
         restart=plan_restart(body.restart),
         isolation=body.isolation,
         network=network,
+        mounts=mounts,
         sessions=body.sessions,
     )
 
 
-def replan(body: RedeployIn, before: Spec, config: Config, *, uploaded: bool = False) -> Spec:
+def replan(
+    body: RedeployIn, before: Spec, config: Config, *, uploaded: bool = False, host: HostLevels = NO_LEVELS
+) -> Spec:
     """Work out the Spec of a new revision: what the request names is new, all else as before.
 
     What earlier builds found is forgotten, so the same source is looked at anew. The number is not given here.
@@ -77,12 +84,13 @@ def replan(body: RedeployIn, before: Spec, config: Config, *, uploaded: bool = F
     refusals = Refusals()
     env = _environment_again(body, before, refusals)
     isolation = body.isolation or before.isolation
-    _unsupported(isolation, body.mounts or [], config, refusals)
+    level = plan_level(isolation, config, host, refusals)
     members = plan_source(wanted_again(body, before, uploaded=uploaded), config, refusals)
     refuse_elsewhere(members.get("command"), refusals)
     _bounded(members.get("command"), env, refusals)
     limits = before.limits if body.limits is None else plan_limits(body.limits, config, refusals, before.limits)
     network = before.network if body.network is None else _network(body.network, refusals)
+    mounts = before.mounts if body.mounts is None else plan_mounts(body.mounts, level, config, refusals)
     refusals.raise_if_any()
     return Spec(
         **members,
@@ -92,6 +100,7 @@ def replan(body: RedeployIn, before: Spec, config: Config, *, uploaded: bool = F
         restart=before.restart if body.restart is None else plan_restart(body.restart),
         isolation=isolation,
         network=network,
+        mounts=mounts,
         sessions=body.sessions or before.sessions,
     )
 
@@ -148,21 +157,14 @@ def plan_patch(body: PatchIn, spec: Spec, config: Config) -> tuple[Spec, tuple[s
         notes.append("restart: in force at the next start")
     if body.network is not None:
         spec = evolve(spec, network=_network(body.network, refusals))
-        notes += network_notes(spec)
+        notes.append("network: in force at the next start")
     refusals.raise_if_any()
     return spec, tuple(notes)
 
 
-def network_notes(spec: Spec) -> list[str]:
-    """What of the network wish is not in force at the level `process`."""
-    if spec.network.get("mode", "open") == "open":
-        return []
-    return ["network: not in force at isolation level process; the instance can reach any host"]
-
-
-def notes_on(spec: Spec) -> tuple[str, ...]:
-    """What the owner should know about this Spec."""
-    notes = network_notes(spec)
+def notes_on(spec: Spec, level: str, host: HostLevels) -> tuple[str, ...]:
+    """What the owner should know about this Spec, which runs at this level."""
+    notes = network_notes(spec, level, host)
     args = spec.command.args if spec.command else ()
     if any(_PASSWORD_IN_URL.search(arg) for arg in args):
         notes.append("mcp_config.args holds a password: arguments can be read by every local user; use the environment")
@@ -195,15 +197,6 @@ def _environment_again(body: RedeployIn, before: Spec, refusals: Refusals) -> di
     """Values are never given back, so a client that does not name them keeps them."""
     given = _environment(body.mcp_config, body.environment_vars or {}, refusals)
     return given if body.environment_vars is not None else {**before.env, **given}
-
-
-def _unsupported(isolation: str, mounts: Sequence[object], config: Config, refusals: Refusals) -> None:
-    if isolation not in LEVELS_HERE:
-        refusals.add("/isolation", f"this host cannot give {isolation}", "corral doctor shows what it can give")
-    elif ISOLATION_LEVELS.index(config.min_isolation) > 0:
-        refusals.add("/isolation", f"the operator demands at least {config.min_isolation}, which this host cannot give")
-    if mounts:
-        refusals.add("/mounts", "no host folder may be mounted here: ALLOWED_MOUNTS is empty")
 
 
 def _network(wanted: NetworkIn, refusals: Refusals) -> dict[str, Any]:

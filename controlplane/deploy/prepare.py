@@ -33,11 +33,13 @@ from controlplane.deploy.build.launching import BuiltLaunch
 from controlplane.deploy.ground import ground
 from controlplane.deploy.installs.keys import SHARED, key_of
 from controlplane.deploy.installs.linking import drop_tree
+from controlplane.deploy.isolation import DOCTOR, HostLevels, LevelMissing, level_of
 from controlplane.deploy.leases import Lease, Leases
 from controlplane.deploy.limits import rlimits_of
 from controlplane.deploy.plan import notes_on
 from controlplane.deploy.secrets import resolve
-from controlplane.errors import BuildFailed, Overloaded, SourceRejected
+from controlplane.deploy.sheltering import check_mounts, shelter, tool_folders
+from controlplane.errors import BuildFailed, InvalidRequest, Overloaded, SourceRejected
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.launch import Launch
 
@@ -49,8 +51,10 @@ if TYPE_CHECKING:
     from controlplane.deploy.build.built import Built
     from controlplane.deploy.installs.keys import InstallKey
     from controlplane.deploy.secrets import SecretSource
+    from controlplane.deploy.sheltering import Shelter
     from controlplane.deploy.toolchain import Toolchain
     from controlplane.model import Instance, Spec
+    from controlplane.spawn.cgroups import Hierarchy
     from controlplane.spawn.uids import UidPool
     from controlplane.supervise.launch import Progress
     from runtimes.recipe import Recipe
@@ -79,6 +83,9 @@ class HostPrepare:
     """None: commands run as they are written, and sources that need building are refused."""
     secrets: SecretSource | None = None
     """None: there are none."""
+    levels: HostLevels = field(factory=HostLevels, kw_only=True)
+    hierarchy: Hierarchy | None = field(default=None, kw_only=True)
+    """Where control groups are made; None: nowhere."""
     _leases: dict[UUID, Leases] = field(factory=dict, init=False)
     _users: dict[UUID, int | None] = field(factory=dict, init=False)
     _claiming: trio.Lock = field(factory=trio.Lock, init=False)
@@ -109,7 +116,8 @@ class HostPrepare:
         plain = await trio.to_thread.run_sync(plain_recipe, spec)
         await self._provide_known(spec, plain)
         uid = await self._user_of(instance)
-        place = _Place(self.instances / str(instance.id), self.private_tmp and not self.instances.is_relative_to(TMP))
+        level = self._level_of(spec)
+        place = self._place_of(instance, level)
         await self._furnish(instance, place, uid)
         built = None if plain is not None else await self._built(instance, progress)
         if built is not None:
@@ -122,16 +130,21 @@ class HostPrepare:
         if not _is_candidate(instance):
             lease.among.forget_others(lease)
             await trio.to_thread.run_sync(_remove_other_trees, place.folder, lease.tree)
+        held = await self._shelter(instance, level, place, lease.tree)
+        ground = self._environment(place)
         return Launch(
             argv=argv,
-            env=self._environment(place) | env | dict(own.env),
+            env={name: ground[name] for name in ground if name not in held.drops} | env | dict(own.env),
             secrets=own.secrets,
             cwd=cwd,
             uid=uid,
-            rlimits=rlimits_of(spec.limits, own_user=uid is not None),
+            rlimits=rlimits_of(spec.limits, own_user=uid is not None, has_group=self.hierarchy is not None),
             private_tmp=place.private_tmp,
-            isolation="process",
-            notes=(*notes_on(spec), *(built.launch.notes if built is not None else ())),
+            isolation=level,
+            confinement=held.confinement,
+            gate=held.gate,
+            enforcement=held.enforcement,
+            notes=(*notes_on(spec, level, self.levels), *(built.launch.notes if built is not None else ())),
             spec=evolve(spec, resolved=built.resolved) if built is not None else None,
             lease=lease,
         )
@@ -152,6 +165,26 @@ class HostPrepare:
         if self.builds is not None:
             self.builds.store.release(instance.id)
         self.uids.release(self._users.pop(instance.id, None))
+
+    def _level_of(self, spec: Spec) -> str:
+        """What the host gave when the spec was taken may have gone since."""
+        try:
+            return level_of(spec.isolation, self.config, self.levels)
+        except LevelMissing as missing:
+            raise InvalidRequest(str(missing), hint=DOCTOR) from None
+
+    def _place_of(self, instance: Instance, level: str) -> _Place:
+        has_own_tmp = level == "namespaced" or self.private_tmp
+        return _Place(self.instances / str(instance.id), has_own_tmp and not self.instances.is_relative_to(TMP))
+
+    async def _shelter(self, instance: Instance, level: str, place: _Place, tree: Path | None) -> Shelter:
+        names = [*FOLDERS[:2], *(() if place.is_private else FOLDERS[2:])]
+        own = [*(str(place.folder / name) for name in names), *([str(tree)] if tree is not None else [])]
+        await trio.to_thread.run_sync(check_mounts, instance.spec.mounts, self.config.allowed_mounts)
+        carrier = self.toolchain.carrier
+        carried = [] if carrier is None else [str(carrier.folder)]
+        shown = [*carried, *tool_folders(self.toolchain.path, self.environ)]
+        return shelter(instance, level, own=own, shown=shown, config=self.config, hierarchy=self.hierarchy)
 
     async def _furnish(self, instance: Instance, place: _Place, uid: int | None) -> None:
         if _is_candidate(instance):  # its instance's processes are at home there

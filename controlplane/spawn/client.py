@@ -64,11 +64,11 @@ LONGEST_RETRY_S = 5.0
 class Gatekeeper(Protocol):
     """Who lets jobs out to the network, each as its `JobSpec.gate` says."""
 
-    def admit(self, key: str, gate: object) -> int:
+    def admit(self, key: str, gate: Any, /) -> int:
         """A descriptor for the job to send its sockets over; the caller closes it. Raises OSError: too many files."""
         ...
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: str, /) -> None:
         """The job is gone; one that is not known is fine."""
 
 

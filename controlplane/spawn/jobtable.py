@@ -20,7 +20,7 @@ from controlplane.spawn.pool import is_pooled
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from controlplane.spawn.cgroups import Hierarchy
+    from controlplane.spawn.groups import Groups
 
 TICK_S = 1.0
 """How often orphans are looked for; the look is one small file unless there are any."""
@@ -41,7 +41,6 @@ class Job:
         self.stop_signal = order.stop_signal
         self.uid = order.uid if order.kind != "service" and is_pooled(order.uid) else None
         self.is_shut_in = order.confinement.level == "namespaced"
-        self.group = None if order.confinement.group is None else order.confinement.group.name
         self.pid = pid
         found = proctree.look(pid)
         self.start_ticks = found.start_ticks if found is not None else 0
@@ -63,7 +62,7 @@ class Jobs:
         tell: Sends a message to the control plane.
         forget_fd: Called before a report's descriptor is closed: its number is soon another's.
         private_fds: Descriptors that a helper process must not keep.
-        hierarchy: Where the jobs' control groups are; None where there are none.
+        groups: The jobs' control groups; None where there are none.
     """
 
     def __init__(
@@ -71,12 +70,12 @@ class Jobs:
         tell: Callable[..., None],
         forget_fd: Callable[[int], object],
         private_fds: Collection[int],
-        hierarchy: Hierarchy | None = None,
+        groups: Groups | None = None,
     ) -> None:
         self.tell = tell
         self.forget_fd = forget_fd
         self.private_fds = private_fds
-        self.hierarchy = hierarchy
+        self.groups = groups
         self.table: dict[str, Job] = {}
         self.killer = ladder.UserKiller()
         self.strays = ladder.Strays()
@@ -154,10 +153,8 @@ class Jobs:
     def _drop(self, job: Job) -> None:
         """Nothing is left of it. Its control group goes with the last job that was in it."""
         del self.table[job.key]
-        if job.group is None or self.hierarchy is None:
-            return
-        if all(other.group != job.group for other in self.table.values()):
-            self.hierarchy.remove(job.group)
+        if self.groups is not None:
+            self.groups.dismiss(job.key)
 
     # Killing
 
@@ -249,6 +246,8 @@ class Jobs:
             if job.kill is None and job.exited_at is not None and now - job.exited_at > LINGER_S:
                 self.kill(job.key)
         self._kill_orphans(now)
+        if self.groups is not None:
+            self.groups.advance()
         self.tick_at = now + (TICK_S if self.strays.is_empty else SUSPECT_TICK_S)
         if self.told != (self.orphans, self.orphans_killed):
             self.told = (self.orphans, self.orphans_killed)

@@ -31,6 +31,7 @@ if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from controlplane.spawn import cgroups, confine, landlock, linux, messages, probe
+from controlplane.spawn.groups import Groups
 from controlplane.spawn.jobtable import Job, Jobs
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Server:
         self.parent = os.getppid()
         self.host = host
         self.features = features
+        self.groups = None if host.hierarchy is None else Groups(host.hierarchy)
         self.outbox: deque[bytes] = deque()
         self.deferred: deque[tuple[dict[str, Any], list[int]]] = deque()
         self.closing_at: float | None = None
@@ -63,7 +65,7 @@ class Server:
             signal.signal(ignored, signal.SIG_IGN)  # it ends when its control plane does, not before
         self.selector = selectors.DefaultSelector()
         private_fds = (control.fileno(), self.wakeup, wakeup_end)
-        self.jobs = Jobs(self.tell, self.selector.unregister, private_fds, host.hierarchy)
+        self.jobs = Jobs(self.tell, self.selector.unregister, private_fds, self.groups)
         self.selector.register(control, selectors.EVENT_READ, self.listen)
         self.selector.register(self.wakeup, selectors.EVENT_READ, self.drain_wakeup)
         self.requests: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
@@ -172,8 +174,8 @@ class Server:
         if not self.features["private_tmp"] and order.confinement.level != "namespaced":
             order = order._replace(private_tmp=None)
         group = order.confinement.group
-        if group is not None and self.host.hierarchy is not None:
-            self.host.hierarchy.make(group.name, cgroups.GroupLimits(*group[1:]))
+        if group is not None and self.groups is not None:
+            self.groups.admit(key, group.name, cgroups.GroupLimits(*group[1:]))
         stdio, gate_fd = passed[:3], passed[3] if len(passed) > 3 else -1
         report_fd, child_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         spawner = os.getpid()
@@ -183,6 +185,8 @@ class Server:
                 confine.become(confine.Child(order, stdio, child_end, gate_fd, spawner, self.host))
         except OSError:
             os.close(report_fd)
+            if self.groups is not None:
+                self.groups.dismiss(key)
             raise
         finally:
             os.close(child_end)
@@ -214,7 +218,10 @@ class Server:
             if job.kill is None and (elapsed >= SERVICE_GRACE_S or not job.is_live):
                 self.jobs.kill(job.key)
         self.jobs.tick_at = min(self.jobs.tick_at, now + CLOSE_PAUSE_S)
-        return elapsed >= CLOSE_LIMIT_S or self.jobs.is_empty
+        if self.jobs.is_empty and self.groups is not None:
+            self.groups.dismiss_all()
+        is_empty = self.jobs.is_empty and (self.groups is None or self.groups.is_settled)
+        return elapsed >= CLOSE_LIMIT_S or is_empty
 
 
 def _close_all(fds: list[int]) -> None:

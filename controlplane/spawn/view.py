@@ -56,10 +56,16 @@ def of_host() -> System:
     return System(folders, links)
 
 
-def shows(path: str, binds: tuple[Bind, ...]) -> bool:
-    """Whether a path, as a job would write it, lies in what it sees: the system's part, or one of `binds`' targets. Pure."""
+def is_system(path: str) -> bool:
+    """Whether a path lies in what every job sees. Pure."""
     place = PurePosixPath(os.path.normpath(path))
     if place.is_relative_to("/etc"):
         return len(place.parts) > 2 and any(fnmatch(place.parts[2], name) for name in (*ETC, *ETC_OF_NAMES))
-    roots = (*FOLDERS, "/dev", "/proc", "/sys", "/tmp", *(bind.target for bind in binds))  # noqa: S108
-    return any(place.is_relative_to(root) for root in roots)
+    return any(place.is_relative_to(root) for root in (*FOLDERS, "/dev", "/proc", "/sys"))
+
+
+def shows(path: str, binds: tuple[Bind, ...]) -> bool:
+    """Whether a job sees a path: the system's, its own /tmp, or in one of `binds`. Pure."""
+    place = PurePosixPath(os.path.normpath(path))
+    roots = ("/tmp", *(bind.target for bind in binds))  # noqa: S108
+    return is_system(path) or any(place.is_relative_to(root) for root in roots)

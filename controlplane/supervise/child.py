@@ -55,12 +55,16 @@ class Child:
     """What it is for."""
     started: float = field(factory=trio.current_time, init=False)
     started_at: datetime = field(factory=lambda: datetime.now(UTC), init=False)
+    leaving: trio.Event = field(factory=trio.Event, init=False)
+    """Set when it takes no new calls: it is over, or Corral replaces it in peace (`retire`)."""
     over: trio.Event = field(factory=trio.Event, init=False)
     exit: Exit | None = field(default=None, init=False)
     condemned: str | None = field(default=None, init=False)
     """Why Corral itself decided to end it."""
     code: str = field(default=CONDEMNED, init=False)
     """The same as a stable word, for the post-mortem."""
+    drains: bool = field(default=False, init=False)
+    """It goes in peace: its calls may finish, and it gets the whole stop ladder."""
     _silent: trio.Event = field(factory=trio.Event, init=False)
 
     @classmethod
@@ -78,14 +82,25 @@ class Child:
             self.exit = await self.job.wait()
             with trio.move_on_after(LAST_WORDS_S):
                 await self._silent.wait()
-            self.over.set()
+            self._end()
             nursery.cancel_scope.cancel()
 
     def condemn(self, reason: str, code: str = CONDEMNED) -> None:
         """Decide that this process must go, at once."""
         if self.condemned is None:
             self.condemned, self.code = reason, code
+        self.drains = False
+        self._end()
+
+    def retire(self, reason: str, code: str) -> None:
+        """Decide that this process must go, once the calls in flight are answered; see `drain`."""
+        if self.condemned is None and not self.over.is_set():
+            self.condemned, self.code, self.drains = reason, code, True
+            self.leaving.set()
+
+    def _end(self) -> None:
         self.over.set()
+        self.leaving.set()
 
     async def shake_hands(self, timeout_s: float) -> None:
         """Return once the handshake is done, or the process is over.
@@ -136,7 +151,8 @@ class Child:
         """
         with trio.CancelScope(shield=True):
             self.session.outbox.close()
-            if self.condemned is None and not await self._ended_within(min(STDIN_GRACE_S, _left(by) / 2)):
+            is_urgent = self.condemned is not None and not self.drains
+            if not is_urgent and not await self._ended_within(min(STDIN_GRACE_S, _left(by) / 2)):
                 self.job.signal_nowait(signal.SIGTERM)
                 await self._ended_within(min(TERM_GRACE_S, _left(by)))
             try:
@@ -198,4 +214,6 @@ def job_spec(launch: Launch) -> JobSpec:
         uid=launch.uid,
         rlimits=launch.rlimits,
         private_tmp=launch.private_tmp,
+        confinement=launch.confinement,
+        gate=launch.gate,
     )

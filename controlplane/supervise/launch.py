@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 
+from controlplane.spawn.confinement import Confinement
+
 if TYPE_CHECKING:
     from controlplane.model import Instance, Spec
 
@@ -46,6 +48,11 @@ class Launch:
     rlimits: Mapping[str, int]
     private_tmp: str | None
     isolation: str
+    confinement: Confinement = Confinement()
+    gate: object = field(default=None, repr=False)
+    """Where it may go, as who keeps the gate knows it; None where its network is not gated."""
+    enforcement: Mapping[str, str] = field(factory=dict)
+    """For each limit, `hard` (the kernel holds it) or `soft` (Corral looks, and acts)."""
     notes: tuple[str, ...] = ()
     spec: Spec | None = None
     """The instance's Spec with `resolved` filled in, if this is when it was found out."""

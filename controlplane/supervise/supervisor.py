@@ -79,6 +79,13 @@ class Supervisor:
             raise NotFound("there is no such instance", hint="corral ls shows what there is")
         return runner
 
+    def egress_refused(self, job: str, host: str, port: int, reason: str) -> None:
+        """A process of some instance may not connect to where it wanted to: its log tells."""
+        for runner in self._runners.values():
+            for child in runner.wiretap.children:
+                if child.job.id == job:
+                    child.logbook.system("warning", f"egress: {host}:{port} refused: {reason}")
+
     def of_owner(self, owner: str) -> list[Runner]:
         return [r for r in self._runners.values() if r.instance.owner == owner]
 
@@ -115,7 +122,7 @@ class Supervisor:
         return runner
 
     async def start(self, runner: Runner) -> None:
-        """Raises `Conflict` when it is running or on its way; `StorageUnavailable` when the wish cannot be written."""
+        """Raises `Conflict` when it is running or on its way, `QuotaExceeded`; `StorageUnavailable`: nothing can be written."""
         async with _turn(runner):
             if runner.instance.desired is Desired.RUNNING and runner.state not in (State.FAILED, State.STOPPED):
                 raise Conflict(f"the instance is {PUBLIC_STATUS[runner.state]} already")
@@ -198,7 +205,8 @@ class Supervisor:
             raise ShuttingDown("the control plane is stopping", retry_after_s=5)
         if runner.instance.desired is Desired.DELETED:
             raise NotFound("there is no such instance")
-        await self.store.set_desired(runner.instance.id, desired)
+        memory_mb = runner.account.quotas.memory_mb
+        await self.store.set_desired(runner.instance.id, desired, memory_mb=memory_mb)
 
     def _forget_name(self, runner: Runner) -> None:
         name = (runner.instance.owner, runner.instance.name)

@@ -65,7 +65,8 @@ class Wiretap:
 
     instance_id: UUID
     hub: Hub
-    _children: set[Child] = field(factory=set, init=False)
+    children: set[Child] = field(factory=set, init=False)
+    """The live processes: the primary, those beside it, and one that is to take over."""
     _listeners: dict[WireOf, set[Subscription]] = field(factory=dict, init=False)
     _seq: int = field(default=0, init=False)
     _gate: Floodgate = field(factory=partial(Floodgate, MESSAGES_PER_S, BYTES_PER_S), init=False)
@@ -85,13 +86,13 @@ class Wiretap:
 
     def join(self, child: Child) -> None:
         """A process has begun; all it says is to be heard by those who watch."""
-        self._children.add(child)
+        self.children.add(child)
         if self.is_on:
             self._tap(child)
 
     def leave(self, child: Child) -> None:
         """It is over."""
-        self._children.discard(child)
+        self.children.discard(child)
         _untap(child)
 
     # -- watchers
@@ -113,7 +114,7 @@ class Wiretap:
         self._listeners.setdefault(topic, set()).add(subscription)
         subscription.on_close = partial(self._unlisten, subscription, topic)
         if not was_on:
-            for child in self._children:
+            for child in self.children:
                 self._tap(child)
         return subscription
 
@@ -129,7 +130,7 @@ class Wiretap:
         if not listeners:
             del self._listeners[topic]
         if not self.is_on:
-            for child in self._children:
+            for child in self.children:
                 _untap(child)
 
     # -- messages

@@ -25,7 +25,7 @@ CREATE TABLE mcp_schema (
     applied_at  timestamptz NOT NULL DEFAULT now()      -- when this database reached the version
 );
 COMMENT ON TABLE mcp_schema IS 'Which versions of the schema this database has been through';
-INSERT INTO mcp_schema (version, name) VALUES (6, 'schema');
+INSERT INTO mcp_schema (version, name) VALUES (7, 'schema');
 
 
 -- Words ------------------------------------------------------------------------
@@ -77,8 +77,10 @@ CREATE TABLE mcp_users (
     role        mcp_role    NOT NULL,                   -- ceiling of what any of its tokens may do
     disabled    boolean     NOT NULL DEFAULT false,     -- true: none of its tokens is accepted
     created_at  timestamptz NOT NULL DEFAULT now(),     -- when it was made
+    quotas      jsonb       NOT NULL DEFAULT '{}',      -- instead of the operator's settings: {"instances": 3, "calls_per_day": 0}; 0: no limit
 
-    CONSTRAINT user_name_has_length CHECK (length(name) BETWEEN 1 AND 255)
+    CONSTRAINT user_name_has_length CHECK (length(name) BETWEEN 1 AND 255),
+    CONSTRAINT user_quotas_is_object CHECK (jsonb_typeof(quotas) = 'object')
 );
 COMMENT ON TABLE mcp_users IS 'Owners of instances';
 
@@ -277,6 +279,24 @@ CREATE INDEX mcp_events_instance ON mcp_events (instance_id, timestamp, id);
 CREATE INDEX mcp_events_owner ON mcp_events (owner, timestamp, id);     -- all of one owner's, newest first
 CREATE INDEX mcp_events_type ON mcp_events (type, timestamp, id);       -- what is rare among everybody's: failures
 
+CREATE TABLE mcp_usage_days (
+    owner           text             NOT NULL,          -- whose instances they were
+    day             date             NOT NULL,          -- the day, in UTC
+    cpu_s           double precision NOT NULL,          -- processor time of all processes, seconds of one core
+    calls           bigint           NOT NULL,          -- calls that reached an instance
+    errors          bigint           NOT NULL,          -- of them, those that failed
+    bytes_in        bigint           NOT NULL,          -- bodies of requests, bytes
+    bytes_out       bigint           NOT NULL,          -- bodies of answers, bytes
+    peak_memory_mb  double precision NOT NULL,          -- the most that all instances used together, MiB resident
+
+    PRIMARY KEY (owner, day),
+    CONSTRAINT usage_not_negative CHECK (
+        cpu_s >= 0 AND calls >= 0 AND errors >= 0 AND bytes_in >= 0 AND bytes_out >= 0 AND peak_memory_mb >= 0
+    )
+);
+COMMENT ON TABLE mcp_usage_days IS 'What owners used, by day; every control plane adds what it has seen';
+CREATE INDEX mcp_usage_days_day ON mcp_usage_days (day);  -- today, of everybody, at start
+
 
 -- Changes that a control plane must hear of ------------------------------------
 --
@@ -290,7 +310,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION mcp_tell() IS 'NOTIFY mcp_changes, naming what changed';
 
-CREATE TRIGGER mcp_users_tell AFTER INSERT OR DELETE OR UPDATE OF name, role, disabled ON mcp_users
+CREATE TRIGGER mcp_users_tell AFTER INSERT OR DELETE OR UPDATE OF name, role, disabled, quotas ON mcp_users
     FOR EACH ROW EXECUTE FUNCTION mcp_tell('users', 'name');
 CREATE TRIGGER mcp_tokens_tell AFTER INSERT OR DELETE OR UPDATE OF owner, role, digest, expires_at ON mcp_tokens
     FOR EACH ROW EXECUTE FUNCTION mcp_tell('tokens', 'id');

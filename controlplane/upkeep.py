@@ -1,4 +1,4 @@
-"""What keeps memory and database in step: the token table, the instances, the retention of history.
+"""What keeps memory and database in step: the token table, the instances, what owners use, the retention of history.
 
 Postgres is off the call path, so tokens and instances are held in memory, and
 every change of them is pushed here by NOTIFY. After a lost connection
@@ -26,12 +26,18 @@ if TYPE_CHECKING:
     from controlplane.config import Config
     from controlplane.model import Instance, Listing
     from controlplane.store.base import Store
+    from controlplane.store.journal import Journal
+    from controlplane.supervise.accounts import Accounts
     from controlplane.supervise.supervisor import Supervisor
     from controlplane.web.auth import TokenTable
 
 TICK_S = 1.0
 TOUCH_INTERVAL_S = 30.0
 """How exact `last_used_at` of a token is."""
+ACCOUNT_INTERVAL_S = 5.0
+"""What owners use is written this often, and a SIGKILL costs so much of it; so late another control plane knows of it."""
+ACCOUNT_FLUSH_S = 2.0
+"""For the writing. If it takes longer, what the database has is asked for the next time."""
 RETAIN_INTERVAL_S = 300.0
 """Between two rounds a flood may pass the cap on logs by what it writes in this time."""
 ADOPT_DELAY_S = 5.0
@@ -51,6 +57,8 @@ class Upkeep:
     store: Store
     tokens: TokenTable
     supervisor: Supervisor
+    journal: Journal | None = None
+    """Where what owners use is written; None: it is not kept."""
     _tokens_changed: bool = field(default=False, init=False)
     _instances_changed: bool = field(default=False, init=False)
 
@@ -61,6 +69,7 @@ class Upkeep:
             StorageUnavailable: the database went away meanwhile.
         """
         self.tokens.load(await self.store.users(), await self.store.tokens())
+        await self._read_accounts()
         listings: dict[UUID, list[Listing]] = {}
         for listing in await self.store.listings(LISTINGS_MAX_BYTES):
             listings.setdefault(listing.instance_id, []).append(listing)
@@ -77,6 +86,8 @@ class Upkeep:
             nursery.start_soon(self._every, TICK_S, self._follow)
             nursery.start_soon(self._every, TOUCH_INTERVAL_S, self._touch)
             nursery.start_soon(self._every, RETAIN_INTERVAL_S, self._retain)
+            nursery.start_soon(self._every, TICK_S, self._note_memory)
+            nursery.start_soon(self._every, ACCOUNT_INTERVAL_S, self._account)
             async with self.store.open_listen(self._on_change, self._on_lost):
                 await trio.sleep_forever()
 
@@ -136,6 +147,30 @@ class Upkeep:
         used = self.tokens.touches()
         if used:
             await self.store.touch_tokens(used)
+
+    async def _note_memory(self) -> None:
+        used: dict[str, float] = {}
+        for runner in self.supervisor.runners():
+            if runner.pid is not None and runner.last_sample is not None:
+                owner = runner.instance.owner
+                used[owner] = used.get(owner, 0.0) + runner.last_sample.memory_mb
+        self._accounts.note_memory(used)
+
+    async def _account(self) -> None:
+        """Have written what owners have used, and hear what others have added: in between nothing may be taken."""
+        if self.journal is None:
+            return
+        for more in self._accounts.take():
+            self.journal.usage(more)
+        if await self.journal.flush(ACCOUNT_FLUSH_S):
+            await self._read_accounts()
+
+    async def _read_accounts(self) -> None:
+        self._accounts.found(await self.store.usage_days(self._accounts.date))
+
+    @property
+    def _accounts(self) -> Accounts:
+        return self.supervisor.around.accounts
 
     async def _retain(self) -> None:
         await self.store.retain(Retention.from_config(self.config))

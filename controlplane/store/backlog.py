@@ -1,7 +1,7 @@
 """Rows that wait to be written: bounded by number and bytes, and what goes when there are too many.
 
 Pure: no clock, no I/O. What Corral needs to know again after a restart (observations,
-incarnations, listings) is never shed: of each instance the latest is kept. Of the rest, the
+incarnations, listings, what owners used) is never shed: of each instance the latest is kept, of use the sums. Of the rest, the
 oldest of the least valuable kind goes first: samples, then what servers print, then
 events and Corral's own lines. Within a kind the instance with most rows pays, so one
 that floods loses its own history and nobody else's.
@@ -19,9 +19,10 @@ from attrs import define, field, frozen
 from controlplane.store.base import Batch, EventRow, Observation
 
 if TYPE_CHECKING:
+    from datetime import date
     from uuid import UUID
 
-    from controlplane.model import Incarnation, Listing, LogLine, Sample, Section
+    from controlplane.model import Incarnation, Listing, LogLine, Sample, Section, UsageDay
 
 MAX_ROWS = 20_000
 """Rows that wait: about half a minute of a busy fleet."""
@@ -35,6 +36,8 @@ INCARNATIONS_PER_INSTANCE = 8
 """Of an instance that crashes through an outage, the latest processes are kept."""
 ROW_BYTES = 200
 """A row beside its text: objects, references, place in the queue."""
+USAGE_ROWS_MAX = 10_000
+"""Days of owners that wait: each takes the place of all that was said of it, so there are as many as owners have days."""
 SHED_ROWS = 256
 """Rows shed at a time, so that finding who has most is paid for rarely."""
 
@@ -89,6 +92,7 @@ class Backlog:
     _incarnations: dict[UUID, dict[int, Incarnation]] = field(factory=dict, init=False)
     _listings: dict[tuple[UUID, Section], Listing] = field(factory=dict, init=False)
     """Not in `size_bytes`: the instance's catalogue holds the same bytes, and bounds them."""
+    _usage: dict[tuple[str, date], UsageDay] = field(factory=dict, init=False)
 
     @property
     def rows(self) -> int:
@@ -97,7 +101,7 @@ class Backlog:
 
     def __len__(self) -> int:
         incarnations = sum(len(kept) for kept in self._incarnations.values())
-        return self.rows + len(self._observations) + incarnations + len(self._listings)
+        return self.rows + len(self._observations) + incarnations + len(self._listings) + len(self._usage)
 
     def push_log(self, line: LogLine) -> None:
         kind = EVENTS if line.stream == "system" else OUTPUT
@@ -121,6 +125,13 @@ class Backlog:
 
     def push_listing(self, listing: Listing) -> None:
         self._listings[listing.instance_id, listing.section] = listing
+
+    def push_usage(self, more: UsageDay) -> None:
+        kept = self._usage.get((more.owner, more.day))
+        if kept is None and len(self._usage) >= USAGE_ROWS_MAX:
+            self.shed["usage"] += 1
+        else:
+            self._usage[more.owner, more.day] = more if kept is None else kept.plus(more)
 
     def _push(self, kind: str, key: UUID | None, value: Any, size: int) -> None:
         self._number += 1
@@ -174,6 +185,7 @@ class Backlog:
             observations=self._take_observations(max_rows),
             incarnations=self._take_incarnations(max_rows),
             listings=self._take_listings(max_bytes),
+            usage=self._take_usage(max_rows),
         )
 
     def _take_rows(self, shelf: _Shelf, room: int, space: int) -> list[_Row]:
@@ -198,6 +210,10 @@ class Backlog:
             _, kept = self._incarnations.popitem()
             taken.extend(kept.values())
         return tuple(taken)
+
+    def _take_usage(self, count: int) -> tuple[UsageDay, ...]:
+        keys = list(islice(self._usage, count))
+        return tuple(self._usage.pop(key) for key in keys)
 
     def _take_listings(self, max_bytes: int) -> tuple[Listing, ...]:
         """The oldest, up to `max_bytes`; one at least, however large it is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Secret,
         Spec,
         Token,
+        UsageDay,
         User,
     )
     from controlplane.store.filters import (
@@ -159,7 +160,7 @@ class Observation:
     last_error: Evidence | None
 
 
-KINDS = ("logs", "samples", "events", "observations", "incarnations", "listings")
+KINDS = ("logs", "samples", "events", "observations", "incarnations", "listings", "usage")
 """The rows of a batch."""
 
 
@@ -173,6 +174,8 @@ class Batch:
     observations: tuple[Observation, ...] = ()
     incarnations: tuple[Incarnation, ...] = ()
     listings: tuple[Listing, ...] = ()
+    usage: tuple[UsageDay, ...] = ()
+    """To be added to what there is."""
 
     def __len__(self) -> int:
         return sum(len(getattr(self, kind)) for kind in KINDS)
@@ -266,8 +269,18 @@ class Store(Protocol):
     async def add_user(self, user: User) -> None:
         """Raises Conflict: the name is taken."""
 
-    async def update_user(self, name: str, *, role: Role | None = None, disabled: bool | None = None) -> User:
-        """Raises NotFound: there is no such user."""
+    async def update_user(
+        self,
+        name: str,
+        *,
+        role: Role | None = None,
+        disabled: bool | None = None,
+        quotas: Mapping[str, int | None] | None = None,
+    ) -> User:
+        """None leaves a member as it is; so does a quota that is not named, and one that is None is taken away.
+
+        Raises NotFound: there is no such user.
+        """
         ...
 
     async def tokens(self) -> list[Token]: ...
@@ -309,11 +322,17 @@ class Store(Protocol):
 
     async def instances(self) -> list[Instance]: ...
     async def instance_of_deleted(self, instance_id: UUID) -> tuple[str, str] | None: ...
-    async def add_instance(self, instance: Instance, *, quota: int, idempotency: Idempotency | None = None) -> None:
-        """Raises Conflict, IdempotencyKeyUsed, QuotaExceeded, NotFound (the owner)."""
+    async def add_instance(
+        self, instance: Instance, *, quota: int, memory_mb: int = 0, idempotency: Idempotency | None = None
+    ) -> None:
+        """Raises Conflict, IdempotencyKeyUsed, QuotaExceeded, NotFound (the owner).
+
+        `memory_mb`, here and below, is the owner's quota for the memory limits of all instances that are to run, added
+        up; 0: none. QuotaExceeded is raised by whatever would need more than it, and more than before.
+        """
 
     async def idempotent(self, owner: str, key: str) -> Idempotency | None: ...
-    async def update_instance(self, instance: Instance, spec: Spec | None = None) -> Instance:
+    async def update_instance(self, instance: Instance, spec: Spec | None = None, *, memory_mb: int = 0) -> Instance:
         """Write the labels and, if given, `spec` as the next revision, in force at once (a patch).
 
         With `instance.ever_ran` it is written that the revision ran that is replaced, `instance.spec`.
@@ -321,7 +340,7 @@ class Store(Protocol):
         """
         ...
 
-    async def add_revision(self, instance: Instance) -> int:
+    async def add_revision(self, instance: Instance, *, memory_mb: int = 0) -> int:
         """Write `instance.spec` as its next revision, without switching to it; returns the number it got.
 
         Of those that are kept, the oldest is forgotten. Raises NotFound: it was deleted.
@@ -329,7 +348,12 @@ class Store(Protocol):
         ...
 
     async def switch_revision(
-        self, instance: Instance, *, ran_at: datetime | None = None, replaced_ran: int | None = None
+        self,
+        instance: Instance,
+        *,
+        ran_at: datetime | None = None,
+        replaced_ran: int | None = None,
+        memory_mb: int = 0,
     ) -> None:
         """Make `instance.spec.revision`, which was added before, the one in force; all of this or nothing.
 
@@ -357,7 +381,7 @@ class Store(Protocol):
         """Owner and SHA-256 (hex) of every upload that a kept revision comes from (`Spec.origin`)."""
         ...
 
-    async def set_desired(self, instance_id: UUID, desired: Desired) -> None:
+    async def set_desired(self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0) -> None:
         """Raises NotFound: it was deleted."""
 
     async def delete_instance(self, instance_id: UUID) -> None: ...
@@ -371,6 +395,10 @@ class Store(Protocol):
     async def fleet_events(self, which: FleetEventFilter) -> Page[NamedEvent]: ...
     async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]: ...
     async def incarnations(self, instance_id: UUID, which: IncarnationFilter) -> Page[Incarnation]: ...
+
+    async def usage_days(self, since: date, owner: str | None = None) -> list[UsageDay]:
+        """What was used on each day from `since` on, newest first; None: of everybody."""
+        ...
 
     async def write(self, batch: Batch) -> None:
         """Raises DataRefused: a row of the batch cannot be written; none was."""

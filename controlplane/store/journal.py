@@ -20,7 +20,7 @@ import trio
 from attrs import define, field
 
 from controlplane.errors import StorageUnavailable
-from controlplane.model import Incarnation, Instance, Listing, LogLine, Sample
+from controlplane.model import Incarnation, Instance, Listing, LogLine, Sample, UsageDay
 from controlplane.store.backlog import BATCH_ROWS, Backlog
 from controlplane.store.base import (
     KINDS,
@@ -105,6 +105,10 @@ class Journal:
     def listing(self, listing: Listing) -> None:
         """Keep what an instance offers in one section; only the latest is written."""
         self.backlog.push_listing(listing)
+
+    def usage(self, more: UsageDay) -> None:
+        """Keep what an owner has used; added to what there is."""
+        self.backlog.push_usage(more)
 
     def statistics(self) -> JournalStatistics:
         """What waits, and what was lost."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from controlplane.store import (
     queries_catalogues,
     queries_history,
     queries_instances,
+    queries_quotas,
     queries_revisions,
     queries_secrets,
     queries_tenants,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         Secret,
         Spec,
         Token,
+        UsageDay,
         User,
     )
     from controlplane.secretbox import SecretBox
@@ -115,8 +117,15 @@ class PostgresStore:
     async def add_user(self, user: User) -> None:
         await self._call(queries_tenants.add_user, user, writes=True)
 
-    async def update_user(self, name: str, *, role: Role | None = None, disabled: bool | None = None) -> User:
-        return await self._call(queries_tenants.update_user, name, role, disabled, writes=True)
+    async def update_user(
+        self,
+        name: str,
+        *,
+        role: Role | None = None,
+        disabled: bool | None = None,
+        quotas: Mapping[str, int | None] | None = None,
+    ) -> User:
+        return await self._call(queries_tenants.update_user, name, role, disabled, quotas or {}, writes=True)
 
     async def tokens(self) -> list[Token]:
         return await self._call(queries_tenants.tokens)
@@ -183,33 +192,41 @@ class PostgresStore:
     async def instance_of_deleted(self, instance_id: UUID) -> tuple[str, str] | None:
         return await self._call(queries_instances.instance_of_deleted, instance_id)
 
-    async def add_instance(self, instance: Instance, *, quota: int, idempotency: Idempotency | None = None) -> None:
-        await self._seal(queries_instances.add_instance, self._box, instance, quota, idempotency)
+    async def add_instance(
+        self, instance: Instance, *, quota: int, memory_mb: int = 0, idempotency: Idempotency | None = None
+    ) -> None:
+        room = queries_quotas.Room(quota, memory_mb)
+        await self._seal(queries_instances.add_instance, self._box, instance, room, idempotency)
 
     async def idempotent(self, owner: str, key: str) -> Idempotency | None:
         return await self._call(queries_tenants.idempotent, owner, key)
 
-    async def set_desired(self, instance_id: UUID, desired: Desired) -> None:
+    async def set_desired(self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0) -> None:
         if desired is Desired.DELETED:
             await self.delete_instance(instance_id)
         else:
-            await self._call(queries_instances.set_desired, instance_id, desired, writes=True)
+            await self._call(queries_instances.set_desired, instance_id, desired, memory_mb, writes=True)
 
     async def delete_instance(self, instance_id: UUID) -> None:
         await self._call(queries_instances.delete_instance, instance_id, writes=True)
 
     # Revisions of what they run
 
-    async def update_instance(self, instance: Instance, spec: Spec | None = None) -> Instance:
-        return await self._seal(queries_revisions.update_instance, self._box, instance, spec)
+    async def update_instance(self, instance: Instance, spec: Spec | None = None, *, memory_mb: int = 0) -> Instance:
+        return await self._seal(queries_revisions.update_instance, self._box, instance, spec, memory_mb)
 
-    async def add_revision(self, instance: Instance) -> int:
-        return await self._seal(queries_revisions.add_revision, self._box, instance)
+    async def add_revision(self, instance: Instance, *, memory_mb: int = 0) -> int:
+        return await self._seal(queries_revisions.add_revision, self._box, instance, memory_mb)
 
     async def switch_revision(
-        self, instance: Instance, *, ran_at: datetime | None = None, replaced_ran: int | None = None
+        self,
+        instance: Instance,
+        *,
+        ran_at: datetime | None = None,
+        replaced_ran: int | None = None,
+        memory_mb: int = 0,
     ) -> None:
-        await self._call(queries_revisions.switch_revision, instance, ran_at, replaced_ran, writes=True)
+        await self._call(queries_revisions.switch_revision, instance, ran_at, replaced_ran, memory_mb, writes=True)
 
     async def fail_revision(self, instance_id: UUID, revision: int, failure: Evidence) -> None:
         await self._call(queries_revisions.fail_revision, instance_id, revision, failure, writes=True)
@@ -254,6 +271,9 @@ class PostgresStore:
 
     async def incarnations(self, instance_id: UUID, which: IncarnationFilter) -> Page[Incarnation]:
         return await self._call(queries_history.incarnations, instance_id, which)
+
+    async def usage_days(self, since: date, owner: str | None = None) -> list[UsageDay]:
+        return await self._call(queries_quotas.usage_days, since, owner)
 
     async def write(self, batch: Batch) -> None:
         if not len(batch):

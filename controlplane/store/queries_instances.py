@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from controlplane.errors import Conflict, NotFound, QuotaExceeded
-from controlplane.store import queries_tenants
+from controlplane.core.lifecycle import Desired
+from controlplane.errors import Conflict, NotFound
+from controlplane.store import queries_quotas, queries_tenants
 from controlplane.store.base import Idempotency, IdempotencyKeyUsed
 from controlplane.store.rows_instances import INSTANCE_COLUMNS, SPEC_COLUMNS, instance_of, instance_row, spec_row
 
 if TYPE_CHECKING:
-    from controlplane.core.lifecycle import Desired
     from controlplane.model import Instance
     from controlplane.secretbox import SecretBox
-
-OWNER_LOCK = 0x636F_7272
-"""First key of the advisory lock that serialises one owner's deploys; the second is the owner's hash."""
 
 
 def _parameters(columns: str) -> str:
@@ -50,16 +47,17 @@ async def instance_of_deleted(connection: Any, instance_id: UUID) -> tuple[str, 
 
 
 async def add_instance(
-    connection: Any, box: SecretBox, instance: Instance, quota: int, idempotency: Idempotency | None
+    connection: Any, box: SecretBox, instance: Instance, room: queries_quotas.Room, idempotency: Idempotency | None
 ) -> None:
     """Insert an instance and its first spec; one deploy per owner at a time, so that the count holds."""
     values, spec_values = instance_row(instance), spec_row(instance, box)
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", OWNER_LOCK, instance.owner)
+        await queries_quotas.lock_owner(connection, instance.owner)
         if idempotency is not None:
             await _refuse_used_key(connection, idempotency)
         await _refuse_taken_name(connection, instance)
-        await _refuse_over_quota(connection, instance.owner, quota)
+        await queries_quotas.refuse_over_instances(connection, instance.owner, room.instances)
+        await queries_quotas.refuse_over_memory(connection, instance, room.memory_mb)
         await connection.execute(INSERT_INSTANCE, *values)
         await connection.execute(INSERT_SPEC, *spec_values)
         if idempotency is not None:
@@ -85,27 +83,18 @@ async def _refuse_taken_name(connection: Any, instance: Instance) -> None:
         )
 
 
-async def _refuse_over_quota(connection: Any, owner: str, quota: int) -> None:
-    count = await connection.fetchval(
-        "SELECT count(*) FROM mcp_instances WHERE owner = $1 AND deleted_at IS NULL", owner
-    )
-    if count >= quota:
-        raise QuotaExceeded(
-            f"the quota of {quota} instances is used up",
-            hint="delete an instance, or ask the operator for a higher MAX_INSTANCES_PER_USER",
-            evidence={"quota": "instances", "limit": quota, "used": count},
-        )
-
-
-async def set_desired(connection: Any, instance_id: UUID, desired: Desired) -> None:
+async def set_desired(connection: Any, instance_id: UUID, desired: Desired, memory_mb: int) -> None:
     """Write the owner's wish."""
-    updated = await connection.fetchval(
-        """
-        UPDATE mcp_instances SET desired = $2, updated_at = now() WHERE id = $1 AND deleted_at IS NULL RETURNING true
-        """,
-        instance_id,
-        desired.value,
-    )
+    async with connection.transaction():
+        if desired is Desired.RUNNING:
+            await queries_quotas.refuse_start_over_memory(connection, instance_id, memory_mb)
+        updated = await connection.fetchval(
+            """
+            UPDATE mcp_instances SET desired = $2, updated_at = now() WHERE id = $1 AND deleted_at IS NULL RETURNING true
+            """,
+            instance_id,
+            desired.value,
+        )
     if not updated:
         raise gone()
 

@@ -11,7 +11,9 @@ from uuid import UUID
 
 from attrs import evolve
 
+from controlplane.core.lifecycle import Desired
 from controlplane.errors import NotFound
+from controlplane.store import queries_quotas
 from controlplane.store.queries_instances import INSERT_SPEC, SPEC, gone
 from controlplane.store.rows import evidence_json
 from controlplane.store.rows_instances import labels_json, resolved_json, revision_of, spec_row
@@ -88,10 +90,14 @@ SELECT_SOURCES = """
 """
 
 
-async def update_instance(connection: Any, box: SecretBox, instance: Instance, spec: Spec | None) -> Instance:
+async def update_instance(
+    connection: Any, box: SecretBox, instance: Instance, spec: Spec | None, memory_mb: int
+) -> Instance:
     """Write labels and, if it changed, the Spec as the next revision, in force at once; returns what is now."""
     labels = labels_json(instance)
     async with connection.transaction():
+        if spec is not None:
+            await queries_quotas.refuse_over_memory(connection, evolve(instance, spec=spec), memory_mb)
         await _lock(connection, instance.id)
         if spec is None:
             await connection.execute(UPDATE_LABELS, instance.id, labels, instance.updated_at)
@@ -113,9 +119,10 @@ async def update_instance(connection: Any, box: SecretBox, instance: Instance, s
     return changed
 
 
-async def add_revision(connection: Any, box: SecretBox, instance: Instance) -> int:
+async def add_revision(connection: Any, box: SecretBox, instance: Instance, memory_mb: int) -> int:
     """Write `instance.spec` under the next number; what is in force stays so."""
     async with connection.transaction():
+        await queries_quotas.refuse_over_memory(connection, evolve(instance, desired=Desired.RUNNING), memory_mb)
         in_force = await _lock(connection, instance.id)
         added = await _insert(connection, box, instance)
         await _forget_old(connection, instance.id, in_force)
@@ -123,13 +130,14 @@ async def add_revision(connection: Any, box: SecretBox, instance: Instance) -> i
 
 
 async def switch_revision(
-    connection: Any, instance: Instance, ran_at: datetime | None, replaced_ran: int | None
+    connection: Any, instance: Instance, ran_at: datetime | None, replaced_ran: int | None, memory_mb: int
 ) -> None:
     """Put a revision in force, with all that is known of it and of the one that it replaces: all of it or nothing."""
     labels = labels_json(instance)
     spec, now = instance.spec, instance.updated_at
     found = None if spec.resolved is None else resolved_json(spec.resolved)
     async with connection.transaction():
+        await queries_quotas.refuse_over_memory(connection, instance, memory_mb)  # others may have come meanwhile
         await _lock(connection, instance.id)
         kept = await connection.fetchval(UPDATE_SWITCHED, instance.id, spec.revision, ran_at)
         if not kept:

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from controlplane.errors import NotFound, QuotaExceeded
 from controlplane.store.base import IDEMPOTENCY_VALID_S, Idempotency
-from controlplane.store.rows import idempotency_of, token_of, user_of
-from controlplane.store.text import clean_text
+from controlplane.store.rows import idempotency_of, quotas_json, token_of, user_of
+from controlplane.store.text import clean_text, json_text
 
 if TYPE_CHECKING:
     from controlplane.model import Role, Token, User
@@ -22,32 +22,37 @@ TOKENS_LOCK = 0x636F_7276
 
 async def users(connection: Any) -> list[User]:
     """All users, by name."""
-    rows = await connection.fetch("SELECT name, role, disabled, created_at FROM mcp_users ORDER BY name")
+    rows = await connection.fetch("SELECT name, role, disabled, created_at, quotas FROM mcp_users ORDER BY name")
     return [user_of(row) for row in rows]
 
 
 async def add_user(connection: Any, user: User) -> None:
     """Insert a user."""
     await connection.execute(
-        "INSERT INTO mcp_users (name, role, disabled, created_at) VALUES ($1, $2, $3, coalesce($4, now()))",
+        "INSERT INTO mcp_users (name, role, disabled, created_at, quotas) VALUES ($1, $2, $3, coalesce($4, now()), $5)",
         clean_text(user.name)[0],
         user.role.value,
         user.disabled,
         user.created_at,
+        quotas_json(user.quotas),
     )
 
 
-async def update_user(connection: Any, name: str, role: Role | None, disabled: bool | None) -> User:
-    """Change a user's role or disable it; None leaves a member as it is."""
+async def update_user(
+    connection: Any, name: str, role: Role | None, disabled: bool | None, quotas: Mapping[str, int | None]
+) -> User:
+    """Change a user's role, disable it, set some of its quotas; None leaves a member as it is, and takes a quota away."""
     row = await connection.fetchrow(
         """
-        UPDATE mcp_users SET role = coalesce($2, role), disabled = coalesce($3, disabled)
+        UPDATE mcp_users
+           SET role = coalesce($2, role), disabled = coalesce($3, disabled), quotas = jsonb_strip_nulls(quotas || $4::jsonb)
          WHERE name = $1
-        RETURNING name, role, disabled, created_at
+        RETURNING name, role, disabled, created_at, quotas
         """,
         clean_text(name)[0],
         None if role is None else role.value,
         disabled,
+        json_text(quotas),
     )
     if row is None:
         raise NotFound(f"there is no user named {name!r}")

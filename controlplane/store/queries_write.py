@@ -9,6 +9,7 @@ import asyncpg
 
 from controlplane.store.partitions import EVENTS, LOGS, METRICS, Partition, create, existing
 from controlplane.store.queries_catalogues import UPSERT_LISTING, listing_row
+from controlplane.store.queries_quotas import add_usage
 from controlplane.store.rows import evidence_json
 from controlplane.store.rows_history import LOG_COLUMNS, METRIC_COLUMNS, incarnation_row, log_row, sample_row
 from controlplane.store.text import clean_text
@@ -87,6 +88,8 @@ async def _write(connection: Any, batch: Batch) -> None:
             await connection.execute(UPDATE_RAN, *columns)
         if batch.incarnations:
             await connection.executemany(UPSERT_INCARNATION, map(incarnation_row, batch.incarnations))
+        if batch.usage:
+            await add_usage(connection, batch.usage)
         if batch.listings:
             await connection.executemany(UPSERT_LISTING, map(listing_row, batch.listings))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from controlplane.store import partitions
+from controlplane.store import partitions, queries_quotas
 from controlplane.store.base import IDEMPOTENCY_VALID_S, Retention, RetentionReport
 from controlplane.store.partitions import EVENTS, LOGS, METRICS, Partition
 
@@ -127,7 +127,7 @@ async def _cut_point(connection: Any, partition: Partition, cap_bytes: int) -> d
 
 
 async def _purge(connection: Any, retention: Retention, now: datetime) -> int:
-    """Forget expired idempotency keys, old incarnations, catalogues and records of deleted instances without history."""
+    """Forget expired idempotency keys, old incarnations, catalogues, days of use and records of deleted instances without history."""
     history = timedelta(days=max(retention.log_days, retention.event_days))
     await connection.execute(
         "DELETE FROM mcp_idempotency WHERE created_at < $1", now - timedelta(seconds=IDEMPOTENCY_VALID_S)
@@ -140,6 +140,7 @@ async def _purge(connection: Any, retention: Retention, now: datetime) -> int:
         """,
         now - history,
     )
+    await queries_quotas.forget_usage(connection, now)
     # One may have been written while its instance was being deleted.
     await connection.execute(
         "DELETE FROM mcp_catalogues USING mcp_instances WHERE id = instance_id AND deleted_at IS NOT NULL"

@@ -18,6 +18,7 @@ import attrs
 import cattrs
 from cattrs.preconf.json import make_converter
 
+from controlplane.core.quotas import Overrides
 from controlplane.model import Evidence, Role, Token, User
 from controlplane.store.base import Idempotency
 from controlplane.store.text import JSON_MAX_BYTES, cut_line, json_text
@@ -37,7 +38,18 @@ SHORT_SAMPLES = 10
 
 def user_of(row: Row) -> User:
     """A user from its row."""
-    return User(name=row["name"], role=Role(row["role"]), disabled=row["disabled"], created_at=row["created_at"])
+    return User(
+        name=row["name"],
+        role=Role(row["role"]),
+        disabled=row["disabled"],
+        created_at=row["created_at"],
+        quotas=json_values.structure(json.loads(row["quotas"]), Overrides),
+    )
+
+
+def quotas_json(quotas: Overrides) -> str:
+    """JSON text of what was said for one user."""
+    return json_text({name: value for name, value in json_values.unstructure(quotas).items() if value is not None})
 
 
 def token_of(row: Row) -> Token:

@@ -51,6 +51,7 @@ class Account:
     accounts: Accounts
     day: int
     calls: int = 0
+    """Those that were sent to a server; whoever sends one adds to it, and to `errors` when it fails."""
     errors: int = 0
     bytes_in: int = 0
     """Of requests; whoever takes one in adds to it."""
@@ -74,11 +75,11 @@ class Account:
             self._own, self._quotas = own, quotas.in_force(self.accounts.operator, own)
         return self._quotas
 
-    def begin_call(self) -> None:
-        """Count a call, unless the day's quotas are used up.
+    def check_day(self) -> None:
+        """Whether there is room for another call today; whoever makes it counts it in `calls`.
 
         Raises:
-            QuotaExceeded: they are; says which, and when it begins anew.
+            QuotaExceeded: a quota is used up; says which, and when it begins anew.
         """
         now = self.accounts.clock()
         if now >= (self.day + 1) * quotas.DAY_S:
@@ -90,7 +91,6 @@ class Account:
             )
             if exceeded is not None:
                 raise quotas.refusal_of_day(exceeded, quotas.until_next_day_s(now))
-        self.calls += 1
 
     def sampled(self, sample: Sample) -> None:
         """Count the processor time since an instance's last sample."""

@@ -56,6 +56,7 @@ async def place(
 
     Raises:
         NotRunning, InstanceUnavailable, InstanceCrashed, BadChildMessage, CallTimeout, Busy, InvalidRequest, ShuttingDown
+        QuotaExceeded: of the owner's day.
     """
     if method.startswith("notifications/"):
         raise InvalidRequest(
@@ -90,6 +91,8 @@ async def _measured(
 ) -> bytes:
     """Ask a serving instance, and count the call."""
     session = _session(runner)
+    runner.account.check_day()
+    runner.account.calls += 1
     began = perf_counter()
     failed = True
     owed_s = min(runner.instance.spec.limits.call_timeout_s, runner.around.config.max_call_timeout_s)
@@ -100,6 +103,7 @@ async def _measured(
         failed = member.startswith(b'"error"')
     finally:
         took = perf_counter() - began
+        runner.account.errors += failed
         if runner.meter.count(took, failed=failed):
             _announce(runner, method, took, failed=failed)
     return member
@@ -126,6 +130,7 @@ async def begin(
     limit = min(timeout_s or runner.instance.spec.limits.call_timeout_s, config.max_call_timeout_s)
     if runner.calls_in_flight >= config.calls_in_flight:
         raise Busy(f"{config.calls_in_flight} calls are in flight already", retry_after_s=1)
+    runner.account.check_day()
     runner.calls_in_flight += 1
     began = perf_counter()
     try:
@@ -135,12 +140,14 @@ async def begin(
     except BaseException:
         runner.calls_in_flight -= 1
         raise
+    runner.account.calls += 1
     lane.used_at = call.started
 
     def ended() -> None:
         runner.calls_in_flight -= call.counts
         took = perf_counter() - began
         failed = not isinstance(call.outcome, bytes) or call.outcome.startswith(b'"error"')
+        runner.account.errors += failed
         if runner.meter.count(took, failed=failed):
             _announce(runner, method, took, failed=failed)
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from controlplane.core.lifecycle import SETTLED, Desired, State, advance
 from controlplane.core.queueing import Priority
@@ -25,6 +25,7 @@ from controlplane.core.redact import redactor
 from controlplane.errors import Conflict, CorralError, ShuttingDown
 from controlplane.supervise import calls, refresh
 from controlplane.supervise import evidence as post_mortem
+from controlplane.supervise.accounts import Account, Accounts, of_operator
 from controlplane.supervise.catalogue import Catalogue
 from controlplane.supervise.herald import Herald
 from controlplane.supervise.lanes import Lanes
@@ -66,6 +67,7 @@ class Surroundings:
     journal: Journal
     hub: Hub
     cache: Cache | None = None
+    accounts: Accounts = Factory(lambda self: Accounts(of_operator(self.config)), takes_self=True)
 
 
 @define(eq=False)
@@ -85,6 +87,8 @@ class Runner:
     last_sample: Sample | None = field(default=None, init=False)
     catalogue: Catalogue = field(init=False)
     meter: Meter = field(factory=Meter, init=False)
+    account: Account = field(init=False)
+    """Its owner's."""
     logbook: Logbook = field(init=False)
     herald: Herald = field(init=False)
     wiretap: Wiretap = field(init=False)
@@ -109,6 +113,7 @@ class Runner:
         self.lanes = Lanes(self)
         self.primary = Primary(self)
         redact = redactor(self.instance.spec.env)
+        self.account = self.around.accounts.of(self.instance.owner)
         journal, hub = self.around.journal, self.around.hub
         self.logbook = Logbook(self.instance, journal, hub, redact)
         self.wiretap = Wiretap(self.instance.id, hub)
@@ -168,6 +173,7 @@ class Runner:
     def sampled(self, sample: Sample) -> None:
         """Take a look's result: for the list, the stream and the journal."""
         self.last_sample = sample
+        self.account.sampled(sample)
         self.herald.sampled(sample, self.meter.calls, self.meter.errors)
 
     # -- commands

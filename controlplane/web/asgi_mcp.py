@@ -26,6 +26,7 @@ from controlplane.wire.fields import bounded
 
 if TYPE_CHECKING:
     from controlplane.model import Principal
+    from controlplane.supervise.accounts import Account
     from controlplane.web.mcp.outlet import Headers, Outlet
     from controlplane.web.request import Head
     from controlplane.web.services import Services
@@ -128,6 +129,7 @@ class AsgiOutlet:
     _caller: Caller
     on_begin: Callable[[], Callable[[], None]] | None = field(default=None, init=False)
     """Starts to watch the token; returns what stops that."""
+    account: Account | None = field(default=None, init=False)
     begun: bool = field(default=False, init=False)
     _ended: bool = field(default=False, init=False)
     _over: bool = field(default=False, init=False)
@@ -148,6 +150,8 @@ class AsgiOutlet:
 
     async def send(self, frame: bytes) -> None:
         self._check(begun=True)
+        if self.account is not None:
+            self.account.bytes_out += len(frame)
         await send_body(self._exchange.send, frame, more=True)
 
     async def end(self) -> None:

@@ -23,6 +23,7 @@ from controlplane.web.request import Head, decode_members, prefers_events
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from controlplane.supervise.accounts import Account
     from controlplane.web.auth import Grant
     from controlplane.web.services import Services
 
@@ -170,8 +171,24 @@ class Executor:
         if services.stopping:
             raise ShuttingDown("The control plane is stopping; it takes no new calls.", retry_after_s=5)
         runner = services.supervisor.find(principal, ref)
+        account = services.accounts.of(runner.instance.owner)
         call = parse_call(body, max_timeout_s=self._max_timeout_s)
+        if on_notification is not None:
+            on_notification = _counted(account, on_notification)
         member = await runner.call(
             call.method, call.params, timeout_s=call.timeout_s, is_gone=is_gone, on_notification=on_notification
         )
-        return b'{"jsonrpc":"2.0","id":%d,%b}' % (next(_serial), member)
+        answer = b'{"jsonrpc":"2.0","id":%d,%b}' % (next(_serial), member)
+        account.bytes_in += len(body)
+        account.bytes_out += len(answer)
+        return answer
+
+
+def _counted(account: Account, tell: Callable[[str, bytes | None], None]) -> Callable[[str, bytes | None], None]:
+    """What is said during a call is a part of its answer."""
+
+    def told(method: str, params: bytes | None) -> None:
+        account.bytes_out += len(params or b"")
+        tell(method, params)
+
+    return told

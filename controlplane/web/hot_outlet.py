@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from controlplane.model import Principal
+    from controlplane.supervise.accounts import Account
     from controlplane.web.hot import HotLane
     from controlplane.web.hot_wire import Wire
     from controlplane.web.mcp.outlet import Headers
@@ -49,6 +50,7 @@ class HotOutlet:
     _request_id: str
     keep: bool
     """Whether the connection may go on after this answer; as the head says, once it is sent."""
+    account: Account | None = field(default=None, init=False)
     begun: bool = field(default=False, init=False)
     outlives: bool = field(default=False, init=False)
     _over: bool = field(default=False, init=False)
@@ -73,6 +75,8 @@ class HotOutlet:
 
     async def send(self, frame: bytes) -> None:
         self._check(begun=True)
+        if self.account is not None:
+            self.account.bytes_out += len(frame)
         if frame:  # an empty chunk would be the last one
             await self._write(b"%x\r\n%b\r\n" % (len(frame), frame))
 

@@ -76,7 +76,7 @@ class WishBook:
 
     desired: dict[UUID, Desired] = field(factory=dict)
 
-    async def set_desired(self, instance_id: UUID, desired: Desired) -> None:
+    async def set_desired(self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0) -> None:
         self.desired[instance_id] = desired
 
     async def delete_instance(self, instance_id: UUID) -> None:

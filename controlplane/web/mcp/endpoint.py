@@ -31,6 +31,7 @@ from controlplane.web.mcp.outlet import Reply
 from controlplane.web.mcp.sessions import NoSession
 
 if TYPE_CHECKING:
+    from controlplane.supervise.accounts import Account
     from controlplane.supervise.runner import Runner
     from controlplane.web.auth import Grant
     from controlplane.web.mcp.outlet import Outlet
@@ -75,7 +76,16 @@ class McpEndpoint:
 
     async def post(self, grant: Grant, ref: str, head: Head, body: bytes, outlet: Outlet) -> Reply | None:
         """Answer one POST; None when it was answered through the outlet."""
-        runner, fields = self.services.supervisor.find(grant.principal, ref), head.fields
+        runner = self.services.supervisor.find(grant.principal, ref)
+        account = outlet.account = self._account(runner)
+        account.bytes_in += len(body)
+        reply = await self._post(grant, runner, head, body, outlet)
+        if reply is not None:
+            account.bytes_out += len(reply.body)
+        return reply
+
+    async def _post(self, grant: Grant, runner: Runner, head: Head, body: bytes, outlet: Outlet) -> Reply | None:
+        fields = head.fields
         try:
             check_accept(fields)
             if not is_legacy_version_header(fields.get(VERSION_FIELD)) or (
@@ -90,6 +100,7 @@ class McpEndpoint:
         """The standalone stream of a legacy session, or the rest of one that broke off."""
         runner = self._find(grant, ref)
         _refuse_modern(head)
+        outlet.account = self._account(runner)
         try:
             return await self.legacy.get(grant.principal, runner, head, outlet)
         except (Refusal, NoSession) as refusal:
@@ -107,12 +118,14 @@ class McpEndpoint:
     async def get_sse(self, grant: Grant, ref: str, head: Head, outlet: Outlet) -> Reply | None:
         """The one stream of a session of HTTP+SSE (2024-11-05)."""
         runner = self._find(grant, ref)
+        outlet.account = self._account(runner)
         await self.http_sse.get(grant.principal, runner, ref, head, outlet)
         return None
 
     async def post_message(self, grant: Grant, ref: str, head: Head, body: bytes, outlet: Outlet) -> Reply:  # noqa: ARG002
         """A message of a session of HTTP+SSE (2024-11-05)."""
         runner = self._find(grant, ref)
+        self._account(runner).bytes_in += len(body)
         try:
             return self.http_sse.post(grant.principal, runner, head, body)
         except (Refusal, NoSession) as refusal:
@@ -133,6 +146,9 @@ class McpEndpoint:
         """End the streams that nobody waits for an answer on; idempotent."""
         self.legacy.close()
         self.modern.parked.close()
+
+    def _account(self, runner: Runner) -> Account:
+        return self.services.accounts.of(runner.instance.owner)
 
     def _find(self, grant: Grant, ref: str) -> Runner:
         return self.services.supervisor.find(grant.principal, ref)

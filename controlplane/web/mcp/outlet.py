@@ -7,9 +7,12 @@ or a framework.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from controlplane.supervise.accounts import Account
 
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON_FIELD = (b"content-type", b"application/json")
@@ -42,6 +45,9 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 class Outlet(Protocol):
     """The way back to one client, for an answer that comes in pieces."""
+
+    account: Account | None
+    """Of the instance's owner: what is sent counts there; None: not yet."""
 
     def is_gone(self) -> bool:
         """Whether the client has left, as far as anybody has seen."""

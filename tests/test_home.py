@@ -190,3 +190,37 @@ def test_a_private_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         write_private(path, "\ud800")
     assert path.read_text() == "two"
     assert list(tmp_path.iterdir()) == [path]
+
+
+# -- another key
+
+
+def test_a_new_key_stands_beside_the_old_one_until_that_is_destroyed(tmp_path: Path) -> None:
+    with open_home(config(tmp_path)) as home:
+        old = home.secret_key
+        assert (home.keeps_key, home.is_rotating, home.previous_keys) == (True, False, ())
+        new = home.begin_rotation()
+        assert new == home.secret_key != old
+        assert home.is_rotating
+    with open_home(config(tmp_path)) as home:
+        assert (home.secret_key, home.previous_keys, home.is_rotating) == (new, (old,), True), "also after a crash"
+        assert mode_of(tmp_path / "secret-key.previous") == 0o600
+        home.end_rotation()
+        home.end_rotation()
+        assert not home.is_rotating
+    with open_home(config(tmp_path)) as home:
+        assert (home.secret_key, home.previous_keys) == (new, ())
+    assert old not in "".join(path.read_text() for path in tmp_path.iterdir() if path.is_file())
+
+
+def test_a_crash_before_the_new_key_was_written_leaves_the_old_one_in_force(tmp_path: Path) -> None:
+    with open_home(config(tmp_path)) as home:
+        old = home.secret_key
+        write_private(tmp_path / "secret-key.previous", old + "\n")
+    with open_home(config(tmp_path)) as home:
+        assert (home.secret_key, home.previous_keys, home.is_rotating) == (old, (old,), True)
+
+
+def test_a_key_that_is_set_is_not_replaced_here_and_the_one_before_it_is_known(tmp_path: Path) -> None:
+    with open_home(config(tmp_path, secret_key="n" * 40, secret_key_previous="o" * 40)) as home:
+        assert (home.keeps_key, home.is_rotating, home.previous_keys) == (False, False, ("o" * 40,))

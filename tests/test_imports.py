@@ -50,6 +50,9 @@ def loaded_by(*names: str) -> set[str]:
         "controlplane.protocol.dialect",
         "controlplane.protocol.routing",
         "controlplane.spawn.pool",
+        "controlplane.egress.policy",
+        "controlplane.egress.dns",
+        "controlplane.egress.notices",
         "runtimes",
     ],
 )

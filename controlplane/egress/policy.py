@@ -103,9 +103,12 @@ class Policy:
         A name that is listed may lead to private addresses; to link-local ones and those of metadata, which whoever
         runs the name could point it to, only the address itself does.
         """
-        address = ipaddress.ip_address(address.partition("%")[0]).compressed
-        hosts = {address, host} if kind_of(address) in ("private", "public") else {address}
-        return any(pattern.matches(one, port) for pattern in self._private for one in hosts)
+        by_name = kind_of(address) in ("private", "public") and self.lists(host, port)
+        return by_name or self.lists(ipaddress.ip_address(address.partition("%")[0]).compressed, port)
+
+    def lists(self, host: str, port: int) -> bool:
+        """Whether the operator named this very host and port."""
+        return any(pattern.matches(host, port) for pattern in self._private)
 
 
 def check_host(text: str) -> None:

@@ -8,7 +8,6 @@ to judge: this host may not even be able to.
 from __future__ import annotations
 
 import socket
-import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ import trio
 from attrs import field, frozen
 
 from controlplane.core.addresses import is_numeric, kind_of
+from controlplane.core.proxies import proxy_to, variable
 from controlplane.errors import SourceRejected
 
 RESOLVE_LIMIT_S = 10.0
@@ -44,15 +44,11 @@ class Egress:
 
     def variable(self, *names: str) -> str | None:
         """The first of these variables that says something."""
-        return next((value for name in names if (value := self.environ.get(name))), None)
+        return variable(self.environ, *names)
 
     def proxy_to(self, host: str, port: int) -> str | None:
         """The proxy that leads to a host, if any."""
-        proxy = self.variable("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-        exempt = self.variable("no_proxy", "NO_PROXY")
-        if proxy is None or (exempt and urllib.request.proxy_bypass(f"{host}:{port}", {"no": exempt})):
-            return None
-        return proxy if "://" in proxy else f"http://{proxy}"
+        return proxy_to(self.environ, host, port)
 
 
 @frozen(kw_only=True)

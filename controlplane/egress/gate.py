@@ -1,0 +1,215 @@
+"""One instance's way out: serves the listener and the DNS socket that were made inside its network namespace."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+from attrs import define, field
+
+from controlplane.egress import dns
+from controlplane.egress.outside import Outside, Refused, Unknown
+
+if TYPE_CHECKING:
+    from controlplane.egress.policy import Policy
+
+MAX_CONNECTIONS = 256
+"""Of one instance, at once: each takes two descriptors of the process that all instances share."""
+MAX_LOOKUPS = 8
+"""Of one instance, at once: each takes a thread. A query beyond `MAX_QUERIES` is not answered, and comes again."""
+MAX_QUERIES = 64
+HALF_CLOSED_IDLE_S = 300.0
+"""One side has ended and the other says nothing: it has forgotten to."""
+CHUNK_BYTES = 65536
+NO_ROOM_PAUSE_S = 0.1
+"""When the process has no descriptor left: some connection will end."""
+SO_ORIGINAL_DST = 80
+"""`linux/netfilter_ipv4.h`: where a redirected connection was going to."""
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""`struct linger`."""
+TOO_MANY = f"more than {MAX_CONNECTIONS} connections at once"
+FORGOTTEN = "the name was looked up too long ago; look it up again"
+
+UNREACHABLE = (OSError, Unknown, trio.BrokenResourceError)
+
+
+@define(eq=False)
+class Gate:
+    """Serves until it is cancelled; closes both sockets then.
+
+    Args:
+        on_refused: Told the host, the port and the reason of each connection and look-up that is refused; port 0 is a look-up.
+    """
+
+    policy: Policy
+    outside: Outside
+    on_refused: Callable[[str, int, str], None] = field(repr=False)
+    bytes_in: int = field(default=0, init=False)
+    bytes_out: int = field(default=0, init=False)
+    connections: int = field(default=0, init=False)
+    """Open now."""
+    _names: dns.Names = field(factory=dns.Names, init=False, repr=False)
+    _queries: int = field(default=0, init=False)
+    _lookups: trio.Semaphore = field(factory=partial(trio.Semaphore, MAX_LOOKUPS), init=False, repr=False)
+
+    async def run(self, listener: socket.socket, names: socket.socket) -> None:
+        """Service loop. Takes over both sockets."""
+        with trio.socket.from_stdlib_socket(listener) as accepting, trio.socket.from_stdlib_socket(names) as asked:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._accept, accepting, nursery)
+                nursery.start_soon(self._hear, asked, nursery)
+
+    # Connections
+
+    async def _accept(self, listener: trio.socket.SocketType, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                sock, _address = await listener.accept()
+            except OSError as error:
+                if error.errno in (errno.EBADF, errno.EINVAL):
+                    raise
+                await trio.sleep(NO_ROOM_PAUSE_S if error.errno in (errno.EMFILE, errno.ENFILE) else 0)
+                continue
+            self.connections += 1
+            nursery.start_soon(self._serve, sock)
+
+    async def _serve(self, sock: trio.socket.SocketType) -> None:
+        """One connection, to its end. What cannot be had ends in a reset, as a host does that has no such server."""
+        inside = trio.SocketStream(sock)
+        _reset_on_close(inside, True)
+        try:
+            async with inside:
+                outside = await self._connect(sock)
+                if outside is not None:
+                    async with outside:
+                        await self._relay(inside, outside)
+        finally:
+            self.connections -= 1
+
+    async def _connect(self, sock: trio.socket.SocketType) -> trio.SocketStream | None:
+        try:
+            address, port = _original_destination(sock)
+        except OSError:
+            return None  # gone already
+        host = self._names.name_of(address) if dns.is_fake(address) else address
+        if address.startswith("127.") and (address, port) not in self.policy.loopback:
+            return None  # the gate itself was called: nothing that a program means to reach
+        if host is None:
+            self.on_refused(address, port, FORGOTTEN)
+            return None
+        if self.connections > MAX_CONNECTIONS:
+            self.on_refused(host, port, TOO_MANY)
+            return None
+        try:
+            return await self.outside.connect(self.policy, host, port)
+        except Refused as refused:
+            self.on_refused(host, port, str(refused))
+        except UNREACHABLE:
+            pass
+        return None
+
+    async def _relay(self, inside: trio.SocketStream, outside: trio.SocketStream) -> None:
+        """Carry bytes both ways until both have ended; if one breaks off, so does the other."""
+        relay = _Relay()
+        _reset_on_close(outside, True)
+        with relay.scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(relay.pump, inside, outside, self._count_out)
+                nursery.start_soon(relay.pump, outside, inside, self._count_in)
+        for stream in (inside, outside):
+            _reset_on_close(stream, relay.ended < 2)
+
+    def _count_in(self, count: int) -> None:
+        self.bytes_in += count
+
+    def _count_out(self, count: int) -> None:
+        self.bytes_out += count
+
+    # Names
+
+    async def _hear(self, names: trio.socket.SocketType, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                packet, sender = await names.recvfrom(dns.MAX_PACKET_BYTES)
+            except ConnectionError:
+                continue  # an earlier answer found nobody
+            query = dns.parse(packet)
+            if isinstance(query, dns.Query):
+                if self._queries < MAX_QUERIES:
+                    self._queries += 1
+                    nursery.start_soon(self._look_up, names, query, sender)
+            elif query is not None:
+                await _send(names, query, sender)
+
+    async def _look_up(self, names: trio.socket.SocketType, query: dns.Query, sender: Any) -> None:
+        try:
+            await _send(names, await self._answer(query), sender)
+        finally:
+            self._queries -= 1
+
+    async def _answer(self, query: dns.Query) -> bytes:
+        name = query.name
+        reason = self.policy.name_refusal(name)
+        if reason is not None and not dns.is_localhost(name):
+            if query.wants_address:
+                self.on_refused(name, 0, reason)
+            return dns.answer(query, dns.Code.NO_SUCH_NAME)
+        try:
+            if not dns.is_localhost(name):
+                async with self._lookups:
+                    await self.outside.look_up(name)
+        except Unknown:
+            return dns.answer(query, dns.Code.NO_SUCH_NAME)
+        except OSError:
+            return dns.answer(query, dns.Code.FAILED)
+        return dns.answer(query, dns.Code.OK, self._names.address_of(name) if query.wants_address else None)
+
+
+@define(eq=False)
+class _Relay:
+    """Both directions of one connection."""
+
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    ended: int = 0
+    """Directions that ended as they should."""
+
+    async def pump(self, source: trio.SocketStream, target: trio.SocketStream, count: Callable[[int], None]) -> None:
+        try:
+            while data := await source.receive_some(CHUNK_BYTES):
+                await target.send_all(data)
+                count(len(data))
+                self._extend()
+            await target.send_eof()
+        except trio.BrokenResourceError:
+            self.scope.cancel()
+        else:
+            self.ended += 1
+            self._extend()
+
+    def _extend(self) -> None:
+        if self.ended:
+            self.scope.deadline = trio.current_time() + HALF_CLOSED_IDLE_S
+
+
+def _reset_on_close(stream: trio.SocketStream, on: bool) -> None:
+    with suppress(OSError):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE if on else bytes(len(RESET_ON_CLOSE)))
+
+
+def _original_destination(sock: trio.socket.SocketType) -> tuple[str, int]:
+    found = sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)  # struct sockaddr_in
+    assert isinstance(found, bytes)
+    return socket.inet_ntoa(found[4:8]), int.from_bytes(found[2:4], "big")
+
+
+async def _send(names: trio.socket.SocketType, packet: bytes, sender: Any) -> None:
+    try:
+        await names.sendto(packet, sender)
+    except OSError:
+        return  # who asked is gone

@@ -1,0 +1,280 @@
+"""A gate that serves a real network namespace, made as root and as a plain user."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from controlplane.egress.gate import Gate
+from controlplane.egress.outside import Outside
+from controlplane.egress.policy import Policy
+from controlplane.spawn import confine, netns
+from tests.egress.sandbox import GREETING, TIMEOUT_S, Resolver, greeter, node, run, run_python, started, users
+
+pytestmark = pytest.mark.needs("user_namespaces")
+each_user = pytest.mark.parametrize("uid", users())
+
+HELLO = GREETING.decode()
+
+
+class Opened:
+    """A gate that waits for its sandbox, and what it refused."""
+
+    def __init__(self, policy: Policy, outside: Outside, fd: int) -> None:
+        self.policy = policy
+        self.fd = fd
+        self.refused: list[tuple[str, int, str]] = []
+        self.gate = Gate(policy, outside, lambda *refusal: self.refused.append(refusal))
+
+    async def python(self, program: str, **options: Any) -> Any:
+        return await run_python(self.fd, self.policy, program, **options)
+
+
+@contextlib.asynccontextmanager
+async def opened(policy: Policy, hosts: dict[str, str] | None = None, **outside: Any) -> AsyncIterator[Opened]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    found = Opened(policy, Outside(resolver=Resolver(hosts or {}), **outside), theirs.detach())
+
+    async def serve() -> None:
+        await trio.lowlevel.wait_readable(ours)
+        fds = socket.recv_fds(ours, 99, 2)[1]
+        if fds:
+            await found.gate.run(*(socket.socket(fileno=fd) for fd in fds))
+
+    with ours:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            yield found
+            nursery.cancel_scope.cancel()
+
+
+@each_user
+async def test_a_program_reaches_what_the_operator_lists_and_nothing_else(uid: int) -> None:
+    async with greeter() as listed, greeter() as other, greeter("127.0.0.1") as own:
+        async with opened(Policy(allow_private=(f"127.0.0.2:{listed}",))) as sandbox:
+            got = await sandbox.python(
+                f"""
+                say(try_tcp("127.0.0.2", {listed}), try_tcp("127.0.0.2", {other}), try_tcp("127.0.0.1", {own}),
+                    try_tcp("10.1.2.3", 80), try_tcp("169.254.169.254", 80), try_tcp("198.19.1.1", 443))
+                """,
+                uid=uid,
+            )
+    assert got == [HELLO, "ECONNREFUSED", "ECONNREFUSED", "ECONNRESET", "ECONNRESET", "ECONNRESET"]
+    assert sandbox.refused == [
+        ("10.1.2.3", 80, "10.1.2.3:80 is at a private address; the operator can allow it with EGRESS_ALLOW_PRIVATE"),
+        (
+            "169.254.169.254",
+            80,
+            (
+                "169.254.169.254:80 is at an address of a special purpose, such as link-local; "
+                "the operator can allow it with EGRESS_ALLOW_PRIVATE"
+            ),
+        ),
+        ("198.19.1.1", 443, "the name was looked up too long ago; look it up again"),
+    ]
+    assert (sandbox.gate.bytes_out, sandbox.gate.bytes_in) == (2, len(GREETING))
+
+
+@each_user
+async def test_no_datagram_leaves_and_there_is_no_ipv6(uid: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as heard:
+        heard.bind(("127.0.0.2", 0))
+        port = heard.getsockname()[1]
+        async with opened(Policy(allow_private=(f"127.0.0.2:{port}",))) as sandbox:
+            got = await sandbox.python(
+                f"""
+                say(try_udp("127.0.0.2", {port}), try_udp("10.1.2.3", 123), try_tcp("2606:4700::1", 443))
+                """,
+                uid=uid,
+            )
+        assert got == ["ECONNREFUSED", "ECONNREFUSED", "ENETUNREACH"]
+        heard.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            heard.recv(1)
+
+
+@each_user
+async def test_a_program_keeps_its_own_loopback_and_cannot_take_the_gate_over(uid: int) -> None:
+    async with opened(Policy()) as sandbox:
+        got = await sandbox.python(
+            """
+            import threading
+            own = socket.create_server(("0.0.0.0", 0))
+            def serve():
+                with own.accept()[0] as got:
+                    got.recv(99); got.sendall(b"myself")
+            threading.Thread(target=serve, daemon=True).start()
+            def take(port):
+                try:
+                    socket.create_server(("127.0.0.3", port))
+                except OSError as error:
+                    return why(error)
+            def leave():
+                try:
+                    socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+                except OSError as error:
+                    return why(error)
+            say(try_tcp("127.0.0.1", own.getsockname()[1]), take(1), take(53), try_tcp("127.0.0.1", 1), leave())
+            """,
+            uid=uid,
+        )
+    assert got == ["myself", "EACCES", "EACCES", "ECONNRESET", "EPERM"]
+    assert sandbox.refused == []
+
+
+async def test_a_name_that_is_allowed_is_connected_to_and_others_do_not_exist() -> None:
+    async with greeter() as port:
+        policy = Policy("allow", (f"api.test:{port}", "*.example.test"), (f"api.test:{port}", f"127.0.0.1:{port}"))
+        hosts = {"api.test": "127.0.0.2", "other.test": "127.0.0.2", "a.example.test": "127.0.0.2"}
+        async with opened(policy, hosts) as sandbox:
+            got = await sandbox.python(
+                f"""
+                def addresses(name):
+                    return sorted({{found[4][0] for found in socket.getaddrinfo(name, 1)}})
+                say(try_tcp("api.test", {port}), try_tcp("API.test", {port}), try_tcp("api.test", {port + 1}),
+                    try_tcp("other.test", {port}), try_tcp("a.example.test", {port}), try_tcp("gone.example.test", {port}),
+                    try_tcp("93.184.216.34", 443), try_tcp("127.0.0.1", {port}), addresses("api.test"))
+                """,
+            )
+    refused = [
+        HELLO,
+        HELLO,
+        "ECONNRESET",
+        "no such name",
+        "ECONNRESET",
+        "no such name",
+        "ECONNRESET",
+        "ECONNREFUSED",
+        ["198.18.0.1"],
+    ]
+    assert got == refused
+    reasons = {(host, asked): reason for host, asked, reason in sandbox.refused}
+    assert reasons["api.test", port + 1] == f"api.test:{port + 1} is not in network.hosts"
+    assert reasons["other.test", 0] == "other.test is not in network.hosts"
+    assert "EGRESS_ALLOW_PRIVATE" in reasons["a.example.test", port]
+    assert reasons["93.184.216.34", 443] == "93.184.216.34:443 is not in network.hosts"
+
+
+async def test_a_name_that_leads_to_a_private_address_is_refused_where_it_leads_at_the_time() -> None:
+    async with greeter() as port, opened(Policy(), {"rebinding.test": "127.0.0.2"}) as sandbox:
+        assert await sandbox.python(f'say(try_tcp("rebinding.test", {port}))') == ["ECONNRESET"]
+    assert [refusal[:2] for refusal in sandbox.refused] == [("rebinding.test", port)]
+
+
+async def test_without_a_gate_nothing_can_be_reached_but_oneself() -> None:
+    async with greeter() as port:
+        ours, theirs = socket.socketpair()
+        with ours:
+            got = await run_python(
+                theirs.detach(),
+                Policy("none"),
+                f'say(try_tcp("127.0.0.2", {port}), try_tcp("93.184.216.34", 443), try_udp("127.0.0.1", 53))',
+                gated=False,
+            )
+    assert got == ["ECONNREFUSED", "ENETUNREACH", "ECONNREFUSED"]
+
+
+async def test_sandboxes_do_not_see_each_other() -> None:
+    serving = """
+        own = socket.create_server(("127.0.0.1", 47111))
+        shared = socket.socket(socket.AF_UNIX); shared.bind("\\0corral-test-egress"); shared.listen()
+        print("listening", flush=True)
+        sys.stdin.read()
+        """
+    looking = """
+        def try_abstract():
+            try:
+                socket.socket(socket.AF_UNIX).connect("\\0corral-test-egress")
+            except OSError as error:
+                return why(error)
+        say(try_tcp("127.0.0.1", 47111), try_tcp("10.0.0.1", 47111), try_abstract())
+        """
+    async with opened(Policy()) as one, opened(Policy()) as two:
+        async with started(one.fd, Policy(), serving) as process:
+            assert await process.stdout.receive_some(99) == b"listening\n"
+            got = await two.python(looking)
+    assert got == ["ECONNREFUSED", "ECONNRESET", "ECONNREFUSED"]
+
+
+async def test_half_a_connection_may_end_and_the_other_half_goes_on() -> None:
+    async with greeter() as port, opened(Policy(allow_private=(f"127.0.0.2:{port}",))) as sandbox:
+        got = await sandbox.python(f'say(try_tcp("127.0.0.2", {port}, b"x" * 5_000_000))')
+    assert got == [HELLO]
+    assert sandbox.gate.bytes_out == 5_000_000
+
+
+async def test_a_connection_that_the_server_resets_is_reset_inside() -> None:
+    async def reset(stream: trio.SocketStream) -> None:
+        await stream.receive_some(1)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.2")
+        nursery.start_soon(trio.serve_listeners, reset, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        async with opened(Policy(allow_private=(f"127.0.0.2:{port}",))) as sandbox:
+            assert await sandbox.python(f'say(try_tcp("127.0.0.2", {port}))') == ["ECONNRESET"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_connections_beyond_the_limit_are_refused_and_those_within_it_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("controlplane.egress.gate.MAX_CONNECTIONS", 3)
+    async with greeter() as port, opened(Policy(allow_private=(f"127.0.0.2:{port}",))) as sandbox:
+        got = await sandbox.python(
+            f"""
+            held = [socket.create_connection(("127.0.0.2", {port})) for _ in range(3)]
+            refused = try_tcp("127.0.0.2", {port})
+            held[0].shutdown(socket.SHUT_WR)
+            say(refused, held[0].recv(99).decode())
+            """
+        )
+    assert got == ["ECONNRESET", HELLO]
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[int]:
+    """An http server on another loopback address."""
+    (tmp_path / "page").write_text(HELLO)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_args: Any) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.2", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join(TIMEOUT_S)
+
+
+async def test_urllib_and_node_fetch_by_name(web: int) -> None:
+    policy = Policy("allow", ("web.test",), (f"web.test:{web}",))
+    url = f"http://web.test:{web}/page"
+    async with opened(policy, {"web.test": "127.0.0.2"}) as sandbox:
+        page = await sandbox.python(
+            f"import urllib.request; say(urllib.request.urlopen({url!r}, timeout=20).read().decode())"
+        )
+    async with opened(policy, {"web.test": "127.0.0.2"}) as sandbox:
+        script = f"fetch({url!r}).then(r => r.text()).then(console.log)"
+        assert await run(sandbox.fd, policy, (node(), "-e", script)) == HELLO
+    assert page == [HELLO]
+
+
+@pytest.mark.parametrize("attempt", [netns.try_isolate, netns.try_gate])
+def test_the_probe_says_what_this_host_can_do(attempt: Any) -> None:
+    assert confine.works(attempt)

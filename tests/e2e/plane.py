@@ -175,6 +175,7 @@ class Plane:
             "CORRAL_HOME": str(self.home),
             "ADMIN_TOKEN": self.token,
             "PYTHONPATH": str(ROOT),  # this checkout, whatever is installed
+            "AUTO_ISOLATION": "process",  # most servers here are files of this checkout, which other levels hide
         }
         return ground | mine | QUIET | dict(self.settings)
 
@@ -420,6 +421,10 @@ def _used_home() -> Path:
     for name in ("owner-id", "secret-key", "credentials"):
         (plane.home / name).unlink()
     return plane.home
+
+
+STRONGEST = {"AUTO_ISOLATION": "namespaced"}
+"""The default of a control plane, as nobody but these tests changes it."""
 
 
 @contextmanager

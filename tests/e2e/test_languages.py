@@ -16,7 +16,7 @@ from attrs import frozen
 from controlplane.config import Config
 from tests import servers
 from tests.e2e.adding import assert_adds
-from tests.e2e.plane import open_plane, wait_until
+from tests.e2e.plane import STRONGEST, open_plane, wait_until
 from tests.e2e.sources import files_of, in_base64, tar_of, zip_of
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ KINDS = (*OF_FOLDERS, direct)
 def plane(origin: Origin) -> Iterator[Plane]:
     """With every limit as it is by default: builds must do with that. Rust optimises nothing, which halves its time."""
     passed = ",".join((*Config().child_env_pass, UNOPTIMISED))
-    with open_plane(**origin.settings, **{"CHILD_ENV_PASS": passed, UNOPTIMISED: "0"}) as opened:
+    with open_plane(**STRONGEST, **origin.settings, **{"CHILD_ENV_PASS": passed, UNOPTIMISED: "0"}) as opened:
         yield opened.start()
 
 

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from tests import npm_packages, servers
 from tests.e2e.adding import assert_adds
-from tests.e2e.plane import open_plane
+from tests.e2e.plane import STRONGEST, open_plane
 from tests.e2e.sources import EXECUTABLE, files_of, in_base64, tar_of
 from tests.needs import met
 
@@ -75,7 +75,7 @@ def plane() -> Iterator[Plane]:
     folders = [os.environ["PATH"]]
     if met("npm"):
         folders.append(str(npm_packages.installed(FROM_NPM, "toolchains") / "node_modules/.bin"))
-    with open_plane(PATH=":".join(folders)) as opened:
+    with open_plane(**STRONGEST, PATH=":".join(folders)) as opened:
         yield opened.start()
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.e2e.plane import is_alive, open_plane, text_of
+from tests.e2e.plane import STRONGEST, is_alive, open_plane, text_of
 from tests.e2e.sources import in_base64, zip_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FIELDS = ("instance_id", "name", "language", "status", "created_at", "sse_endpoi
 
 @pytest.fixture(scope="module")
 def plane(origin: Origin) -> Iterator[Plane]:
-    with open_plane(**origin.settings) as opened:
+    with open_plane(**STRONGEST, **origin.settings) as opened:
         yield opened.start()
 
 

@@ -20,6 +20,15 @@ DAY_S = 86_400
 """Unix time has days of the same length; leap seconds are not in it."""
 MB_BYTES = 2**20
 """`mb_per_day` counts MiB, as every name that ends in `mb` does."""
+LEAST = {
+    "instances": 1,
+    "instance_memory_mb": 16,
+    "instance_cpu_percent": 1,
+    "instance_disk_mb": 1,
+    "instance_processes": 1,
+    "instance_open_files": 64,
+}
+"""As for the settings; all others may be 0."""
 CEILINGS = (
     "instance_memory_mb",
     "instance_cpu_percent",
@@ -80,13 +89,16 @@ def in_force(operator: Quotas, own: Overrides) -> Quotas:
     return attrs.evolve(operator, **said | lowest)
 
 
-def above_ceiling(operator: Quotas, wanted: Mapping[str, int | None]) -> dict[str, int]:
-    """The members of `wanted` that are above the operator's own ceiling, with that."""
-    return {
-        name: getattr(operator, name)
-        for name, value in wanted.items()
-        if name in CEILINGS and value is not None and value > getattr(operator, name)
-    }
+def wrong_overrides(operator: Quotas, wanted: Mapping[str, int | None]) -> dict[str, str]:
+    """What of `wanted` cannot be said for a user, by name, and why."""
+    wrong = {}
+    for name, value in wanted.items():
+        least, most = LEAST.get(name, UNLIMITED), getattr(operator, name)
+        if value is not None and value < least:
+            wrong[name] = f"must be at least {least}"
+        elif value is not None and name in CEILINGS and value > most:
+            wrong[name] = f"{value:,} is above this control plane's ceiling of {most:,}"
+    return wrong
 
 
 @frozen

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
         Page,
     )
 
+USAGE_DAYS_KEPT = 400
+"""A year and a bit, so that a month can be held against the same one of the year before."""
 IDEMPOTENCY_VALID_S = 24 * 3600.0
 """How long a repeated Idempotency-Key answers the first result again."""
 

@@ -15,6 +15,7 @@ from attrs import frozen
 from controlplane.core.lifecycle import Desired
 from controlplane.core.quotas import UNLIMITED, memory_exceeded, refusal_of_instances, refusal_of_memory
 from controlplane.model import UsageDay
+from controlplane.store.base import USAGE_DAYS_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 OWNER_LOCK = 0x636F_7272
 """First key of the advisory lock that serialises what one owner may have of; the second is the owner's hash."""
-USAGE_DAYS_KEPT = 400
-"""A year and a bit, so that a month can be held against the same one of the year before."""
 
 SUM_MEMORY = """
     SELECT coalesce(sum((spec.limits ->> 'memory_mb')::int) FILTER (WHERE instance.id <> $2), 0) AS others,

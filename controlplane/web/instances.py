@@ -199,7 +199,7 @@ ROUTES = (
         body=PatchIn,
         example={"limits": {"memory_mb": 512}, "labels": {"team": "docs"}},
         answers={200: InstanceOut},
-        problems=("not_found", "conflict"),
+        problems=("not_found", "conflict", "quota_exceeded"),
     ),
     *(
         Route(
@@ -213,7 +213,11 @@ ROUTES = (
             role=Role.DEPLOYER,
             query=WaitQuery,
             answers={200: InstanceOut, 202: InstanceOut},
-            problems=("not_found", "conflict", *(("deploy_failed", *OF_THE_SOURCE) if verb != "stop" else ())),
+            problems=(
+                "not_found",
+                "conflict",
+                *(("quota_exceeded", "deploy_failed", *OF_THE_SOURCE) if verb != "stop" else ()),
+            ),
         )
         for verb, handler, effect in (
             ("start", start_instance, "Starts a stopped or failed instance."),

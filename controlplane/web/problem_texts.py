@@ -44,10 +44,13 @@ TEXTS: Mapping[str, ProblemText] = {
         ("If the page is yours, list its origin in `ALLOWED_ORIGINS`.",),
     ),
     "quota_exceeded": ProblemText(
-        "The owner has used up a quota; `detail` names which.",
+        "The owner has used up a quota: `quota` names which, `used` and `limit` say how far.",
         (
             "Remove what is no longer needed: `corral rm NAME`, `corral token rm NAME`. A failed instance counts until then.",
-            "The operator sets the quotas, for example `MAX_INSTANCES_PER_USER`; that of tokens is fixed.",
+            "Quotas whose name ends in `_per_day` begin anew at midnight UTC; `Retry-After` says in how many seconds.",
+            "`memory_mb` is the memory limits of all instances that are to run, added up: lower one, or stop an instance.",
+            "The operator sets the quotas, for example `MAX_INSTANCES_PER_USER`; an administrator sets one user's.",
+            "`corral usage` shows all of them. That of tokens is fixed.",
         ),
     ),
     "not_found": ProblemText(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from controlplane.supervise.runner import Runner
     from controlplane.supervise.succession import Succession
 
-REVISION_PROBLEMS = ("not_found", *(code for code in DEPLOY_PROBLEMS if code != "quota_exceeded"))
+REVISION_PROBLEMS = ("not_found", *DEPLOY_PROBLEMS)
 
 
 async def redeploy(call: Call) -> Reply:

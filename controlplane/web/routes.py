@@ -147,6 +147,7 @@ FRONT_ROUTES = (
             "not_found",
             "not_acceptable",
             "not_running",
+            "quota_exceeded",
             "rate_limited",
             "instance_crashed",
             "bad_child_message",

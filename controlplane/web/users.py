@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from controlplane.errors import Conflict
+from controlplane.core.quotas import wrong_overrides
+from controlplane.errors import Conflict, FieldError
 from controlplane.model import Role, Token, User
 from controlplane.web.auth import mint
 from controlplane.web.call import Call, Reply, json_reply
@@ -14,6 +15,7 @@ from controlplane.web.paging import PageQuery, page
 from controlplane.web.route import Route
 from controlplane.web.views import user_out
 from controlplane.wire.answers import UserIn, UserOut, UserPatchIn, UsersOut
+from controlplane.wire.wrong import invalid_request
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -42,12 +44,15 @@ async def list_users(call: Call) -> Reply:
 
 
 async def patch_user(call: Call) -> Reply:
-    """Change the role or disable; it takes effect on the user's tokens at once."""
+    """Change the role, the quotas or disable; it takes effect on the user's tokens at once."""
     name, body = call.path["name"], call.body
     role = Role(body.role) if body.role is not None else None
     if name == call.principal.owner and (body.disabled or role not in (None, Role.ADMIN)):
         raise Conflict("You cannot take your own administrator's rights away.", hint="Let another administrator do it.")
-    user = await call.services.store.update_user(name, role=role, disabled=body.disabled)
+    wrong = wrong_overrides(call.services.accounts.operator, body.quotas or {})
+    if wrong:
+        raise invalid_request([FieldError(f"/quotas/{quota}", message) for quota, message in wrong.items()])
+    user = await call.services.store.update_user(name, role=role, disabled=body.disabled, quotas=body.quotas)
     call.services.tokens.put_user(user)
     return json_reply(user_out(user))
 
@@ -83,8 +88,11 @@ ROUTES = (
         "/users/{name}",
         patch_user,
         operation="patchUser",
-        summary="Change a user's role, or disable one",
-        description="A disabled user's tokens stop working at once; the instances stay as they are.",
+        summary="Change a user's role or quotas, or disable one",
+        description=(
+            "A disabled user's tokens stop working at once; the instances stay as they are. A quota that is lowered stops no"
+            " instance: it refuses what would need more."
+        ),
         tag="Access",
         role=Role.ADMIN,
         body=UserPatchIn,

@@ -287,5 +287,6 @@ def user_out(user: User, *, secret: str | None = None) -> UserOut:
         role=user.role.value,
         disabled=user.disabled,
         created_at=rfc3339(user.created_at) if user.created_at is not None else None,
+        quotas=attrs.asdict(user.quotas, filter=lambda _, value: value is not None),
         token=secret,
     )

@@ -305,6 +305,21 @@ class TokensOut:
     next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
 
 
+QUOTA_NAMES = (
+    "instances",
+    "memory_mb",
+    "cpu_s_per_day",
+    "calls_per_day",
+    "mb_per_day",
+    "instance_memory_mb",
+    "instance_cpu_percent",
+    "instance_disk_mb",
+    "instance_processes",
+    "instance_open_files",
+)
+"""What an administrator may set for one user."""
+
+
 @frozen(kw_only=True)
 class UserIn:
     """A user to make."""
@@ -319,6 +334,15 @@ class UserPatchIn:
 
     role: RoleName | None = bounded(None, description="The new ceiling of all the user's tokens.")
     disabled: bool | None = bounded(None, description="A disabled user's tokens stop working at once.")
+    quotas: dict[str, int | None] | None = bounded(
+        None,
+        propertyNames={"pattern": f"^({'|'.join(QUOTA_NAMES)})$", "x_expects": f"one of {', '.join(QUOTA_NAMES)}"},
+        additionalProperties={"minimum": 0, "maximum": 2**53},
+        description=(
+            "What is allowed instead of the operator's settings, by name; null: those hold again, absent: it stays. 0 is no"
+            " limit, where there may be none. The ceilings of an instance (`instance_…`) are at most the operator's."
+        ),
+    )
 
 
 @frozen(kw_only=True)
@@ -329,6 +353,9 @@ class UserOut:
     role: str
     disabled: bool
     created_at: str | None = bounded(None, description="Null: made with the control plane itself.")
+    quotas: dict[str, int] = bounded(
+        {}, description="What is allowed instead of the operator's settings, by name; 0 is no limit."
+    )
     token: str | None = omitted_when_none(
         description="The user's first token, present once, in the answer that made the user."
     )

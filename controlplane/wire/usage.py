@@ -40,6 +40,19 @@ class OwnerUsageOut:
 
 
 @frozen(kw_only=True)
+class UsageDayOut:
+    """What an owner's instances used on one day."""
+
+    day: str = bounded(description="`2026-11-30`, in UTC.")
+    cpu_s: float = bounded(description="Processor time, seconds of one core.")
+    calls: int = bounded(description="Calls that were sent to a server.")
+    errors: int = bounded(description="Calls among them that failed.")
+    bytes_in: int = bounded(description="Bodies of requests.")
+    bytes_out: int = bounded(description="Bodies of answers.")
+    peak_memory_mb: float = bounded(description="The most that all instances used together, MiB.")
+
+
+@frozen(kw_only=True)
 class UsageOut:
     """An owner's use. More quotas may come: go by their names."""
 
@@ -47,6 +60,9 @@ class UsageOut:
     role: RoleName = bounded(description="The caller's own; of another owner: the ceiling of all the owner's tokens.")
     quotas: list[QuotaOut]
     total: OwnerUsageOut = bounded(description="What the owner's instances add up to.")
+    days: list[UsageDayOut] = bounded(
+        [], description="Newest first, as many as were asked for; a day on which nothing was used is left out."
+    )
     owners: list[OwnerUsageOut] = bounded(
         [], description="For administrators who name no owner: everybody who has instances, by name."
     )

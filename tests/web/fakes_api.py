@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -44,6 +44,7 @@ from controlplane.model import (
     SourceType,
     Spec,
     Token,
+    UsageDay,
     User,
 )
 from controlplane.rotation import Rotated
@@ -290,6 +291,7 @@ class FakeStore:
     revisions_: list[Revision] = field(factory=list)
     incarnations_: list[Incarnation] = field(factory=list)
     fleet_events_: list[NamedEvent] = field(factory=list)
+    usage: list[UsageDay] = field(factory=list)
     away: bool = False
     frozen: trio.Event | None = None
     """Set: `ping` waits for it, as for a stopped database."""
@@ -339,12 +341,24 @@ class FakeStore:
         self._read()
         return self.secrets_.pop((owner, name), None)
 
-    async def update_user(self, name: str, *, role: Role | None = None, disabled: bool | None = None) -> User:
+    async def update_user(
+        self,
+        name: str,
+        *,
+        role: Role | None = None,
+        disabled: bool | None = None,
+        quotas: dict[str, int | None] | None = None,
+    ) -> User:
         if name not in self.users_:
             raise NotFound("there is no such user")
         changes: dict[str, Any] = {"role": role, "disabled": disabled}
+        changes["quotas"] = evolve(self.users_[name].quotas, **quotas or {})
         user = self.users_[name] = evolve(self.users_[name], **{k: v for k, v in changes.items() if v is not None})
         return user
+
+    async def usage_days(self, since: date, owner: str | None = None) -> list[UsageDay]:
+        self._read()
+        return [row for row in self.usage if row.day >= since and owner in (None, row.owner)]
 
     async def tokens(self) -> list[Token]:
         self._read()

@@ -48,7 +48,18 @@ PER_INSTANCE_ONLY = frozenset({"log", "notification"})
 """Too many for the fleet's streams; they are on the instance's own."""
 
 KEPT = frozenset(
-    {"deployed", "changed", "deleted", "status", "post_mortem", "revision_failed", "tools_changed", "gap", "services"}
+    {
+        "deployed",
+        "changed",
+        "deleted",
+        "status",
+        "post_mortem",
+        "revision_failed",
+        "watchdog",
+        "tools_changed",
+        "gap",
+        "services",
+    }
 )
 """What happened to an instance, or to what Corral needs, for the database; the rest has tables of its own or is of the moment."""
 

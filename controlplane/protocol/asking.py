@@ -50,6 +50,11 @@ class Asking:
     def __attrs_post_init__(self) -> None:
         self._questions = Questions(self.audience, self.refuse, awaits_member=self.is_private)
 
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether the server has asked something that nobody has answered yet."""
+        return self._questions.are_open
+
     # -- calls
 
     async def enter(self, call: Call, *, can_leave: bool) -> None:

@@ -58,6 +58,11 @@ class Questions:
         return any(isinstance(owner, Call) for owner in self._open.values())
 
     @property
+    def are_open(self) -> bool:
+        """Whether the child still wants an answer of anybody."""
+        return bool(self._open or self._held)
+
+    @property
     def are_held(self) -> bool:
         """Whether a question waits to be somebody's: `review` must be called now and then."""
         return bool(self._held)

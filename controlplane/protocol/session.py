@@ -91,6 +91,8 @@ class Session:
     gave_up: bool = field(default=False, init=False)
     """It was broken off over a time limit, which a bare server cannot be told of: no fault of the server's."""
     last_frames: list[bytes] = field(factory=list, init=False)
+    heard: int = field(default=0, init=False)
+    """Grows with everything that the child writes on stdout."""
     pending: Pending = field(init=False)
     tap: Callable[[bytes | Oversized], None] | None = field(default=None, init=False)
     """Gets each line that is read, where somebody watches; `outbox.tap` gets what is sent."""
@@ -245,6 +247,22 @@ class Session:
         with suppress(CorralError):
             self._send(jsonrpc.request_line(self._next_id, method, params))
 
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether the child would answer if it was asked whether it is there: not one that answers in order and without
+        ids, nor surely one that waits for a client's answer itself."""
+        if self.facts is None or self.facts.era is Era.BARE:
+            return False
+        return self._asking is None or not self._asking.awaits_answer
+
+    def ask_if_there(self) -> None:
+        """Ask the child what it must answer at once, in its era: `ping`, or `server/discover`, as the modern one has no
+        ping. That it says something is answer enough."""
+        if self.facts is not None and self.facts.era is Era.MODERN:
+            self.request_nowait("server/discover", jsonrpc.encode({"_meta": modern_meta(self.version)}))
+        else:
+            self.request_nowait("ping", None)
+
     def must_wait(self, method: str, asker: object) -> bool:
         """Whether `open` would wait for its turn."""
         return self._asking is not None and self._asking.must_wait(method, asker)
@@ -378,6 +396,7 @@ class Session:
                 continue
             except OSError:
                 data = b""
+            self.heard += 1
             lines = splitter.feed(data) if data else splitter.close()
             told = 0
             for line in lines:

@@ -92,6 +92,17 @@ def of_exit(
     return _evidence(seen, code, reason, exit_code=status, signal=signal)
 
 
+def of_memory_limit(seen: Seen, exit_code: int | None, limit_mb: float) -> Evidence:
+    """The kernel ended a process of it that would have gone over the memory limit, and with it the rest."""
+    peak = "" if seen.peak_memory_mb is None else f"; it used {seen.peak_memory_mb:.0f} MiB when it was last looked at"
+    before = "before its handshake was done" if seen.ran_s is None else f"after {seen.ran_s:.1f} s"
+    reason = f"the kernel ended it {before}, at its limit of {limit_mb:g} MiB of memory{peak}"
+    signal = signal_name(-exit_code) if exit_code is not None and exit_code < 0 else None
+    status = exit_code if exit_code is not None and exit_code >= 0 else None
+    hint = "the server needs more memory: raise limits.memory_mb"
+    return _evidence(seen, "memory_limit", reason, exit_code=status, signal=signal, hint=hint)
+
+
 def of_start_timeout(seen: Seen, limit_s: float) -> Evidence:
     """The process lives but did not complete the handshake in time."""
     return _evidence(seen, "start_timeout", f"no handshake within {limit_s:g} s")

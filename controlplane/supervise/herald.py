@@ -16,6 +16,7 @@ from controlplane.core.jsonrpc import decode_or_none
 from controlplane.core.lifecycle import PUBLIC_STATUS
 
 if TYPE_CHECKING:
+    from controlplane.core.watchdog import Finding
     from controlplane.hub import Hub
     from controlplane.model import Evidence, Instance, Sample
     from controlplane.store.journal import Journal
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 _LEVELS = {"debug": "debug", "info": "info", "notice": "info", "warning": "warning"}
 """MCP's log levels (RFC 5424) to ours; the graver ones are all `error`."""
+_WATCHDOG = {
+    "warn": ("warning", ""),
+    "restart": ("error", "; it is restarted when its calls are answered"),
+    "kill": ("error", "; it is ended"),
+    "calm": ("info", ""),
+}
+"""By the step of a finding: the level of its log line, and what follows."""
 
 CUT_SHORT = "Corral ended without stopping this instance: what happened in the second before may be missing here"
 
@@ -84,6 +92,14 @@ class Herald:
         """A process, or the start of one, came to a bad end."""
         self.logbook.system("error", evidence.reason)
         self._publish("post_mortem", {"code": evidence.code, "reason": evidence.reason, "phase": evidence.phase})
+
+    def watchdog(self, finding: Finding) -> None:
+        """What the instance uses, or does not do, is worth telling; see `core.watchdog`."""
+        level, then = _WATCHDOG[finding.step]
+        self.logbook.system(level, f"watchdog: it {finding.reason}{then}")
+        data = asdict(finding)
+        del data["code"]
+        self._publish("watchdog", data)
 
     def gap(self) -> None:
         """An earlier life of Corral's ended without stopping the instance: its last rows were not written."""

@@ -95,6 +95,9 @@ class Incarnation:
     version: str
     start_timeout_s: float
     wiretap: Wiretap
+    memory_limit_mb: int
+    oom_kills: Callable[[], int | None] = lambda: None
+    """Processes of the instance that the kernel has ended at its memory limit so far; None: not counted here."""
     lane: LaneName = "primary"
     child: Child | None = field(default=None, init=False)
     facts: ProtocolFacts | None = field(default=None, init=False)
@@ -110,6 +113,7 @@ class Incarnation:
     _stage: trio.CancelScope | None = field(default=None, init=False)
     _phase: str = field(default="spawn", init=False)
     _serving_since: float | None = field(default=None, init=False)
+    _kills_before: int = field(default=0, init=False)
 
     @property
     def is_serving(self) -> bool:
@@ -135,6 +139,7 @@ class Incarnation:
     async def _live(self, spawner: Spawner, owner: Owner) -> Ending:
         self.logbook.begin(self.number)
         self.meter.forget_peaks()
+        self._kills_before = self.oom_kills() or 0
         try:
             job = await spawner.spawn(job_spec(self.launch))
         except SpawnFailed as failed:
@@ -182,13 +187,16 @@ class Incarnation:
                 self.facts = child.session.facts
                 owner.opened(self)
                 self.settled.set()
-                await child.over.wait()
+                await child.leaving.wait()
         if self.is_dismissed or owner.has_changed_its_mind():
             owner.closed(self, wanted=True)
             await child.drain(lambda: self._epitaph(None, owner))
             return None
         owner.closed(self, wanted=False)
-        return refusal or self._autopsy(child)
+        failure = refusal or self._autopsy(child)
+        if child.drains and not child.over.is_set():
+            await child.drain(lambda: self._epitaph(failure, owner))
+        return failure
 
     def _epitaph(self, failure: model.Evidence | None, owner: Owner) -> CorralError:
         return calls.crash(failure, leaving=owner.is_leaving(), replaced=self.is_dismissed)
@@ -211,6 +219,9 @@ class Incarnation:
             return None
         code = None if ended is None else ended.code
         lost = ended is not None and ended.lost
+        has_own_code = child.code != post_mortem.CONDEMNED
+        if not lost and not has_own_code and (self.oom_kills() or 0) > self._kills_before:
+            return post_mortem.of_memory_limit(self._seen(), code, self.memory_limit_mb)
         return post_mortem.of_exit(self._seen(), code, child.condemned, as_code=child.code, lost=lost)
 
     def _bury(self, child: Child, record: model.Incarnation, failure: model.Evidence | None) -> Ending:

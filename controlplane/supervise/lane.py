@@ -48,7 +48,7 @@ class Lane:
     @property
     def is_open(self) -> bool:
         """Whether it takes calls."""
-        return not (self.retired.is_set() or self.child.over.is_set())
+        return not (self.retired.is_set() or self.child.leaving.is_set())
 
     @property
     def is_idle(self) -> bool:

@@ -310,10 +310,10 @@ class Lanes:
             start.fail(self._ended(child))
             return
         child.logbook.system("info", f"started {process}")
-        await _first(lane.retired.wait, child.over.wait, closed.wait)
+        await _first(lane.retired.wait, child.leaving.wait, closed.wait)
         if lane.retired.is_set():
             child.logbook.system("info", f"not needed any more: {process}")
-        elif child.over.is_set():
+        elif child.leaving.is_set():
             child.logbook.system("error", f"{_reason(child)}: {process}; its clients begin anew")
         self._lanes.discard(lane)
         lane.retire()
@@ -351,7 +351,7 @@ class Lanes:
         return Lane(child, facts, start.capabilities, start.is_private)
 
     def _ended(self, child: Child) -> CorralError:
-        if child.over.is_set() and not self.runner.orders.leaving:
+        if child.leaving.is_set() and not self.runner.orders.leaving:
             tail = list(child.logbook.tail)
             return InstanceCrashed(_reason(child), evidence={"stderr_tail": tail} if tail else {})
         return self._stopped()

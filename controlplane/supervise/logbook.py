@@ -54,6 +54,15 @@ class Logbook:
         """Lines, since the instance was adopted."""
         return self._dropped_before + self._gate.dropped_total
 
+    @property
+    def seen_bytes(self) -> int:
+        """All that was printed into this one, kept or not."""
+        return self._gate.seen_bytes
+
+    def limit(self, kib_per_s: float) -> None:
+        """Keep so much from now on."""
+        self._gate.limit(kib_per_s)
+
     def beside(self, redact: Redactor) -> Logbook:
         """One for a process that runs beside this one's, whose flood and last words are its own."""
         return Logbook(self.instance, self.journal, self.hub, redact, self.incarnation)

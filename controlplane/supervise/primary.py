@@ -50,6 +50,8 @@ class Primary:
     _slot: StartSlot = field(init=False)
     """For the next start of the one in charge."""
     _restarts: RestartState = field(init=False)
+    is_renewing: bool = field(default=False, init=False)
+    """A watchdog has its process replaced in peace: who calls meanwhile waits for the next one."""
 
     def __attrs_post_init__(self) -> None:
         self._restarts = RestartState(self.runner.instance.spec.restart)
@@ -169,6 +171,8 @@ class Primary:
             version=runner.around.version,
             start_timeout_s=runner.around.config.start_timeout_s,
             wiretap=runner.wiretap,
+            memory_limit_mb=runner.instance.spec.limits.memory_mb,
+            oom_kills=runner.oom_kills,
         )
 
     def _start(self, incarnation: Incarnation, slot: StartSlot, order: int, progress: Callable[[str], None]) -> None:
@@ -209,6 +213,7 @@ class Primary:
         assert child is not None
         assert facts is not None
         runner.child, runner.protocol = child, facts
+        self.is_renewing = False
         child.lane = "primary"
         runner.lane = Lane(child, facts)
         runner.instance = evolve(runner.instance, ever_ran=True)
@@ -230,6 +235,7 @@ class Primary:
             runner.lanes.close()
             runner.move(State.DRAINING, "draining")
         else:
+            self.is_renewing = runner.child is not None and runner.child.drains
             runner.child = None
         self._end_lane("the instance is stopping" if wanted else "the instance's process ended")
 

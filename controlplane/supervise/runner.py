@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from controlplane.supervise.lane import Lane
     from controlplane.supervise.launch import Launch, Prepare
     from controlplane.supervise.scheduler import StartScheduler, StartSlot
+    from controlplane.supervise.watchdog import Groups
 
 RETIRE_LIMIT_S = 30.0
 """For removing what a launch leaves: a command to the instance may wait for it, and its next start removes it as well."""
@@ -67,6 +68,8 @@ class Surroundings:
     journal: Journal
     hub: Hub
     cache: Cache | None = None
+    groups: Groups | None = None
+    """Where instances have control groups, each named by the instance's id; None: limits are soft."""
     accounts: Accounts = Factory(lambda self: Accounts(of_operator(self.config)), takes_self=True)
 
 
@@ -151,6 +154,12 @@ class Runner:
     @property
     def isolation(self) -> str:
         return self.launch.isolation if self.launch is not None else "process"
+
+    def oom_kills(self) -> int | None:
+        """Processes of it that the kernel has ended at its memory limit; None where it has no control group."""
+        groups = self.around.groups
+        usage = None if groups is None else groups.usage(str(self.instance.id))
+        return None if usage is None else usage.oom_kills
 
     async def call(
         self,
@@ -256,11 +265,13 @@ class Runner:
     def _is_coming_up(self) -> bool:
         if self.gone.is_set() or self.orders.leaving or self.instance.desired is not Desired.RUNNING:
             return False
-        return self.orders.obeyed != self.orders.newest or self.state in (
+        if self.orders.obeyed != self.orders.newest or self.state in (
             State.PENDING,
             State.PREPARING,
             State.STARTING,
-        )
+        ):
+            return True
+        return self.primary.is_renewing and self.state in (State.RUNNING, State.BACKOFF)
 
     # -- the one task
 

@@ -2,50 +2,63 @@
 
 One pass in a worker thread costs about 25 ms for 1,600 processes; asking per
 instance would cost a thousand times that. Each tree gives a `Sample` for the
-list, the stream and the journal.
+list, the stream and the journal, and its `Watch` a look at it.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from controlplane.model import Sample
 from controlplane.spawn import proctree
+from controlplane.supervise.footprint import Footprint, Footprints, Index, Wanted, open_files
+from controlplane.supervise.watchdog import Figures, Watch
 
 if TYPE_CHECKING:
+    from controlplane.core.watchdog import What
     from controlplane.supervise.child import Child
     from controlplane.supervise.runner import Runner
     from controlplane.supervise.supervisor import Supervisor
 
-FROZEN_SAMPLES = 5
-"""A process that somebody stopped (SIGSTOP) while calls wait is given up after this many samples."""
-DEAF_S = 20.0
-"""A process that takes not one byte for this long while bytes wait is given up."""
+MIB = 2**20
 _STOPPED = frozenset({"T", "t"})
 
 
-@define(eq=False)
-class _Watch:
-    """What the last look found of one process."""
+@frozen
+class Looked:
+    """What one pass found. `stopped` tells of the children asked about whether a process of theirs stands still."""
 
-    pid: int
+    procs: Mapping[int, proctree.Proc]
+    usages: Mapping[str, proctree.Usage]
+    footprints: Mapping[str, Footprint]
+    stopped: Mapping[int, bool]
+
+
+@define(eq=False)
+class _Past:
+    """What the last look found of one instance."""
+
+    watch: Watch
     cpu_ticks: int
     at: float
-    frozen_for: dict[int, int] = field(factory=dict)
-    """By pid: in how many samples in a row a process with calls was found stopped."""
 
 
 @define(eq=False)
 class Sampler:
-    """Samples the fleet every `interval_s` seconds, and gives up processes that are frozen or deaf."""
+    """Samples the fleet every `interval_s` seconds, and has its watchdogs judge it."""
 
     supervisor: Supervisor
     interval_s: float
-    _watches: dict[str, _Watch] = field(factory=dict, init=False)
+    _pasts: dict[str, _Past] = field(factory=dict, init=False)
+    _footprints: Footprints = field(factory=Footprints, init=False)
 
     async def run(self) -> None:
         """Service loop."""
@@ -55,62 +68,91 @@ class Sampler:
 
     async def sample(self) -> None:
         """Take one sample of every running instance."""
-        roots = {root.key: root for r in self.supervisor.runners() if r.pid is not None for root in _roots(r)}
-        self._watches = {key: watch for key, watch in self._watches.items() if key in roots}
-        if not roots:
+        running = {str(r.instance.id): (r, r.pid) for r in self.supervisor.runners() if r.pid is not None}
+        self._pasts = {key: past for key, past in self._pasts.items() if key in running}
+        if not running:
             return
-        procs, usages = await trio.to_thread.run_sync(_look, list(roots.values()))
+        wanted = [_wanted(runner) for runner, _ in running.values()]
+        asked = [child for runner, _ in running.values() for child in _children(runner) if child.session.pending]
+        look = partial(self._look, wanted, [_root(child) for child in asked], trio.current_time(), self._nice())
+        looked = await trio.to_thread.run_sync(look)
         now = trio.current_time()
-        for runner in self.supervisor.runners():
-            root = roots.get(str(runner.instance.id))
-            if root is not None and runner.pid == root.pid and root.pid in procs:
-                self._fold(runner, root, _usage(runner, usages), procs, now)
+        roots_of = {one.key: one.roots for one in wanted}
+        for key, (runner, pid) in running.items():
+            if runner.pid == pid and pid in looked.procs:
+                self._fold(runner, pid, _usage(roots_of[key], looked.usages), looked, now)
 
-    def _fold(
-        self, runner: Runner, root: proctree.Root, usage: proctree.Usage, procs: dict[int, proctree.Proc], now: float
-    ) -> None:
-        watch = self._watches.get(root.key)
-        if watch is None or watch.pid != root.pid:
-            watch = self._watches[root.key] = _Watch(root.pid, usage.cpu_ticks, now - self.interval_s)
-        interval_s = max(now - watch.at, 1e-3)
-        cpu = max(0, usage.cpu_ticks - watch.cpu_ticks) / proctree.TICKS_PER_S / interval_s * 100
-        watch.cpu_ticks, watch.at = usage.cpu_ticks, now
-        memory_mb = round(usage.rss_bytes / 2**20, 2)
-        runner.meter.peak(memory_mb, usage.processes)
-        figures = {"memory_mb": memory_mb, "cpu_percent": round(cpu, 1), "processes": usage.processes}
-        runner.meter.remember(now, figures)
-        calls, errors, p50_ms, p95_ms = runner.meter.interval()
-        runner.sampled(
-            Sample(
-                at=datetime.now(UTC),
-                cpu_percent=round(cpu, 1),
-                memory_mb=memory_mb,
-                processes=usage.processes,
-                calls=calls,
-                errors=errors,
-                p50_ms=p50_ms,
-                p95_ms=p95_ms,
-                interval_s=round(interval_s, 3),
-            )
+    def _nice(self) -> dict[str, int]:
+        """What the processes of some instances are to have, each told once."""
+        nice = {key: past.watch.nice for key, past in self._pasts.items() if past.watch.nice is not None}
+        for key in nice:
+            self._pasts[key].watch.nice = None
+        return nice
+
+    def _look(self, wanted: list[Wanted], asked: list[proctree.Root], now: float, nice: Mapping[str, int]) -> Looked:
+        """Blocks: for a worker thread."""
+        procs = proctree.scan()
+        usages = proctree.trees(procs, [root for one in wanted for root in one.roots])
+        index = Index(procs)
+        rss = {one.key: _usage(one.roots, usages).rss_bytes for one in wanted}
+        footprints = self._footprints.look(wanted, procs, rss, index, now)
+        for one in wanted:
+            if one.key in nice:
+                _renice(nice[one.key], {pid for root in one.roots for pid in index.members(root)})
+        stopped = {root.pid: any(procs[pid].state in _STOPPED for pid in index.members(root)) for root in asked}
+        return Looked(procs, usages, footprints, stopped)
+
+    def _fold(self, runner: Runner, pid: int, usage: proctree.Usage, looked: Looked, now: float) -> None:
+        key = str(runner.instance.id)
+        past = self._pasts.get(key)
+        if past is None or past.watch.pid != pid:
+            past = self._pasts[key] = _Past(Watch(runner, pid), usage.cpu_ticks, now - self.interval_s)
+        interval_s = max(now - past.at, 1e-3)
+        cpu = max(0, usage.cpu_ticks - past.cpu_ticks) / proctree.TICKS_PER_S / interval_s * 100
+        past.cpu_ticks, past.at = usage.cpu_ticks, now
+        footprint = looked.footprints.get(key, Footprint())
+        memory = usage.rss_bytes if footprint.memory_bytes is None else footprint.memory_bytes
+        figures = Figures(
+            memory_mb=round(memory / MIB, 2),
+            cpu_percent=round(cpu, 1),
+            processes=usage.processes,
+            threads=usage.threads,
+            open_files=footprint.open_files,
+            disk_mb=None if footprint.disk_bytes is None else round(footprint.disk_bytes / MIB, 1),
         )
-        for child in _children(runner):
-            if child.job.pid in procs:
-                _judge(child, watch, procs[child.job.pid], now)
+        runner.meter.peak(figures.memory_mb, usage.processes)
+        _publish(runner, figures, interval_s)
+        past.watch.look(figures, looked.stopped, partial(_share, looked.procs), now)
 
 
-def _judge(child: Child, watch: _Watch, leader: proctree.Proc, now: float) -> None:
-    """A process that cannot answer any more is better replaced than waited for."""
-    pid = child.job.pid
-    if not child.session.pending:
-        watch.frozen_for.pop(pid, None)
-        return
-    frozen_for = watch.frozen_for.get(pid, 0) + 1 if leader.state in _STOPPED else 0
-    watch.frozen_for[pid] = frozen_for
-    stuck = child.session.outbox.stuck_since
-    if frozen_for >= FROZEN_SAMPLES:
-        child.condemn("the process was stopped by a signal while calls were waiting")
-    elif stuck is not None and now - stuck > DEAF_S:
-        child.condemn(f"the server has read nothing for {DEAF_S:g} s while calls were waiting")
+def _publish(runner: Runner, figures: Figures, interval_s: float) -> None:
+    calls, errors, p50_ms, p95_ms = runner.meter.interval()
+    runner.sampled(
+        Sample(
+            at=datetime.now(UTC),
+            cpu_percent=figures.cpu_percent,
+            memory_mb=figures.memory_mb,
+            processes=figures.processes,
+            open_files=figures.open_files,
+            disk_mb=figures.disk_mb,
+            calls=calls,
+            errors=errors,
+            p50_ms=p50_ms,
+            p95_ms=p95_ms,
+            interval_s=round(interval_s, 3),
+        )
+    )
+
+
+def _share(procs: Mapping[int, proctree.Proc], what: What, child: Child) -> float:
+    """How much of a figure is due to one child's tree."""
+    root = _root(child)
+    usage = proctree.trees(procs, [root])[root.key]
+    if what == "processes":
+        return usage.threads
+    if what == "open_files":
+        return max((open_files(pid, procs[pid].uid) or 0 for pid in Index(procs).members(root)), default=0)
+    return usage.rss_bytes
 
 
 def _children(runner: Runner) -> list[Child]:
@@ -119,29 +161,32 @@ def _children(runner: Runner) -> list[Child]:
     return primary + list(runner.lanes.children)
 
 
-def _roots(runner: Runner) -> list[proctree.Root]:
+def _root(child: Child) -> proctree.Root:
+    """Of one process's own tree, whoever else has its user."""
+    return proctree.Root(str(child.job.pid), child.job.pid, child.job.start_ticks)
+
+
+def _wanted(runner: Runner) -> Wanted:
     """Where an instance's processes begin. Its own user tells them all; without one each lane is a root beside the primary."""
     assert runner.child is not None
-    key, job = str(runner.instance.id), runner.child.job
+    key, job, limits = str(runner.instance.id), runner.child.job, runner.instance.spec.limits
     roots = [proctree.Root(key, job.pid, job.start_ticks, job.spec.own_user)]
     if job.spec.own_user is None:
-        jobs = [child.job for child in runner.lanes.children]
-        roots += [proctree.Root(_beside(key, job.pid), job.pid, job.start_ticks) for job in jobs]
-    return roots
+        roots += [_root(child)._replace(key=f"{key}/{child.job.pid}") for child in runner.lanes.children]
+    folder = str(runner.around.config.home / "instances" / key)
+    return Wanted(key, tuple(roots), folder, limits.open_files, limits.memory_mb * MIB, limits.disk_mb * MIB)
 
 
-def _usage(runner: Runner, usages: dict[str, proctree.Usage]) -> proctree.Usage:
+def _usage(roots: Iterable[proctree.Root], usages: Mapping[str, proctree.Usage]) -> proctree.Usage:
     """What all of an instance's roots use together."""
-    key = str(runner.instance.id)
-    keys = [key, *(_beside(key, child.job.pid) for child in runner.lanes.children)]
-    found = [usages[key] for key in keys if key in usages]
+    found = [usages[root.key] for root in roots if root.key in usages]
     return proctree.Usage(*map(sum, zip(*found, strict=True)))
 
 
-def _beside(key: str, pid: int) -> str:
-    return f"{key}/{pid}"
-
-
-def _look(roots: list[proctree.Root]) -> tuple[dict[int, proctree.Proc], dict[str, proctree.Usage]]:
-    procs = proctree.scan()
-    return procs, proctree.trees(procs, roots)
+def _renice(nice: int, pids: Iterable[int]) -> None:
+    """Give every thread this priority; without privileges it can be lowered only, and stays so to its end."""
+    for pid in pids:
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, int(thread), nice)

@@ -1,0 +1,325 @@
+"""What a pass over /proc does not tell: open files, shared memory, bytes written, and what lies in folders.
+
+Each costs more than a line of /proc, so it is read of a share of the instances in
+each pass, and more often of those that are near a limit or write much. Folders are
+walked a little at a time. All of it blocks: for one worker thread at a time.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: PTH116 - a Path per process would double the cost
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from attrs import define, field, frozen
+
+from controlplane.spawn import linux, proctree
+
+LOOK_EVERY_S = 10.0
+"""Open files and bytes written of an instance that is near no limit."""
+NEAR = 0.7
+"""Share of a limit from which an instance is looked at in every pass."""
+WRITES_MUCH_BYTES = 1 << 20
+"""Between two looks: the next look comes with the next pass."""
+WALK_EVERY_S = 60.0
+WALK_AFTER_BYTES = 16 << 20
+"""Written since its folder was walked: it is walked again, before all others."""
+WALK_BUDGET_S = 0.004
+"""Of each pass, for folders of which nothing is known to have changed: less than half a percent of a core."""
+URGENT_BUDGET_S = 0.05
+"""Of each pass, for folders that are written to."""
+ENTRIES_PER_STEP = 128
+ENTRIES_MAX = 500_000
+"""Of one folder; what is beyond is not counted."""
+BLOCK_BYTES = 512
+"""Unit of `st_blocks` (POSIX stat)."""
+LINKED = "app-"
+"""Begins the name of a folder whose files are shared with the store of installs: those are nobody's."""
+
+
+class Wanted(NamedTuple):
+    """An instance to look at."""
+
+    key: str
+    roots: tuple[proctree.Root, ...]
+    folder: str
+    open_files: int
+    """The limit; for `memory_bytes` and `disk_bytes` too."""
+    memory_bytes: int
+    disk_bytes: int
+
+
+@frozen
+class Footprint:
+    """Of one instance; None: not read in this pass, `disk_bytes` not yet at all."""
+
+    open_files: int | None = None
+    memory_bytes: int | None = None
+    """What its processes share counted once; read only where the sum of their own figures is near the limit."""
+    disk_bytes: int | None = None
+
+
+@define
+class _Known:
+    """What was seen of one instance so far."""
+
+    seen_at: float = float("-inf")
+    is_near: bool = False
+    open_files: int | None = None
+    written: int = 0
+    """By its processes, so far; smaller than before when one has ended."""
+    written_since: int = 0
+    """Since its folder was walked last."""
+    walked_at: float = float("-inf")
+    walk: Iterator[int] | None = None
+    used: int = 0
+    """Bytes that the walk under way has found."""
+    disk_bytes: int | None = None
+
+
+class Index:
+    """The processes of one pass by parent, session and user."""
+
+    def __init__(self, procs: Mapping[int, proctree.Proc]) -> None:
+        self._procs = procs
+        self._below: dict[int, list[int]] = {}
+        self._within: dict[int, list[int]] = {}
+        self._of_user: dict[int, list[int]] = {}
+        for pid, proc in procs.items():
+            self._below.setdefault(proc.ppid, []).append(pid)
+            self._within.setdefault(proc.sid, []).append(pid)
+            self._of_user.setdefault(proc.uid, []).append(pid)
+
+    def members(self, root: proctree.Root) -> set[int]:
+        """Live processes of its own user, or of its session and below; see `proctree.trees`."""
+        if root.uid is not None:
+            found = set(self._of_user.get(root.uid, ()))
+        else:
+            found, to_do = set[int](), [root.pid, *self._within.get(root.pid, ())]
+            while to_do:
+                pid = to_do.pop()
+                if pid not in found and pid in self._procs:
+                    found.add(pid)
+                    to_do += self._below.get(pid, ())
+        return {pid for pid in found if self._is_its(pid, root)}
+
+    def _is_its(self, pid: int, root: proctree.Root) -> bool:
+        proc = self._procs[pid]
+        return proc.is_live and (root.uid is not None or proc.start_ticks >= root.start_ticks)
+
+
+@define(eq=False)
+class Footprints:
+    """Of all instances. `look` once in each pass."""
+
+    _known: dict[str, _Known] = field(factory=dict, init=False)
+    _looked_at: float | None = field(default=None, init=False)
+
+    def look(
+        self,
+        wanted: Iterable[Wanted],
+        procs: Mapping[int, proctree.Proc],
+        rss: Mapping[str, int],
+        index: Index,
+        now: float,
+    ) -> dict[str, Footprint]:
+        """By key. `rss` is the sum of resident bytes of each, `now` monotonic seconds."""
+        wanted = list(wanted)
+        self._known = {one.key: self._known.get(one.key, _Known()) for one in wanted}
+        found = {}
+        due = self._due(wanted, now)
+        for one in wanted:
+            known = self._known[one.key]
+            is_big = rss.get(one.key, 0) >= NEAR * one.memory_bytes
+            pids = _all_of(one, index) if one.key in due or is_big or known.is_near else set()
+            if one.key in due or known.is_near:
+                self._see(one, known, pids, procs, now)
+            proportional = _memory(pids, procs) if is_big and len(pids) > 1 else None
+            found[one.key] = Footprint(known.open_files if pids else None, proportional)
+        self._walk(wanted, now)
+        return {
+            key: Footprint(seen.open_files, seen.memory_bytes, self._known[key].disk_bytes)
+            for key, seen in found.items()
+        }
+
+    def _due(self, wanted: list[Wanted], now: float) -> set[str]:
+        """Those that were not looked at for longest: as many as keep everybody's turn within `LOOK_EVERY_S`."""
+        passed_s = LOOK_EVERY_S if self._looked_at is None else max(0.0, now - self._looked_at)
+        self._looked_at = now
+        many = int(len(wanted) * min(1.0, passed_s / LOOK_EVERY_S)) + 1
+        longest = sorted(wanted, key=lambda one: self._known[one.key].seen_at)[:many]
+        return {one.key for one in longest}
+
+    def _see(self, one: Wanted, known: _Known, pids: set[int], procs: Mapping[int, proctree.Proc], now: float) -> None:
+        known.seen_at = now
+        known.open_files = max(
+            (count for pid in pids if (count := open_files(pid, procs[pid].uid)) is not None), default=None
+        )
+        written = sum(written_bytes(pid, procs[pid].uid) for pid in pids)
+        more = max(0, written - known.written)
+        known.written, known.written_since = written, known.written_since + more
+        known.is_near = (
+            more >= WRITES_MUCH_BYTES
+            or (known.open_files or 0) >= NEAR * one.open_files
+            or (known.disk_bytes or 0) >= NEAR * one.disk_bytes
+        )
+
+    # -- folders
+
+    def _walk(self, wanted: list[Wanted], now: float) -> None:
+        """Go on with the walks, those first that matter most, as far as the time for this pass goes."""
+        by_need = sorted(wanted, key=lambda one: (not self._is_urgent(one), self._known[one.key].walked_at))
+        began = time.perf_counter()
+        for one in by_need:
+            known, is_urgent = self._known[one.key], self._is_urgent(one)
+            if known.walk is None and not is_urgent and now - known.walked_at < WALK_EVERY_S:
+                continue
+            until = began + (URGENT_BUDGET_S if is_urgent else WALK_BUDGET_S)
+            if time.perf_counter() >= until:
+                return
+            if known.walk is None:
+                uid = one.roots[0].uid
+                known.walk, known.used, known.written_since = walk(one.folder, uid), 0, 0
+            for size in known.walk:
+                known.used += size
+                if time.perf_counter() >= until:
+                    return
+            known.walk, known.walked_at, known.disk_bytes = None, now, known.used
+
+    def _is_urgent(self, one: Wanted) -> bool:
+        known = self._known[one.key]
+        near = (known.disk_bytes or 0) >= NEAR * one.disk_bytes and known.written_since > 0
+        return near or known.written_since >= WALK_AFTER_BYTES
+
+
+def _all_of(one: Wanted, index: Index) -> set[int]:
+    return set().union(*(index.members(root) for root in one.roots))
+
+
+def _memory(pids: Iterable[int], procs: Mapping[int, proctree.Proc]) -> int:
+    """Resident bytes, where what several processes share counts once; as much as can be read."""
+    shares = [(proportional_bytes(pid, procs[pid].uid), procs[pid].rss_bytes) for pid in pids]
+    return sum(rss if share is None else min(share, rss) for share, rss in shares)
+
+
+# -- one process
+
+
+def _as_itself(pid: int, uid: int, read: Callable[[], bytes]) -> bytes | None:
+    """Read; as root without CAP_SYS_PTRACE (a default container) with the process's own file system ids."""
+    try:
+        return read()
+    except PermissionError:
+        if os.geteuid() != 0:
+            return None
+    except OSError:
+        return None
+    try:
+        linux.set_filesystem_ids(uid, os.stat(f"/proc/{pid}").st_gid)
+        return read()
+    except OSError:
+        return None
+    finally:
+        linux.set_filesystem_ids(0, 0)
+
+
+def open_files(pid: int, uid: int) -> int | None:
+    """How many files a process has open; None where that cannot be read."""
+    path = f"/proc/{pid}/fd"
+    try:
+        size = os.stat(path).st_size
+    except OSError:
+        return None
+    if size:  # since Linux 6.2
+        return size
+    counted = _as_itself(pid, uid, lambda: len(os.listdir(path)).to_bytes(8, "big"))
+    return None if counted is None else int.from_bytes(counted, "big")
+
+
+def written_bytes(pid: int, uid: int) -> int:
+    """What a process, and those that it has waited for, passed to write(2) so far, pipes included (proc_pid_io(5))."""
+    text = _as_itself(pid, uid, lambda: _read(f"/proc/{pid}/io"))
+    return 0 if text is None else _figure(text, b"wchar:")
+
+
+def proportional_bytes(pid: int, uid: int) -> int | None:
+    """Its resident memory, with its share of what it has in common with others (PSS); None where it cannot be read."""
+    text = _as_itself(pid, uid, lambda: _read(f"/proc/{pid}/smaps_rollup"))
+    return None if text is None else _figure(text, b"Pss:") * 1024
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 8192)
+    finally:
+        os.close(fd)
+
+
+def _figure(text: bytes, name: bytes) -> int:
+    at = text.find(name)
+    words = text[at + len(name) : at + len(name) + 40].split() if at >= 0 else []
+    return int(words[0]) if words and words[0].isdigit() else 0
+
+
+# -- folders
+
+
+def walk(top: str, uid: int | None) -> Iterator[int]:
+    """Bytes on disk in an instance's folder, in steps of some entries; no link is followed.
+
+    What is shared with the store of installs is not its own: files of another user, or, where all have
+    one user, files with several names in a tree that was linked.
+    """
+    seen: set[tuple[int, int]] = set()
+    size = left = 0
+    for entry, is_linked in _entries(top):
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:  # it was just removed
+            continue
+        left += 1
+        if _counts(status, seen, uid, is_linked=is_linked):
+            size += status.st_blocks * BLOCK_BYTES
+        if left % ENTRIES_PER_STEP == 0:
+            yield size
+            size = 0
+        if left >= ENTRIES_MAX:
+            break
+    yield size
+
+
+def _counts(status: os.stat_result, seen: set[tuple[int, int]], uid: int | None, *, is_linked: bool) -> bool:
+    if uid is not None and status.st_uid != uid:
+        return False
+    if status.st_nlink == 1:
+        return True
+    if uid is None and is_linked:
+        return False
+    inode = status.st_dev, status.st_ino
+    if inode in seen:
+        return False
+    seen.add(inode)
+    return True
+
+
+def _entries(top: str) -> Iterator[tuple[os.DirEntry[str], bool]]:
+    """All below a folder, and whether it is in a tree that was linked."""
+    to_do = [(top, False)]
+    while to_do:
+        folder, is_linked = to_do.pop()
+        try:
+            entries = os.scandir(folder)
+        except OSError:
+            continue
+        with entries:
+            for entry in entries:
+                linked = is_linked or (folder == top and entry.name.startswith(LINKED))
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        to_do.append((entry.path, linked))
+                except OSError:
+                    continue
+                yield entry, linked

@@ -1,0 +1,234 @@
+"""Act on what is found of an instance: tell it, give its processes less of the CPU, replace them, end them.
+
+One `Watch` goes with each process in charge; what it decides by is in
+`core.watchdog` and `core.liveness`. Where the kernel holds memory (a control
+group), it is the kernel that ends what goes beyond, and this tells of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+from attrs import define, evolve, field, frozen
+
+from controlplane.core.liveness import FROZEN, Liveness, Signs
+from controlplane.core.watchdog import Finding, Limits, Reading, Watchdog, What
+
+if TYPE_CHECKING:
+    from controlplane.spawn.cgroups import GroupUsage
+    from controlplane.supervise.child import Child
+    from controlplane.supervise.runner import Runner
+
+NICE = 10
+"""Where nothing else holds CPU time: what spins gets a tenth of what others get that want it at the same time."""
+GROUP_EVERY_S = 5.0
+"""A control group's files are read this often, and with every sample near its memory limit."""
+NEAR = 0.7
+
+
+class Groups(Protocol):
+    """The hard limits of all instances; `spawn.cgroups.Hierarchy` is one."""
+
+    @property
+    def has_memory(self) -> bool: ...
+    @property
+    def has_cpu(self) -> bool: ...
+    def usage(self, name: str, /) -> GroupUsage | None:
+        """Of an instance, by its id; None where it has no group."""
+        ...
+
+
+@frozen(kw_only=True)
+class Figures:
+    """What one sample says of an instance's processes together; None: not read this time."""
+
+    memory_mb: float
+    cpu_percent: float
+    processes: int
+    threads: int
+    open_files: int | None = None
+    disk_mb: float | None = None
+
+
+ShareOf = Callable[["What", "Child"], float]
+"""How much of what was found is due to one of an instance's processes."""
+
+
+@define(eq=False)
+class Watch:
+    """Of one instance, while the process `pid` is in charge. `nice` is what its processes are to have, None: as they have."""
+
+    runner: Runner
+    pid: int
+    nice: int | None = field(default=None, init=False)
+    _watchdog: Watchdog = field(init=False)
+    _lives: dict[int, Liveness] = field(factory=dict, init=False)
+    _printed: tuple[int, int] = field(init=False)
+    _at: float | None = field(default=None, init=False)
+    _group: GroupUsage | None = field(default=None, init=False)
+    _group_at: float = field(default=-inf, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._watchdog = Watchdog(self._limits())
+        self._printed = self._printed_so_far()
+
+    def look(self, figures: Figures, stopped: Mapping[int, bool], share_of: ShareOf, now: float) -> None:
+        """Fold one sample in, and do what follows.
+
+        Args:
+            figures: Of all its processes.
+            stopped: By pid of a child: whether one of the processes below it stands still.
+            share_of: Asked where one of several processes has to go.
+            now: Trio time.
+        """
+        self._watchdog.limits = self._limits()
+        reading = self._reading(figures, now)
+        self.runner.meter.remember(now, _figures(reading, self._calls()))
+        for finding in self._watchdog.look(reading):
+            self._tell(finding)
+            self._act(finding, share_of)
+        self._look_for_life(stopped, figures.cpu_percent, now)
+
+    @property
+    def children(self) -> list[Child]:
+        """The one in charge and those beside it."""
+        primary = [] if self.runner.child is None else [self.runner.child]
+        return primary + list(self.runner.lanes.children)
+
+    # -- what is read
+
+    def _limits(self) -> Limits:
+        limits, groups = self.runner.instance.spec.limits, self.runner.around.groups
+        return Limits(
+            memory_mb=limits.memory_mb,
+            cpu_percent=limits.cpu_percent,
+            processes=limits.processes,
+            open_files=limits.open_files,
+            disk_mb=limits.disk_mb,
+            log_kb_s=limits.log_kb_s,
+            holds_memory=groups is not None and groups.has_memory and self._group is not None,
+        )
+
+    def _reading(self, figures: Figures, now: float) -> Reading:
+        group = self._look_at_group(figures.memory_mb, now)
+        seen_bytes, dropped = self._printed_so_far()
+        (bytes_before, dropped_before), self._printed = self._printed, (seen_bytes, dropped)
+        passed_s = None if self._at is None else max(now - self._at, 1e-3)
+        self._at = now
+        return Reading(
+            at=now,
+            memory_mb=figures.memory_mb,
+            cpu_percent=figures.cpu_percent,
+            processes=max(figures.threads, (group.processes or 0) if group is not None else 0),
+            open_files=figures.open_files,
+            disk_mb=figures.disk_mb,
+            log_kb_s=None if passed_s is None else max(0, seen_bytes - bytes_before) / 1024 / passed_s,
+            dropped_lines=max(0, dropped - dropped_before),
+            oom_kills=None if group is None else group.oom_kills,
+        )
+
+    def _look_at_group(self, memory_mb: float, now: float) -> GroupUsage | None:
+        """The control group's own figures, if they were read this time."""
+        groups = self.runner.around.groups
+        is_near = memory_mb >= NEAR * self.runner.instance.spec.limits.memory_mb
+        if groups is None or (not is_near and now - self._group_at < GROUP_EVERY_S):
+            return None
+        self._group, self._group_at = groups.usage(str(self.runner.instance.id)), now
+        return self._group
+
+    def _printed_so_far(self) -> tuple[int, int]:
+        """Bytes, and lines of them that were dropped, of all its processes that run."""
+        books = {self.runner.logbook, *(child.logbook for child in self.children)}
+        return sum(book.seen_bytes for book in books), sum(book.dropped for book in books)
+
+    def _calls(self) -> int:
+        return sum(_waiting(child)[1] for child in self.children)
+
+    # -- whether it answers
+
+    def _look_for_life(self, stopped: Mapping[int, bool], cpu_percent: float, now: float) -> None:
+        limits, config = self.runner.instance.spec.limits, self.runner.around.config
+        children = self.children
+        self._lives = {child.job.pid: self._lives.get(child.job.pid, Liveness()) for child in children}
+        for child in children:
+            if child.session.facts is None:
+                continue
+            life, (waiting, calls, longest_s) = self._lives[child.job.pid], _waiting(child)
+            signs = Signs(
+                at=now,
+                waiting=waiting,
+                calls=calls,
+                heard=child.session.heard,
+                call_limit_s=max(min(limits.call_timeout_s, config.max_call_timeout_s), longest_s),
+                is_stopped=stopped.get(child.job.pid, False),
+                unread_since=child.session.outbox.stuck_since,
+                can_be_asked=child.session.can_be_asked,
+                cpu_share=cpu_percent / min(100, limits.cpu_percent),
+            )
+            finding = life.look(signs)
+            if life.wants_ping:
+                child.session.ask_if_there()
+            if finding is not None:
+                self._tell(finding)
+                if finding.step == "kill":
+                    child.condemn(_sentence(finding), finding.code)
+
+    # -- what follows
+
+    def _tell(self, finding: Finding) -> None:
+        if finding.what == "cpu" and finding.step == "warn" and self._is_to_be_nice:
+            finding = evolve(finding, reason=f"{finding.reason}; others go before it from now on")
+        self.runner.herald.watchdog(finding)
+
+    @property
+    def _is_to_be_nice(self) -> bool:
+        groups = self.runner.around.groups
+        return groups is None or not groups.has_cpu
+
+    def _act(self, finding: Finding, share_of: ShareOf) -> None:
+        if finding.what == "cpu" and self._is_to_be_nice:
+            self.nice = NICE if finding.step == "warn" else 0
+        if finding.step not in ("restart", "kill"):
+            return
+        for child in self._culprits(finding, share_of):
+            if finding.step == "kill":
+                child.condemn(_sentence(finding), finding.code)
+            else:
+                child.retire(_sentence(finding), finding.code)
+
+    def _culprits(self, finding: Finding, share_of: ShareOf) -> list[Child]:
+        """The process that has most of it; all of them where they share it, as they do a disk."""
+        children = self.children
+        if finding.what == "disk" or len(children) < 2:
+            return children
+        return [max(children, key=partial(share_of, finding.what))]
+
+
+def _sentence(finding: Finding) -> str:
+    return f"the {'process' if finding.reason == FROZEN else 'server'} {finding.reason}"
+
+
+def _waiting(child: Child) -> tuple[int, int, float]:
+    """What a process has not answered; of that, what ends by itself and waits for it alone; the longest time of those."""
+    pending = [call for call in child.session.pending if call.outcome is None]
+    calls = [call for call in pending if call.deadline < inf and call.counts]
+    return len(pending), len(calls), max((call.deadline - call.started for call in calls), default=0.0)
+
+
+def _figures(reading: Reading, calls: int) -> dict[str, float]:
+    """What a post-mortem shows of a reading; what was not read, or is nothing, is left out."""
+    named = {
+        "memory_mb": reading.memory_mb,
+        "cpu_percent": reading.cpu_percent,
+        "threads": reading.processes,
+        "open_files": reading.open_files,
+        "disk_mb": reading.disk_mb,
+        "log_kb_s": reading.log_kb_s or None,
+        "dropped_lines": reading.dropped_lines or None,
+        "calls_waiting": calls or None,
+        "oom_kills": reading.oom_kills or None,
+    }
+    return {name: round(value, 1) for name, value in named.items() if value is not None}

@@ -31,6 +31,7 @@ import pytest
 from attrs import define, field, frozen
 
 from tests import servers
+from tests.plain_user import launcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -137,6 +138,8 @@ class Plane:
 
     folder: Path
     settings: Mapping[str, str]
+    launcher: tuple[str, ...] = ()
+    """What stands before its command, and becomes it; it makes the control plane another user's."""
     token: str = field(factory=lambda: secrets.token_urlsafe(32))
     url: str = field(default="", init=False)
     """Empty before the first start; the port stays the same from then on."""
@@ -186,7 +189,7 @@ class Plane:
         assert self._process is None or self._process.poll() is not None, "it runs already"
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "controlplane"],
+                [*self.launcher, sys.executable, "-m", "controlplane"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -428,17 +431,22 @@ STRONGEST = {"AUTO_ISOLATION": "namespaced"}
 
 
 @contextmanager
-def open_plane(*, first_start: bool = False, **settings: str) -> Iterator[Plane]:
+def open_plane(*, first_start: bool = False, uid: int | None = None, **settings: str) -> Iterator[Plane]:
     """A home, and the control plane that will live there; `start` is the caller's.
 
     Args:
         first_start: Nothing is in the home yet; else what a control plane leaves that has never been used, which
             spares the seconds that a new database takes.
+        uid: Run it as this user instead of root; always a first start.
         settings: Variables of its environment, in capitals.
     """
     folder = _new_folder()
     plane = Plane(folder, settings)
-    if not first_start:
+    if uid is not None:
+        shutil.chown(folder, uid, uid)
+        (folder / "stage").mkdir()
+        plane = Plane(folder, {"HOME": str(folder), **settings}, launcher(uid, folder / "stage"))
+    elif not first_start:
         subprocess.run(["cp", "-a", _used_home(), plane.home], check=True, timeout=START_LIMIT_S)
     try:
         yield plane

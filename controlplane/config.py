@@ -15,10 +15,14 @@ from typing import Any
 import attrs
 from attrs import frozen
 
+from controlplane.core.hosts import parse_pattern
+
 PLACEHOLDER_SECRETS = frozenset({"your-secret-key-here", "changeme", "change-me", "secret", "secret-key"})
 MIN_SECRET_BYTES = 32
 JWT_ALGORITHMS = ("HS256", "HS384", "HS512")
 ISOLATION_LEVELS = ("process", "confined", "namespaced")
+MAX_PRIVATE_HOSTS = 64
+"""As many ports of the host's loopback as a sandbox's network can be told of (`spawn.netns`)."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -36,6 +40,17 @@ def _text(raw: str) -> str:
 
 def _words(raw: str) -> tuple[str, ...]:
     return tuple(word for word in raw.replace(",", " ").split() if word)
+
+
+def _hosts_with_ports(raw: str) -> tuple[str, ...]:
+    """Hosts, each with a port: names, `*.example.com`, addresses (`[…]` around those of IPv6)."""
+    words = _words(raw)
+    if len(words) > MAX_PRIVATE_HOSTS:
+        raise ValueError(f"names more than {MAX_PRIVATE_HOSTS} hosts")
+    for word in words:
+        if parse_pattern(word).port is None:
+            raise ValueError(f"{word!r} needs its port, as in db.internal:5432")
+    return words
 
 
 def _path(raw: str) -> Path:
@@ -184,7 +199,7 @@ class Config:
     )
     egress_allow_private: tuple[str, ...] = _var(
         "EGRESS_ALLOW_PRIVATE",
-        _words,
+        _hosts_with_ports,
         (),
         "Private and loopback places, as host:port, that instances in namespaces may connect to.",
     )
@@ -226,6 +241,9 @@ class Config:
         "MAX_PROCESSES", _count(1), 256, "Ceiling and default of an instance's processes and threads."
     )
     max_open_files: int = _var("MAX_OPEN_FILES", _count(64), 1024, "Ceiling and default of open files per process.")
+    max_log_kb_per_s: int = _var(
+        "MAX_LOG_KB_PER_S", _count(1), 128, "Ceiling and default of what is kept of an instance's output, KiB a second."
+    )
     max_call_timeout_s: float = _var(
         "MAX_CALL_TIMEOUT", _seconds, 300.0, "Longest call timeout that a spec or call may ask for, seconds."
     )

@@ -98,6 +98,9 @@ def test_a_variable_is_read_as_what_it_is(name: str, raw: str, value: Any) -> No
         ("SECRET_KEY", "short"),
         ("SECRET_KEY", LONG[:31]),
         ("ADMIN_TOKEN", "changeme"),
+        ("EGRESS_ALLOW_PRIVATE", "db.internal"),
+        ("EGRESS_ALLOW_PRIVATE", "10.0.0.0/8:80"),
+        ("EGRESS_ALLOW_PRIVATE", " ".join(f"127.0.0.1:{port}" for port in range(1, 66))),
         ("CORRAL_HOME", "~no-such-user-of-this-host/corral"),
     ],
 )

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from attrs import evolve
 
+from controlplane.core.hosts import parse_pattern
 from controlplane.core.restart import RestartMode, RestartPolicy
 from controlplane.deploy.isolation import HostLevels, network_notes, plan_level, plan_mounts
 from controlplane.deploy.references import check_written, refuse_elsewhere
@@ -114,6 +115,7 @@ def plan_limits(wanted: LimitsIn, config: Config, refusals: Refusals, base: Limi
         "processes": config.max_processes,
         "open_files": config.max_open_files,
         "call_timeout_s": config.max_call_timeout_s,
+        "log_kb_s": config.max_log_kb_per_s,
     }
     defaults = base or Limits(
         memory_mb=config.max_memory_mb,
@@ -122,6 +124,7 @@ def plan_limits(wanted: LimitsIn, config: Config, refusals: Refusals, base: Limi
         processes=config.max_processes,
         open_files=config.max_open_files,
         call_timeout_s=min(Limits().call_timeout_s, config.max_call_timeout_s),
+        log_kb_s=config.max_log_kb_per_s,
     )
     values = {}
     for key, ceiling in ceilings.items():
@@ -202,6 +205,11 @@ def _environment_again(body: RedeployIn, before: Spec, refusals: Refusals) -> di
 def _network(wanted: NetworkIn, refusals: Refusals) -> dict[str, Any]:
     if wanted.hosts and wanted.mode != "allow":
         refusals.add("/network/hosts", "hosts go with mode allow")
+    for index, host in enumerate(wanted.hosts):
+        try:
+            parse_pattern(host)
+        except ValueError as error:
+            refusals.add(f"/network/hosts/{index}", str(error))
     return {"mode": wanted.mode, "hosts": list(wanted.hosts)}
 
 

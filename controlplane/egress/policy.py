@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from attrs import frozen
 
 from controlplane.core.addresses import is_numeric, kind_of
-from controlplane.core.hosts import LOOPBACK, HostPattern, parse_pattern, parse_patterns
+from controlplane.core.hosts import LOOPBACK, HostPattern, parse_patterns
 
 if TYPE_CHECKING:
     from controlplane.core.addresses import Kind
@@ -109,11 +109,6 @@ class Policy:
     def lists(self, host: str, port: int) -> bool:
         """Whether the operator named this very host and port."""
         return any(pattern.matches(host, port) for pattern in self._private)
-
-
-def check_host(text: str) -> None:
-    """Raise ValueError with one sentence for a host that `Policy.hosts` cannot mean."""
-    parse_pattern(text)
 
 
 def _is_loopback(host: str) -> bool:

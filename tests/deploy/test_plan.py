@@ -360,6 +360,7 @@ WRONG: list[tuple[str, dict[str, Any], set[str]]] = [
     ("a working folder above", config_deploy(mcp_config={"command": "x", "cwd": "/srv/../etc"}), {"/mcp_config/cwd"}),
     ("isolation that is not here", config_deploy(isolation="namespaced"), {"/isolation"}),
     ("mounts", config_deploy(mounts=[{"source": "/etc", "target": "/x"}]), {"/mounts"}),
+    ("hosts that cannot be meant", config_deploy(network={"mode": "allow", "hosts": ["https://example.com", "example.com", "*", "a b", "a:x", "*.example.com:443"]}), {"/network/hosts/0", "/network/hosts/2", "/network/hosts/3", "/network/hosts/4"}),
     ("hosts without their mode", config_deploy(network={"mode": "none", "hosts": ["x"]}), {"/network/hosts"}),
     ("limits above the ceiling", config_deploy(limits={"memory_mb": 513, "cpu_percent": 51, "call_timeout_s": 120.5, "disk_mb": 1}), {"/limits/memory_mb", "/limits/cpu_percent", "/limits/call_timeout_s"}),
     ("a command too long", config_deploy(mcp_config={"command": "x", "args": ["y" * 32_000] * 4}), {""}),

@@ -584,6 +584,48 @@ def test_a_user_is_changed_by_what_is_named(api, corral, words, sent, said):
     assert result.out == said + "\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "sent", "said"),
+    [
+        ([], {}, "what the operator's settings say"),
+        (
+            ["instances=3", "calls_per_day=default", "memory_mb=0"],
+            {"quotas": {"instances": 3, "calls_per_day": None, "memory_mb": 0}},
+            "instances=3 memory_mb=0",
+        ),
+    ],
+)
+def test_a_users_quotas_are_set_and_shown(api, corral, words, sent, said):
+    quotas = {name: value for name, value in sent.get("quotas", {}).items() if value is not None}
+    api.on("PATCH /users/grace", document({"name": "grace", "role": "viewer", "disabled": False, "quotas": quotas}))
+    result = corral("user", "quota", "grace", *words)
+    assert api.asked[0].json == sent
+    assert result.out == f"grace may have {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [("instances", "QUOTA=VALUE"), ("instancez=3", "is no quota"), ("instances=many", "a whole number or `default`")],
+)
+def test_a_quota_that_is_none_is_wrong_usage(api, corral, pair, message):
+    result = corral("user", "quota", "grace", pair)
+    assert result.code == 2
+    assert message in " ".join(result.err.split())
+    assert api.asked == []
+
+
+def test_users_are_listed_with_quotas_where_somebody_has_any(api, corral):
+    users = [
+        {"name": "admin", "role": "admin", "disabled": False, "created_at": None, "quotas": {}},
+        {"name": "grace", "role": "viewer", "disabled": False, "created_at": None, "quotas": {"instances": 3}},
+    ]
+    api.on("GET /users", document({"users": users, "next_cursor": None}))
+    header, first, second = corral("user", "ls").out.splitlines()
+    assert header.split() == ["NAME", "ROLE", "STATE", "CREATED", "QUOTAS"]
+    assert first.split()[-1] == "-"
+    assert second.split()[-1] == "instances=3"
+
+
 def test_token_rm_takes_a_name_or_an_id(api, corral):
     identity = "7f8de0a5-9f0a-4f0e-8f5e-0000000000aa"
     listed = [{"token_id": identity, "name": "ci"}, {"token_id": "x", "name": "two"}, {"token_id": "y", "name": "two"}]

@@ -54,6 +54,31 @@ def test_use_is_shown_beside_what_bounds_it(api, corral):
     assert api.asked_for("GET /usage")[0].query == {"owner": "grace"}
 
 
+def test_use_by_day_is_shown_when_it_is_asked_for(api, corral):
+    row = {"name": "grace", "instances": 2, "running": 1, "memory_mb": 1, "cpu_percent": 1, "processes": 3}
+    row |= {"calls": 1200, "errors": 3}
+    day = {"day": "2026-11-30", "cpu_s": 12.34, "calls": 1200, "errors": 3, "bytes_in": 2**20, "bytes_out": 1572864}
+    day |= {"peak_memory_mb": 512.0}
+    found = {"owner": "grace", "role": "deployer", "quotas": [], "total": row, "owners": [], "days": [day]}
+    api.on("GET /usage", document(found))
+    shown = corral("usage", "--days", "7")
+    assert shown.code == 0
+    assert api.asked_for("GET /usage")[0].query == {"days": "7"}
+    assert shown.out.splitlines()[-1].split() == [
+        "2026-11-30",
+        "12.3",
+        "1,200",
+        "3",
+        "1",
+        "MiB",
+        "1.5",
+        "MiB",
+        "512",
+        "MiB",
+    ]
+    assert corral("usage", "--days", "401").code == 2
+
+
 def test_the_fleets_past_is_shown_as_it_would_have_been_followed(api, corral):
     row = {"timestamp": "2026-11-22T10:00:00Z", "instance_id": "x", "name": "cow", "owner": "grace"}
     rows = [

@@ -1,0 +1,139 @@
+"""DNS as a sandbox sees it, byte by byte."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from controlplane.egress.dns import FAKE, Code, Names, Query, answer, is_fake, parse
+
+A, AAAA, MX, HTTPS, OPT = 1, 28, 15, 65, 41
+
+
+def name_of(*labels: str) -> bytes:
+    return b"".join(bytes([len(label)]) + label.encode() for label in labels) + b"\0"
+
+
+def packet(
+    name: bytes,
+    kind: int = A,
+    *,
+    flags: int = 0x0100,
+    counts: tuple[int, ...] = (1, 0, 0, 0),
+    network: int = 1,
+    rest: bytes = b"",
+) -> bytes:
+    return struct.pack(">HHHHHH", 7, flags, *counts) + name + struct.pack(">HH", kind, network) + rest
+
+
+EXAMPLE = name_of("Api", "example", "COM")
+EDNS = b"\0" + struct.pack(">HHIH", OPT, 1232, 0, 0)
+
+
+def code_of(reply: object) -> Code:
+    assert isinstance(reply, bytes)
+    return Code(struct.unpack_from(">H", reply, 2)[0] & 0xF)
+
+
+def test_a_query_is_answered_with_one_address_and_its_own_question() -> None:
+    query = parse(packet(EXAMPLE))
+    assert isinstance(query, Query)
+    assert (query.name, query.wants_address) == ("api.example.com", True)
+
+    reply = answer(query, Code.OK, "198.18.0.1")
+    assert reply == (
+        struct.pack(">HHHHHH", 7, 0x8180, 1, 1, 0, 0)
+        + EXAMPLE
+        + struct.pack(">HH", 1, 1)
+        + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\xc6\x12\0\1"
+    )
+
+
+@pytest.mark.parametrize("kind", [AAAA, HTTPS])
+def test_there_is_no_ipv6_and_no_second_way_and_that_is_no_error(kind: int) -> None:
+    query = parse(packet(EXAMPLE, kind))
+    assert isinstance(query, Query)
+    assert not query.wants_address
+
+    reply = answer(query, Code.OK)
+    assert code_of(reply) == Code.OK
+    assert struct.unpack_from(">HH", reply, 4) == (1, 0)
+
+
+def test_edns_is_heard_and_not_answered() -> None:
+    assert isinstance(parse(packet(EXAMPLE, counts=(1, 0, 0, 1), rest=EDNS)), Query)
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        (packet(EXAMPLE, MX), Code.REFUSED),
+        (packet(EXAMPLE, 255), Code.REFUSED),
+        (packet(EXAMPLE, network=3), Code.REFUSED),
+        (packet(EXAMPLE, flags=0x2800), Code.NOT_IMPLEMENTED),
+        (packet(b"\0"), Code.MALFORMED),
+        (packet(name_of("a b", "com")), Code.MALFORMED),
+        (packet(b"\xc0\x0c"), Code.MALFORMED),
+        (packet(b"\x40" + b"a" * 64 + b"\0"), Code.MALFORMED),
+        (packet(name_of(*["a" * 60] * 5)), Code.MALFORMED),
+        (packet(EXAMPLE, counts=(0, 0, 0, 0)), Code.MALFORMED),
+        (packet(EXAMPLE, counts=(2, 0, 0, 0)), Code.MALFORMED),
+        (packet(EXAMPLE, counts=(1, 1, 0, 0)), Code.MALFORMED),
+        (packet(EXAMPLE, counts=(1, 0, 0, 1)), Code.MALFORMED),
+        (packet(EXAMPLE, counts=(1, 0, 0, 2), rest=EDNS * 2), Code.MALFORMED),
+        (packet(EXAMPLE, rest=b"x"), Code.MALFORMED),
+        (packet(EXAMPLE)[:-1], Code.MALFORMED),
+        (packet(EXAMPLE)[:14], Code.MALFORMED),
+    ],
+)
+def test_what_is_no_query_for_an_address_is_refused_at_once(query: bytes, code: Code) -> None:
+    assert code_of(parse(query)) == code
+
+
+@pytest.mark.parametrize("junk", [b"", b"x" * 11, packet(EXAMPLE, flags=0x8000)])
+def test_what_is_too_short_or_an_answer_itself_gets_none(junk: bytes) -> None:
+    assert parse(junk) is None
+
+
+@given(st.binary(max_size=600) | st.builds(lambda tail: packet(EXAMPLE)[:12] + tail, st.binary(max_size=300)))
+@example(packet(b"\x3f" + b"a" * 10))
+def test_no_junk_raises(junk: bytes) -> None:
+    found = parse(junk)
+    if isinstance(found, Query):
+        assert len(answer(found, Code.OK, "198.18.0.1")) <= 600
+
+
+def test_a_name_keeps_its_address_and_an_address_its_name() -> None:
+    names = Names()
+    first, second = names.address_of("a.test"), names.address_of("b.test")
+
+    assert first != second
+    assert names.address_of("a.test") == first
+    assert (names.name_of(first), names.name_of(second), names.name_of("198.18.9.9")) == ("a.test", "b.test", None)
+    assert is_fake(first)
+    assert names.address_of("localhost") == names.address_of("x.localhost") == "127.0.0.1"
+
+
+def test_the_names_used_last_are_remembered_and_no_address_is_soon_another_names() -> None:
+    names = Names(max_names=3)
+    first = names.address_of("a.test")
+    dropped = names.address_of("b.test")
+    names.address_of("c.test")
+    names.name_of(first)
+    later = names.address_of("d.test")
+
+    assert names.name_of(dropped) is None
+    assert names.name_of(first) == "a.test"
+    assert names.address_of("b.test") not in (dropped, first, later)
+
+
+def test_addresses_come_round_without_leaving_their_network() -> None:
+    names = Names(max_names=2)
+    given_out = {names.address_of(f"{number}.test") for number in range(FAKE.num_addresses + 10)}
+
+    assert len(given_out) == FAKE.num_addresses - 2
+    assert all(ipaddress.IPv4Address(address) in FAKE for address in given_out)

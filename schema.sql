@@ -25,7 +25,7 @@ CREATE TABLE mcp_schema (
     applied_at  timestamptz NOT NULL DEFAULT now()      -- when this database reached the version
 );
 COMMENT ON TABLE mcp_schema IS 'Which versions of the schema this database has been through';
-INSERT INTO mcp_schema (version, name) VALUES (7, 'schema');
+INSERT INTO mcp_schema (version, name) VALUES (9, 'schema');
 
 
 -- Words ------------------------------------------------------------------------
@@ -164,7 +164,7 @@ CREATE TABLE mcp_specs (
     entry_point  text,                                      -- the file to run; NULL: `command` says it, or the first build finds it
     source       bytea,                                     -- the file itself; NULL: `command` or `origin` says where it comes from
     env          bytea           NOT NULL,                  -- AES-256-GCM of {"NAME": "value"}, bound to owner, instance and revision
-    limits       jsonb           NOT NULL,                  -- {"memory_mb", "cpu_percent" (100 = one core), "disk_mb", "processes", "open_files", "call_timeout_s"}
+    limits       jsonb           NOT NULL,                  -- {"memory_mb", "cpu_percent" (100 = one core), "disk_mb", "processes", "open_files", "call_timeout_s", "log_kb_s"}
     restart      jsonb           NOT NULL,                  -- {"mode", "burst", "window_s", "base_delay_s", "max_delay_s"}
     isolation    text            NOT NULL,                  -- what was asked for, not what is in force
     network      jsonb           NOT NULL DEFAULT '{}',     -- {"mode": "open", "hosts": []}; empty: open
@@ -176,6 +176,7 @@ CREATE TABLE mcp_specs (
     resolved     jsonb,                                     -- what its first build found: {"language", "entry_point", "facts"}; NULL: not built yet
     ran_at       timestamptz,                               -- when it was first seen to run; NULL: it never completed a handshake
     failure      jsonb,                                     -- why it was not switched over to (an Evidence); NULL: nothing failed
+    mounts       jsonb           NOT NULL DEFAULT '[]',     -- [{"source", "target", "writable"}]: folders of the host, and where it sees them
 
     PRIMARY KEY (instance_id, revision),
     CONSTRAINT spec_revision_from_one CHECK (revision >= 1),
@@ -257,11 +258,12 @@ CREATE TABLE mcp_instance_metrics (
     memory_usage  double precision NOT NULL,                -- MiB resident, over the whole process tree
     timestamp     timestamptz      NOT NULL,                -- when the look was taken
     processes     integer          NOT NULL,                -- processes in the tree
-    open_files    integer,                                  -- file descriptors of the tree; NULL: not read
+    open_files    integer,                                  -- of the process that has most; NULL: not read
     calls         bigint           NOT NULL,                -- calls answered since the last sample
     errors        bigint           NOT NULL,                -- of them, those that failed
     p50_ms        double precision,                         -- median latency of those calls; NULL: there was none
-    p95_ms        double precision                          -- 95th percentile; NULL: there was none
+    p95_ms        double precision,                         -- 95th percentile; NULL: there was none
+    disk_mb       double precision                          -- MiB in its folder that are its own, when last counted; NULL: not counted yet
 ) PARTITION BY RANGE (timestamp);
 COMMENT ON TABLE mcp_instance_metrics IS 'Samples of resource use and calls';
 CREATE INDEX mcp_instance_metrics_instance ON mcp_instance_metrics (instance_id, timestamp);

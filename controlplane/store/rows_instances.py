@@ -14,7 +14,7 @@ import attrs
 
 from controlplane.core.lifecycle import Desired, State
 from controlplane.core.restart import RestartPolicy
-from controlplane.model import Command, Instance, Limits, Origin, Resolved, Revision, SourceType, Spec
+from controlplane.model import Command, Instance, Limits, Mount, Origin, Resolved, Revision, SourceType, Spec
 from controlplane.store.exact import exact_json, exact_text
 from controlplane.store.rows import Row, evidence_json, evidence_of, json_values, uuid_of
 
@@ -27,7 +27,7 @@ INSTANCE_COLUMNS = (
 )
 SPEC_COLUMNS = (
     "instance_id, revision, source_type, language, command, entry_point, source, env, limits, restart, isolation, "
-    "network, sessions, cause, origin, dependencies, build_command, resolved"
+    "network, sessions, cause, origin, dependencies, build_command, resolved, mounts"
 )
 """Of a Spec alone: what became of the revision is in other columns."""
 
@@ -91,6 +91,7 @@ def _spec_of(row: Row, box: SecretBox) -> Spec:
         restart=json_values.structure(json.loads(row["spec_restart"]), RestartPolicy),
         isolation=row["spec_isolation"],
         network=json.loads(row["spec_network"]),
+        mounts=tuple(Mount(**mount) for mount in json.loads(row["spec_mounts"])),
         sessions=row["spec_sessions"],
     )
 
@@ -166,6 +167,7 @@ def spec_row(instance: Instance, box: SecretBox) -> tuple[Any, ...]:
         exact_json(spec.dependencies, "/dependencies"),
         None if spec.build_command is None else exact_text(spec.build_command, "/build_command"),
         None if spec.resolved is None else resolved_json(spec.resolved),
+        exact_json([attrs.asdict(mount) for mount in spec.mounts], "/mounts"),
     )
 
 

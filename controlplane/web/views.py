@@ -62,6 +62,8 @@ def instance_detail(runner: Runner, *, post_mortem: Evidence | None, tools: list
         limits=attrs.asdict(spec.limits),
         restart=_restart(spec),
         network=dict(spec.network),
+        mounts=[{"source": m.source, "target": m.target, "mode": "rw" if m.writable else "ro"} for m in spec.mounts],
+        enforcement=dict(runner.launch.enforcement) if runner.launch is not None else {},
         sessions=spec.sessions,
         protocol=protocol_out(runner.protocol),
         lanes=lanes_out(runner),
@@ -120,6 +122,7 @@ def _row(runner: Runner, notes: tuple[str, ...]) -> dict[str, Any]:
         "cpu_percent": live.cpu_percent if live else None,
         "memory_mb": live.memory_mb if live else None,
         "processes": live.processes if live else None,
+        "disk_mb": live.disk_mb if live else None,
         "calls": meter.calls,
         "errors": meter.errors,
         "p50_ms": _latest(live.p50_ms if live else None, meter.latency, 0.5),
@@ -252,6 +255,8 @@ def metric_out(sample: Sample) -> MetricOut:
         errors=sample.errors,
         p50_ms=sample.p50_ms,
         p95_ms=sample.p95_ms,
+        open_files=sample.open_files,
+        disk_mb=sample.disk_mb,
     )
 
 

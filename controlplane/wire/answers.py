@@ -87,6 +87,7 @@ class InstanceOut:
     cpu_percent: float | None = bounded(None, description="CPU of its whole tree at the last sample; 100 is one core.")
     memory_mb: float | None = bounded(None, description="Memory of its whole tree at the last sample, MiB.")
     processes: int | None = bounded(None, description="Processes of its tree at the last sample.")
+    disk_mb: float | None = bounded(None, description="MiB in its folder that are its own; null: not counted yet.")
     calls: int = bounded(0, description="Calls since the control plane started.")
     errors: int = bounded(0, description="Calls among them that failed.")
     p50_ms: float | None = bounded(None, description="Median latency of its calls, milliseconds.")
@@ -127,6 +128,11 @@ class InstanceDetailOut(InstanceOut):
     limits: dict[str, Any] = bounded({}, description="As in a deploy.")
     restart: dict[str, Any] = bounded({}, description="As in a deploy.")
     network: dict[str, Any] = bounded({}, description="As in a deploy.")
+    mounts: list[dict[str, Any]] = bounded([], description="As in a deploy.")
+    enforcement: dict[str, str] = bounded(
+        {},
+        description="By limit: `hard`, the kernel holds it; `soft`, Corral looks at it and acts. Empty before the first start.",
+    )
     sessions: str = "shared"
     protocol: dict[str, Any] = bounded(
         {},
@@ -237,6 +243,8 @@ class MetricOut:
     errors: int
     p50_ms: float | None = None
     p95_ms: float | None = None
+    open_files: int | None = bounded(None, description="Of the process that has most; null: not read this time.")
+    disk_mb: float | None = bounded(None, description="MiB in its folder that are its own; null: not counted yet.")
 
 
 @frozen(kw_only=True)

@@ -19,6 +19,7 @@ from controlplane.model import (
     Limits,
     Listing,
     LogLine,
+    Mount,
     Origin,
     Resolved,
     Role,
@@ -57,6 +58,7 @@ FULL_SPEC = Spec(
     restart=RestartPolicy(mode=RestartMode.ALWAYS, burst=2, window_s=30.5, base_delay_s=0.25, max_delay_s=4.0),
     isolation="confined",
     network={"mode": "allow", "hosts": ["example.com"]},
+    mounts=(Mount(source="/srv/döcs", target="/docs", writable=True), Mount(source="/srv/a", target="/a")),
     sessions="per-session",
 )
 """No field of it has its default."""

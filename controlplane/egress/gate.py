@@ -77,22 +77,22 @@ class Gate:
                 await trio.sleep(NO_ROOM_PAUSE_S if error.errno in (errno.EMFILE, errno.ENFILE) else 0)
                 continue
             self.connections += 1
-            nursery.start_soon(self._serve, sock)
+            nursery.start_soon(self._serve, sock, self.connections > MAX_CONNECTIONS)
 
-    async def _serve(self, sock: trio.socket.SocketType) -> None:
+    async def _serve(self, sock: trio.socket.SocketType, is_one_too_many: bool) -> None:
         """One connection, to its end. What cannot be had ends in a reset, as a host does that has no such server."""
         inside = trio.SocketStream(sock)
         _reset_on_close(inside, True)
         try:
             async with inside:
-                outside = await self._connect(sock)
+                outside = await self._connect(sock, is_one_too_many)
                 if outside is not None:
                     async with outside:
                         await self._relay(inside, outside)
         finally:
             self.connections -= 1
 
-    async def _connect(self, sock: trio.socket.SocketType) -> trio.SocketStream | None:
+    async def _connect(self, sock: trio.socket.SocketType, is_one_too_many: bool) -> trio.SocketStream | None:
         try:
             address, port = _original_destination(sock)
         except OSError:
@@ -103,7 +103,7 @@ class Gate:
         if host is None:
             self.on_refused(address, port, FORGOTTEN)
             return None
-        if self.connections > MAX_CONNECTIONS:
+        if is_one_too_many:
             self.on_refused(host, port, TOO_MANY)
             return None
         try:

@@ -103,7 +103,11 @@ async def run_python(report_fd: int, policy: Policy, program: str, **options: An
 PRELUDE = f"""
 import errno, json, os, socket, sys
 def why(error):
-    return errno.errorcode.get(error.errno, str(error.errno)) if not isinstance(error, socket.gaierror) else "no such name"
+    if isinstance(error, socket.gaierror):
+        return "no such name"
+    if error.errno in (errno.EPIPE, errno.ENOTCONN):  # a reset that came before the next call
+        return "ECONNRESET"
+    return errno.errorcode.get(error.errno, str(error.errno))
 def try_tcp(host, port, send=b"hi"):
     try:
         with socket.create_connection((host, port), timeout={TIMEOUT_S / 2}) as s:

@@ -154,7 +154,7 @@ def plan_patch(body: PatchIn, spec: Spec, config: Config) -> tuple[Spec, tuple[s
     refusals, notes = Refusals(), []
     if body.limits is not None:
         spec = evolve(spec, limits=plan_limits(body.limits, config, refusals, spec.limits))
-        notes.append("limits: in force at the next start; call_timeout_s at once")
+        notes.append("limits: in force at the next start; call_timeout_s and log_kb_s at once")
     if body.restart is not None:
         spec = evolve(spec, restart=plan_restart(body.restart))
         notes.append("restart: in force at the next start")

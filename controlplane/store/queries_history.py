@@ -141,11 +141,12 @@ def _cut(rows: list[Any], limit: int, read: Callable[[Row], T], place: Callable[
     return Page(tuple(read(row) for row in kept), place(kept[-1]).encode() if more else None)
 
 
-_SAMPLE = "timestamp, cpu_usage, memory_usage, processes, open_files, calls, errors, p50_ms, p95_ms"
+_SAMPLE = "timestamp, cpu_usage, memory_usage, processes, open_files, calls, errors, p50_ms, p95_ms, disk_mb"
 _FOLDED = """
     date_bin({}, timestamp, 'epoch') AS timestamp, avg(cpu_usage) AS cpu_usage, max(memory_usage) AS memory_usage,
     max(processes) AS processes, max(open_files) AS open_files, sum(calls)::bigint AS calls,
-    sum(errors)::bigint AS errors, max(p50_ms) AS p50_ms, max(p95_ms) AS p95_ms
+    sum(errors)::bigint AS errors, max(p50_ms) AS p50_ms, max(p95_ms) AS p95_ms,
+    max(disk_mb) AS disk_mb
 """
 
 

@@ -50,6 +50,7 @@ def sample_of(row: Row) -> Sample:
         errors=row["errors"],
         p50_ms=row["p50_ms"],
         p95_ms=row["p95_ms"],
+        disk_mb=row["disk_mb"],
     )
 
 
@@ -64,6 +65,7 @@ METRIC_COLUMNS = (
     "errors",
     "p50_ms",
     "p95_ms",
+    "disk_mb",
 )
 
 
@@ -80,6 +82,7 @@ def sample_row(instance_id: UUID, sample: Sample) -> tuple[Any, ...]:
         sample.errors,
         sample.p50_ms,
         sample.p95_ms,
+        sample.disk_mb,
     )
 
 

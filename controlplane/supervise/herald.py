@@ -113,6 +113,8 @@ class Herald:
             "cpu_percent": sample.cpu_percent,
             "memory_mb": sample.memory_mb,
             "processes": sample.processes,
+            "open_files": sample.open_files,
+            "disk_mb": sample.disk_mb,
             "calls": sample.calls,
             "errors": sample.errors,
             "p50_ms": sample.p50_ms,

@@ -65,7 +65,9 @@ class Logbook:
 
     def beside(self, redact: Redactor) -> Logbook:
         """One for a process that runs beside this one's, whose flood and last words are its own."""
-        return Logbook(self.instance, self.journal, self.hub, redact, self.incarnation)
+        book = Logbook(self.instance, self.journal, self.hub, redact, self.incarnation)
+        book.limit(self.instance.spec.limits.log_kb_s)
+        return book
 
     def follow(self, earlier: Logbook) -> None:
         """Take over from the one before."""

@@ -119,6 +119,7 @@ class Runner:
         self.account = self.around.accounts.of(self.instance.owner)
         journal, hub = self.around.journal, self.around.hub
         self.logbook = Logbook(self.instance, journal, hub, redact)
+        self.logbook.limit(self.instance.spec.limits.log_kb_s)
         self.wiretap = Wiretap(self.instance.id, hub)
         self.catalogue = Catalogue(self.instance.id, clock=trio.current_time)
         self.herald = Herald(self.instance, journal, hub, self.logbook, self.catalogue.told)
@@ -360,6 +361,7 @@ class Runner:
 
     def _become(self, instance: Instance) -> None:
         before, self.instance = self.instance, instance
+        self.logbook.limit(instance.spec.limits.log_kb_s)
         if (before.spec, before.labels) != (instance.spec, instance.labels):
             self.herald.changed(instance)
 

@@ -82,6 +82,7 @@ def _instances(page: Exposition, runners: list[Runner]) -> None:
     page.family("corral_instance_cpu_percent", "gauge", "CPU of its tree; 100 is one core.", each(_cpu))
     page.family("corral_instance_memory_bytes", "gauge", "Memory of its tree.", each(_memory))
     page.family("corral_instance_processes", "gauge", "Processes of its tree.", each(_processes))
+    page.family("corral_instance_disk_bytes", "gauge", "What lies in its folder and is its own.", each(_disk))
 
 
 def _labels(runner: Runner) -> Labels:
@@ -96,6 +97,11 @@ def _cpu(runner: Runner) -> float | None:
 def _memory(runner: Runner) -> float | None:
     sample = runner.last_sample
     return sample.memory_mb * 2**20 if sample is not None and runner.pid is not None else None
+
+
+def _disk(runner: Runner) -> float | None:
+    sample = runner.last_sample
+    return sample.disk_mb * 2**20 if sample is not None and sample.disk_mb is not None else None
 
 
 def _processes(runner: Runner) -> float | None:

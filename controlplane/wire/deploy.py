@@ -75,6 +75,9 @@ class LimitsIn:
     call_timeout_s: float | None = bounded(
         None, exclusiveMinimum=0, maximum=86_400, description="Seconds a call may take, unless the call says less."
     )
+    log_kb_s: int | None = bounded(
+        None, minimum=1, maximum=1_048_576, description="What is kept of what it prints, KiB a second."
+    )
 
 
 @frozen(kw_only=True)

@@ -29,6 +29,7 @@ STEADY: Mapping[str, Any] = {
     "memory_mb": 48.0,
     "memory_usage": 48.0,
     "peak_memory_mb": 48.0,
+    "disk_mb": 1.0,
     "peak_processes": 1,
     "processes": 1,
     "p50_ms": 1.5,

@@ -60,13 +60,15 @@ def bar(share: float, cells: int = BAR_CELLS) -> str:
 def usage(row: Row | None, limits: Mapping[str, Any]) -> Section:
     """What it may use, and what of it it uses now."""
     cpu, memory, processes = (row.cpu, row.memory, row.processes) if row is not None else (None, None, None)
+    disk = row.disk if row is not None else None
     facts = [
         _measured("CPU", cpu, limits.get("cpu_percent"), percent),
         _measured("memory", memory, limits.get("memory_mb"), mebibytes),
         _measured("processes", processes, limits.get("processes"), _number),
-        Fact("disk", Cell(f"{mebibytes(limits.get('disk_mb'))} at most")),
+        _measured("disk", disk, limits.get("disk_mb"), mebibytes),
         Fact("open files", Cell(f"{_number(limits.get('open_files'))} per process at most")),
         Fact("call time", Cell(f"{duration(limits.get('call_timeout_s'))} at most")),
+        Fact("log", Cell(f"{_number(limits.get('log_kb_s'))} KiB a second at most")),
     ]
     return Section("Limits and use", tuple(facts))
 

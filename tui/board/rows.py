@@ -60,6 +60,7 @@ class Row:
     cpu: float | None = None
     memory: float | None = None
     processes: int | None = None
+    disk: float | None = None
     calls: int = 0
     errors: int = 0
     rate: float = 0.0
@@ -90,6 +91,7 @@ class Row:
         self.started = seconds_of(document.get("started_at")) or (None if uptime is None else now - uptime)
         self.cpu, self.memory = number(document.get("cpu_percent")), number(document.get("memory_mb"))
         self.processes = whole(document.get("processes"))
+        self.disk = number(document.get("disk_mb"))
         self.p50, self.p95 = number(document.get("p50_ms")), number(document.get("p95_ms"))
         self.candidate = _candidate(document.get("candidate"))
         self.trouble = trouble_of(document.get("last_error"))
@@ -124,6 +126,7 @@ class Row:
         self.errors = _or(whole(event.get("errors_total")), self.errors + errors)
         self.cpu, self.memory = number(event.get("cpu_percent")), number(event.get("memory_mb"))
         self.processes = whole(event.get("processes"))
+        self.disk = number(event.get("disk_mb"))
         p50, p95 = number(event.get("p50_ms")), number(event.get("p95_ms"))
         if p95 is not None:  # without calls there is none: the last one stays
             self.p50, self.p95 = p50, p95

@@ -170,7 +170,7 @@ def _limits(draft: Draft, wrong: list[Wrong]) -> dict[str, float]:
         if not text:
             continue
         try:
-            limits[key] = float(text) if key.endswith("_s") else int(text)
+            limits[key] = float(text) if key == "call_timeout_s" else int(text)
         except ValueError:
             wrong.append(Wrong(key, "a number is expected"))
     return limits
@@ -182,7 +182,7 @@ _FLAGS = {
     "isolation": "--isolation", "sessions": "--sessions",
 }  # fmt: skip
 _REPEATED = {"labels": "-l", "dependencies": "-d"}
-_ONLY_IN_JSON = ("disk_mb", "processes", "call_timeout_s", "network", "hosts")
+_ONLY_IN_JSON = ("disk_mb", "processes", "call_timeout_s", "log_kb_s", "network", "hosts")
 
 
 def command_line(draft: Draft, program: str = "corral") -> str:

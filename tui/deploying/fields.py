@@ -61,13 +61,14 @@ FIELDS: tuple[Field, ...] = (
     Field(key="disk_mb", label="Disk, MiB", more=True, hint="empty: the ceiling", pointers=("/limits/disk_mb",)),
     Field(key="processes", label="Processes", more=True, hint="empty: the ceiling", pointers=("/limits/processes",)),
     Field(key="call_timeout_s", label="Call time, s", more=True, hint="seconds that a call may take", pointers=("/limits/call_timeout_s",)),
+    Field(key="log_kb_s", label="Log, KiB/s", more=True, hint="what is kept of its output; empty: the ceiling", pointers=("/limits/log_kb_s",)),
     Field(key="restart", label="Restart", more=True, choices=("on-failure", "always", "never"), pointers=("/restart",)),
     Field(key="isolation", label="Isolation", more=True, choices=("auto", "process", "confined", "namespaced"), pointers=("/isolation",)),
     Field(key="network", label="Network", more=True, choices=("open", "allow", "none"), pointers=("/network/mode", "/network")),
     Field(key="hosts", label="Hosts", more=True, hint="for network allow: host or host:port, with blanks between", pointers=("/network/hosts",)),
     Field(key="sessions", label="Sessions", more=True, choices=("shared", "per-session"), pointers=("/sessions",)),
 )  # fmt: skip
-LIMITS = ("memory_mb", "cpu_percent", "disk_mb", "processes", "call_timeout_s")
+LIMITS = ("memory_mb", "cpu_percent", "disk_mb", "processes", "call_timeout_s", "log_kb_s")
 
 
 def fields_of(way: Way) -> tuple[Field, ...]:

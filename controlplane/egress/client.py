@@ -125,8 +125,9 @@ class Egress:
             began = trio.current_time()
             try:
                 await self._run_once()
-            except (SpawnFailed, LeftOvers, OSError) as error:
-                log.error("the egress process cannot be started: %s", error)
+            except* (SpawnFailed, LeftOvers, OSError) as failures:
+                for failure in failures.exceptions:
+                    log.error("the egress process cannot be kept running: %s", failure)
             self.restarts += 1
             if trio.current_time() - began > HEALTHY_S:
                 pause = FIRST_RETRY_S
@@ -180,8 +181,12 @@ class Egress:
                 self._send(control, op, key)
             except BlockingIOError:
                 continue
-            except OSError:
+            except ConnectionError:
                 return  # it has ended, which `_run_once` sees
+            except OSError as error:  # no descriptor is left, here or on the way
+                log.error("the egress process cannot be told of a sandbox: %s", error)
+                await trio.sleep(FIRST_RETRY_S)
+                continue
             if op == "admit":
                 told[key] = self._sandboxes[key]
             else:

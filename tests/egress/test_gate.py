@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.server
 import socket
+import ssl
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import define
 
 from controlplane.egress.gate import Gate
 from controlplane.egress.outside import Outside
 from controlplane.egress.policy import Policy
 from controlplane.spawn import confine, netns
+from tests.deploy.source.https_server import HOST, make_authority, proxying
 from tests.egress.sandbox import GREETING, TIMEOUT_S, Resolver, greeter, node, run, run_python, started, users
 
 pytestmark = pytest.mark.needs("user_namespaces")
@@ -244,35 +247,101 @@ async def test_connections_beyond_the_limit_are_refused_and_those_within_it_stay
     assert got == ["ECONNRESET", HELLO]
 
 
+@define
+class Web:
+    """An https server on another loopback address, for `HOST` alone."""
+
+    port: int
+    ca: Path
+
+    @property
+    def url(self) -> str:
+        return f"https://{HOST}:{self.port}/page"
+
+
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[int]:
-    """An http server on another loopback address."""
-    (tmp_path / "page").write_text(HELLO)
+def web() -> Iterator[Web]:
+    with tempfile.TemporaryDirectory(prefix="corral-test-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        authority = make_authority(Path(folder))
+        authority.ca.chmod(0o644)
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_args: Any) -> None:
-            pass
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("content-length", str(len(GREETING)))
+                self.end_headers()
+                self.wfile.write(GREETING)
 
-    handler = functools.partial(Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.2", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join(TIMEOUT_S)
+            def log_message(self, *_args: Any) -> None:
+                pass
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority.chain, authority.key)
+        with http.server.ThreadingHTTPServer(("127.0.0.2", 0), Handler) as server:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+            thread.start()
+            yield Web(server.server_address[1], authority.ca)
+            server.shutdown()
+            thread.join(TIMEOUT_S)
 
 
-async def test_urllib_and_node_fetch_by_name(web: int) -> None:
-    policy = Policy("allow", ("web.test",), (f"web.test:{web}",))
-    url = f"http://web.test:{web}/page"
-    async with opened(policy, {"web.test": "127.0.0.2"}) as sandbox:
-        page = await sandbox.python(
-            f"import urllib.request; say(urllib.request.urlopen({url!r}, timeout=20).read().decode())"
+async def test_urllib_fetches_by_name_over_tls(web: Web) -> None:
+    policy = Policy("allow", (HOST,), (f"{HOST}:{web.port}",))
+    async with opened(policy, {HOST: "127.0.0.2"}) as sandbox:
+        got = await sandbox.python(
+            f"""
+            import ssl, urllib.request
+            context = ssl.create_default_context(cadata={web.ca.read_text()!r})
+            say(urllib.request.urlopen({web.url!r}, timeout=20, context=context).read().decode())
+            """
         )
-    async with opened(policy, {"web.test": "127.0.0.2"}) as sandbox:
-        script = f"fetch({url!r}).then(r => r.text()).then(console.log)"
-        assert await run(sandbox.fd, policy, (node(), "-e", script)) == HELLO
-    assert page == [HELLO]
+    assert got == [HELLO]
+
+
+@pytest.mark.needs("node")
+async def test_node_fetches_by_name_over_tls_and_hears_that_others_do_not_exist(web: Web) -> None:
+    policy = Policy("allow", (HOST,), (f"{HOST}:{web.port}",))
+    script = f"""
+        fetch({web.url!r}).then(r => r.text()).then(console.log)
+            .then(() => fetch("https://example.com/")).catch(e => console.log(e.cause.code))
+        """
+    async with opened(policy, {HOST: "127.0.0.2"}) as sandbox:
+        got = await run(sandbox.fd, policy, (node(), "-e", script), env={"NODE_EXTRA_CA_CERTS": str(web.ca)})
+    assert got.splitlines() == [HELLO, "ENOTFOUND"]
+
+
+async def test_behind_a_proxy_names_are_the_proxys_and_what_the_operator_lists_is_not() -> None:
+    async with greeter("127.0.0.1") as port, greeter() as listed:
+        with proxying(to=port) as (proxy, asked):
+            environ = {"HTTPS_PROXY": f"http://user:p%40ss@127.0.0.1:{proxy}"}
+            policy = Policy(allow_private=(f"127.0.0.2:{listed}",))
+            async with opened(policy, environ=environ) as sandbox:
+                got = await sandbox.python(
+                    f"""
+                    say(try_tcp("only.the.proxy.knows.test", 443), try_tcp("93.184.216.34", 80),
+                        try_tcp("127.0.0.2", {listed}), try_tcp("10.1.2.3", 80))
+                    """
+                )
+    assert got == [HELLO, HELLO, HELLO, "ECONNRESET"]
+    assert asked == ["only.the.proxy.knows.test:443", "93.184.216.34:80"]
+
+
+async def test_a_proxy_that_refuses_or_cannot_be_used_is_a_reset() -> None:
+    async def refuse(stream: trio.SocketStream) -> None:
+        await stream.receive_some(9999)
+        await stream.send_all(b"HTTP/1.1 407 Who are you?\r\n\r\n")
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, refuse, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        for proxy in (f"http://127.0.0.1:{port}", f"socks5://127.0.0.1:{port}"):
+            async with opened(Policy(), environ={"HTTPS_PROXY": proxy}) as sandbox:
+                assert await sandbox.python('say(try_tcp("93.184.216.34", 443))') == ["ECONNRESET"]
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("attempt", [netns.try_isolate, netns.try_gate])

@@ -247,6 +247,24 @@ async def test_connections_beyond_the_limit_are_refused_and_those_within_it_stay
     assert got == ["ECONNRESET", HELLO]
 
 
+async def test_a_flood_of_look_ups_and_connections_is_held_to_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.egress.gate.REQUESTS_PER_S", 0.001)
+    monkeypatch.setattr("controlplane.egress.gate.BURST", 3.0)
+    async with opened(Policy()) as sandbox:
+        got = await sandbox.python(
+            """
+            first = [try_tcp("10.1.2.3", 80) for _ in range(3)]
+            held = socket.create_connection(("10.1.2.3", 80))
+            held.settimeout(1)
+            try:
+                held.recv(1)
+            except TimeoutError:
+                say(*first, "waits")
+            """
+        )
+    assert got == [*["ECONNRESET"] * 3, "waits"]
+
+
 @define
 class Web:
     """An https server on another loopback address, for `HOST` alone."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from controlplane.core.hosts import HostPattern, normal, parse_pattern
 from controlplane.egress.notices import MAX_TARGETS, WINDOW_S, Notices
+from controlplane.egress.pace import Pace
 from controlplane.egress.policy import NOTHING, Policy
 
 PRIVATE = "at a private address"
@@ -194,3 +195,12 @@ def test_a_refusal_is_told_once_in_a_while_and_no_flood_of_them() -> None:
     assert notices.is_news("a.test", 2, 1.0)
     assert sum(notices.is_news("flood.test", port, 2.0) for port in range(1000)) == MAX_TARGETS - 2
     assert notices.is_news("a.test", 1, WINDOW_S)
+
+
+def test_a_burst_passes_at_once_and_a_flood_evenly() -> None:
+    pace = Pace(per_s=10.0, burst=5.0)
+
+    assert [pace.delay_s(100.0) for _ in range(5)] == [0.0] * 5
+    assert [round(pace.delay_s(100.0), 3) for _ in range(3)] == [0.1, 0.2, 0.3]
+    assert [pace.delay_s(200.0) for _ in range(5)] == [0.0] * 5
+    assert pace.delay_s(200.0) > 0

@@ -192,6 +192,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             journal=journal,
             hub=hub,
             cache=cache,
+            groups=features.hierarchy,
             accounts=Accounts(of_operator(config), tokens.quotas_of),
         )
         fleet = await stack.enter_async_context(trio.open_nursery())

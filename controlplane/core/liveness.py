@@ -19,6 +19,8 @@ GRACE_S = 5.0
 """Beyond the longest that a call may take: what came too late for its caller is a sign of life still."""
 KILL_MIN_S = 20.0
 """Of silence, however short its calls may be: first comes a warning."""
+UNWAITED = 0.5
+"""How much of the time counts in which its calls have timed out and it still owes the answer to the ping."""
 FROZEN_LOOKS = 5
 """A process that somebody stopped (SIGSTOP) while calls wait is given up after so many looks."""
 DEAF_S = 20.0
@@ -62,7 +64,7 @@ class Liveness:
     _at: float | None = field(default=None, init=False)
     _heard: int = field(default=-1, init=False)
     _silent_s: float = field(default=0.0, init=False)
-    """Since calls began to wait after it was last heard of; stands still while none does."""
+    """Since calls began to wait after it was last heard of; slower once none does any more."""
     _is_asked: bool = field(default=False, init=False)
     _asked_s: float = field(default=0.0, init=False)
     _frozen_looks: int = field(default=0, init=False)
@@ -87,7 +89,8 @@ class Liveness:
         if signs.heard != self._heard:
             self._heard, self._silent_s, self._is_asked, self._asked_s = signs.heard, 0.0, False, 0.0
             return True
-        if signs.calls:
+        if signs.calls or self._is_asked:
+            passed_s *= 1 if signs.calls else UNWAITED
             self._silent_s += passed_s
             self._asked_s += passed_s if self._is_asked else 0.0
         return False
@@ -109,15 +112,14 @@ class Liveness:
         return _finding("kill", self._unread_s, DEAF_S, f"has read nothing for {DEAF_S:g} s while calls were waiting")
 
     def _hung(self, signs: Signs) -> Finding | None:
-        if not signs.calls or not signs.can_be_asked:
+        if not signs.can_be_asked or not (signs.calls or self._is_asked):
             return None
         if not self._is_asked:
             self._is_asked = self.wants_ping = self._silent_s >= PING_AFTER_S
             return None
         limit_s = max(KILL_MIN_S, signs.call_limit_s + GRACE_S)
         spins = signs.cpu_share >= SPINS
-        while_ = f"{signs.calls} call{' waits' if signs.calls == 1 else 's wait'}"
-        reason = f"has said nothing for {self._silent_s:.0f} s, and does not answer a ping, while {while_}"
+        reason = f"has said nothing for {self._silent_s:.0f} s and does not answer a ping, while {_those(signs.calls)}"
         if spins:
             reason += f"; it spins at {signs.cpu_share * 100:.0f} % of its CPU"
         if self._asked_s > 0 and self._silent_s >= limit_s:
@@ -128,6 +130,10 @@ class Liveness:
 
     def _calm(self) -> Finding | None:
         return _finding("calm", 0.0, WARN_S, "answers again") if self.told == "warn" else None
+
+
+def _those(calls: int) -> str:
+    return "its calls have timed out" if not calls else f"{calls} call{' waits' if calls == 1 else 's wait'}"
 
 
 def _finding(step: Step, value: float, limit: float, reason: str, *, unit: str = "s", spins: bool = False) -> Finding:

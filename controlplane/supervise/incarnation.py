@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from controlplane.errors import CorralError
     from controlplane.protocol.handshake import ProtocolFacts
     from controlplane.protocol.session import Listener
+    from controlplane.spawn.cgroups import GroupUsage
     from controlplane.spawn.client import Spawner
     from controlplane.store.journal import Journal
     from controlplane.supervise.child import LaneName
@@ -96,8 +97,8 @@ class Incarnation:
     start_timeout_s: float
     wiretap: Wiretap
     memory_limit_mb: int
-    oom_kills: Callable[[], int | None] = lambda: None
-    """Processes of the instance that the kernel has ended at its memory limit so far; None: not counted here."""
+    usage: Callable[[], GroupUsage | None] = lambda: None
+    """What its control group tells, if it has one."""
     lane: LaneName = "primary"
     child: Child | None = field(default=None, init=False)
     facts: ProtocolFacts | None = field(default=None, init=False)
@@ -139,7 +140,7 @@ class Incarnation:
     async def _live(self, spawner: Spawner, owner: Owner) -> Ending:
         self.logbook.begin(self.number)
         self.meter.forget_peaks()
-        self._kills_before = self.oom_kills() or 0
+        self._kills_before = self._oom_kills()
         try:
             job = await spawner.spawn(job_spec(self.launch))
         except SpawnFailed as failed:
@@ -220,9 +221,14 @@ class Incarnation:
         code = None if ended is None else ended.code
         lost = ended is not None and ended.lost
         has_own_code = child.code != post_mortem.CONDEMNED
-        if not lost and not has_own_code and (self.oom_kills() or 0) > self._kills_before:
+        if not lost and not has_own_code and self._oom_kills() > self._kills_before:
             return post_mortem.of_memory_limit(self._seen(), code, self.memory_limit_mb)
         return post_mortem.of_exit(self._seen(), code, child.condemned, as_code=child.code, lost=lost)
+
+    def _oom_kills(self) -> int:
+        """Processes that the kernel has ended at the memory limit, since the limit was set."""
+        usage = self.usage()
+        return 0 if usage is None else usage.oom_kills or 0
 
     def _bury(self, child: Child, record: model.Incarnation, failure: model.Evidence | None) -> Ending:
         code = child.exit.code if child.exit is not None else -9

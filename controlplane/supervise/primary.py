@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from random import random
 from typing import TYPE_CHECKING
 
@@ -172,7 +173,7 @@ class Primary:
             start_timeout_s=runner.around.config.start_timeout_s,
             wiretap=runner.wiretap,
             memory_limit_mb=runner.instance.spec.limits.memory_mb,
-            oom_kills=runner.oom_kills,
+            usage=partial(runner.group_usage, launch),
         )
 
     def _start(self, incarnation: Incarnation, slot: StartSlot, order: int, progress: Callable[[str], None]) -> None:

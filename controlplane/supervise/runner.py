@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from controlplane.hub import Hub
     from controlplane.model import Evidence, Instance, Sample, Section, Spec
     from controlplane.protocol.handshake import ProtocolFacts
+    from controlplane.spawn.cgroups import GroupUsage
     from controlplane.spawn.client import Spawner
     from controlplane.store.journal import Journal
     from controlplane.supervise.child import Child
@@ -69,7 +70,7 @@ class Surroundings:
     hub: Hub
     cache: Cache | None = None
     groups: Groups | None = None
-    """Where instances have control groups, each named by the instance's id; None: limits are soft."""
+    """Who knows what is used in the control groups of launches; None: limits are soft."""
     accounts: Accounts = Factory(lambda self: Accounts(of_operator(self.config)), takes_self=True)
 
 
@@ -156,11 +157,12 @@ class Runner:
     def isolation(self) -> str:
         return self.launch.isolation if self.launch is not None else "process"
 
-    def oom_kills(self) -> int | None:
-        """Processes of it that the kernel has ended at its memory limit; None where it has no control group."""
-        groups = self.around.groups
-        usage = None if groups is None else groups.usage(str(self.instance.id))
-        return None if usage is None else usage.oom_kills
+    def group_usage(self, launch: Launch | None) -> GroupUsage | None:
+        """What the control group of a launch tells; None where it has none. A few small files are read."""
+        group = None if launch is None else launch.confinement.group
+        if group is None or self.around.groups is None:
+            return None
+        return self.around.groups.usage(group.name)
 
     async def call(
         self,

@@ -27,17 +27,15 @@ NICE = 10
 GROUP_EVERY_S = 5.0
 """A control group's files are read this often, and with every sample near its memory limit."""
 NEAR = 0.7
+TIDY_S = 15.0
+"""For a new process to remove what the one before left on the disk, before that counts."""
 
 
 class Groups(Protocol):
-    """The hard limits of all instances; `spawn.cgroups.Hierarchy` is one."""
+    """Who knows the control groups of instances; a `spawn.cgroups.Hierarchy` does."""
 
-    @property
-    def has_memory(self) -> bool: ...
-    @property
-    def has_cpu(self) -> bool: ...
     def usage(self, name: str, /) -> GroupUsage | None:
-        """Of an instance, by its id; None where it has no group."""
+        """Of a group; None where there is none of this name."""
         ...
 
 
@@ -68,7 +66,9 @@ class Watch:
     _lives: dict[int, Liveness] = field(factory=dict, init=False)
     _printed: tuple[int, int] = field(init=False)
     _at: float | None = field(default=None, init=False)
-    _group: GroupUsage | None = field(default=None, init=False)
+    _began: float | None = field(default=None, init=False)
+    _disk_before_mb: float | None = field(default=None, init=False)
+    """When this process was looked at first."""
     _group_at: float = field(default=-inf, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -101,7 +101,7 @@ class Watch:
     # -- what is read
 
     def _limits(self) -> Limits:
-        limits, groups = self.runner.instance.spec.limits, self.runner.around.groups
+        limits = self.runner.instance.spec.limits
         return Limits(
             memory_mb=limits.memory_mb,
             cpu_percent=limits.cpu_percent,
@@ -109,8 +109,13 @@ class Watch:
             open_files=limits.open_files,
             disk_mb=limits.disk_mb,
             log_kb_s=limits.log_kb_s,
-            holds_memory=groups is not None and groups.has_memory and self._group is not None,
+            holds_memory=self._is_held("memory_mb"),
         )
+
+    def _is_held(self, limit: str) -> bool:
+        """Whether the kernel sees to it that a limit is kept."""
+        launch = self.runner.launch
+        return launch is not None and launch.enforcement.get(limit) == "hard"
 
     def _reading(self, figures: Figures, now: float) -> Reading:
         group = self._look_at_group(figures.memory_mb, now)
@@ -124,20 +129,27 @@ class Watch:
             cpu_percent=figures.cpu_percent,
             processes=max(figures.threads, (group.processes or 0) if group is not None else 0),
             open_files=figures.open_files,
-            disk_mb=figures.disk_mb,
+            disk_mb=self._disk(figures.disk_mb, now),
             log_kb_s=None if passed_s is None else max(0, seen_bytes - bytes_before) / 1024 / passed_s,
             dropped_lines=max(0, dropped - dropped_before),
             oom_kills=None if group is None else group.oom_kills,
         )
 
+    def _disk(self, disk_mb: float | None, now: float) -> float | None:
+        """What a process found when it began is not its doing: it has a while to tidy up, unless it adds to it."""
+        self._began = now if self._began is None else self._began
+        if self._disk_before_mb is None:
+            self._disk_before_mb = disk_mb
+        is_new = now - self._began < TIDY_S and disk_mb is not None and disk_mb <= (self._disk_before_mb or 0)
+        return None if is_new else disk_mb
+
     def _look_at_group(self, memory_mb: float, now: float) -> GroupUsage | None:
         """The control group's own figures, if they were read this time."""
-        groups = self.runner.around.groups
         is_near = memory_mb >= NEAR * self.runner.instance.spec.limits.memory_mb
-        if groups is None or (not is_near and now - self._group_at < GROUP_EVERY_S):
+        if not is_near and now - self._group_at < GROUP_EVERY_S:
             return None
-        self._group, self._group_at = groups.usage(str(self.runner.instance.id)), now
-        return self._group
+        self._group_at = now
+        return self.runner.group_usage(self.runner.launch)
 
     def _printed_so_far(self) -> tuple[int, int]:
         """Bytes, and lines of them that were dropped, of all its processes that run."""
@@ -179,17 +191,12 @@ class Watch:
     # -- what follows
 
     def _tell(self, finding: Finding) -> None:
-        if finding.what == "cpu" and finding.step == "warn" and self._is_to_be_nice:
+        if finding.what == "cpu" and finding.step == "warn" and not self._is_held("cpu_percent"):
             finding = evolve(finding, reason=f"{finding.reason}; others go before it from now on")
         self.runner.herald.watchdog(finding)
 
-    @property
-    def _is_to_be_nice(self) -> bool:
-        groups = self.runner.around.groups
-        return groups is None or not groups.has_cpu
-
     def _act(self, finding: Finding, share_of: ShareOf) -> None:
-        if finding.what == "cpu" and self._is_to_be_nice:
+        if finding.what == "cpu" and not self._is_held("cpu_percent"):
             self.nice = NICE if finding.step == "warn" else 0
         if finding.step not in ("restart", "kill"):
             return

@@ -69,6 +69,12 @@ def test_calls_that_time_out_one_after_the_other_add_up() -> None:
     assert steps(looks * 20)[-1][1] == "kill"
 
 
+def test_one_that_owes_the_answer_to_a_ping_is_given_twice_as_long_when_its_calls_have_timed_out() -> None:
+    short = {"call_limit_s": 10.0}
+    found = steps([WAITS | short] * 11 + [short] * 60)
+    assert [(at, step) for at, step, _ in found] == [(5, "?"), (20, "warn"), (30, "kill")]
+
+
 def test_one_that_cannot_be_asked_is_left_to_its_calls_own_time() -> None:
     assert steps([WAITS | {"can_be_asked": False}] * 1000) == []
 

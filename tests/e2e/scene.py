@@ -1,0 +1,209 @@
+"""A control plane with somebody to attack: another owner's instance, and things of the host's that are in reach of some."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from attrs import define, field
+
+from controlplane.spawn.confinement import LEVELS
+from tests import servers
+from tests.e2e.plane import below, deployment, text_of
+from tests.spawn.children import PYTHON
+
+if TYPE_CHECKING:
+    from tests.e2e.plane import Plane
+
+ANSWER = b"here\n"
+SECRET = "what-nobody-else-may-read"
+
+
+@define(kw_only=True)
+class Scene:
+    """Whom and what there is to attack. Pids are the host's."""
+
+    plane_process: Plane
+    levels: dict[str, Any] = field(factory=dict)
+    """Why a level is not to be had here; None where it is."""
+    other: int = 0
+    other_home: Path = Path()
+    own_home: Path = Path()
+    spawner: int = 0
+    gate: int = 0
+    postgres: int = 0
+    segment: int = 0
+    """Id of a System V segment of Postgres's."""
+    loopback_port: int = 0
+    udp_port: int = 0
+    private_address: str = ""
+    private_port: int = 0
+    abstract: str = ""
+    open_socket: Path = Path()
+    closed_socket: Path = Path()
+    public_file: Path = Path()
+    tmp_file: Path = Path()
+    shm_file: Path = Path()
+    word: str = field(factory=lambda: f"corral-escape-{secrets.token_hex(4)}")
+
+    @property
+    def plane(self) -> int:
+        return self.plane_process.pid
+
+    @property
+    def plane_home(self) -> Path:
+        return self.plane_process.home
+
+    @property
+    def plane_port(self) -> int:
+        return int(self.plane_process.url.rpartition(":")[2])
+
+    @property
+    def postgres_socket(self) -> Path:
+        return self.plane_home / "run/postgres/.s.PGSQL.5432"
+
+    @property
+    def redis_socket(self) -> Path:
+        return self.plane_home / "run/valkey/valkey.sock"
+
+    def attempt(self, level: str, what: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Have the attacker at a level try something."""
+        answer: dict[str, Any] = json.loads(self.plane_process.tool(level, "attempt", what=what, **arguments))
+        return answer
+
+
+def _serve(server: socket.socket, answer: bytes) -> None:
+    """Answer everybody, until the socket is closed."""
+    with suppress(OSError):
+        while True:
+            if server.type == socket.SOCK_DGRAM:
+                _, sender = server.recvfrom(64)
+                if sender is None:  # it was shut down
+                    return
+                server.sendto(answer, sender)
+                continue
+            client, _ = server.accept()
+            with client, suppress(OSError):
+                client.recv(64)
+                client.sendall(answer)
+
+
+@contextmanager
+def _serving(server: socket.socket) -> Iterator[socket.socket]:
+    if server.type == socket.SOCK_STREAM:
+        server.listen()
+    thread = threading.Thread(target=_serve, args=(server, ANSWER), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept
+        server.close()
+        thread.join(5)
+
+
+def _bound(family: int, kind: int, address: Any) -> socket.socket:
+    server = socket.socket(family, kind)
+    server.bind(address)
+    return server
+
+
+def _private_address() -> str:
+    """Of this host, and not loopback; where it has no such, one that is no less its own."""
+    found = (address.address for addresses in psutil.net_if_addrs().values() for address in addresses)
+    for text in found:
+        with suppress(ValueError):
+            address = ipaddress.ip_address(text)
+            if address.version == 4 and address.is_private and not address.is_loopback and not address.is_link_local:
+                return text
+    return "127.0.0.2"
+
+
+@contextmanager
+def set_up(plane: Plane) -> Iterator[Scene]:
+    """The instances and what else there is, in a control plane that has just started."""
+    scene = Scene(plane_process=plane)
+    with ExitStack() as stack:
+        _offer_sockets(scene, stack)
+        _leave_files(scene, stack)
+        _deploy(scene)
+        _find_processes(scene)
+        yield scene
+
+
+def _offer_sockets(scene: Scene, stack: ExitStack) -> None:
+    folder = scene.plane_process.folder
+
+    def serve(family: int, kind: int, address: Any) -> socket.socket:
+        return stack.enter_context(_serving(_bound(family, kind, address)))
+
+    scene.loopback_port = serve(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)).getsockname()[1]
+    scene.udp_port = serve(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)).getsockname()[1]
+    scene.private_address = _private_address()
+    scene.private_port = serve(socket.AF_INET, socket.SOCK_STREAM, (scene.private_address, 0)).getsockname()[1]
+    scene.abstract = scene.word
+    serve(socket.AF_UNIX, socket.SOCK_STREAM, f"\0{scene.abstract}")
+    scene.open_socket, scene.closed_socket = folder / "open.sock", folder / "closed.sock"
+    for path, mode in ((scene.open_socket, 0o666), (scene.closed_socket, 0o660)):
+        serve(socket.AF_UNIX, socket.SOCK_STREAM, str(path))
+        path.chmod(mode)
+
+
+def _leave_files(scene: Scene, stack: ExitStack) -> None:
+    scene.public_file = scene.plane_process.folder / "public"
+    scene.tmp_file, scene.shm_file = Path("/tmp", scene.word), Path("/dev/shm", scene.word)
+    for path in (scene.public_file, scene.tmp_file, scene.shm_file):
+        path.write_text("x")
+        path.chmod(0o644)
+        stack.callback(path.unlink, missing_ok=True)
+
+
+def _deploy(scene: Scene) -> None:
+    """The other's instance at the weakest level, so that only the attacker's own level holds; one attacker for each."""
+    plane = scene.plane_process
+    assert plane.request("POST", "/users", json={"name": "other", "role": "deployer"}).status_code == 201
+    made = plane.request("POST", "/tokens", json={"name": "other", "owner": "other", "role": "deployer"})
+    assert made.status_code == 201, made.text
+    command = {"command": PYTHON, "args": ["-c", servers.source("escapee.py").decode()]}
+    others = plane.client(made.json()["token"])
+    body = deployment("other", mcp_config={**command, "env": {"SECRET": SECRET}}, isolation="process")
+    answer = others.post("/api/v2/deploy?wait=60", json=body)
+    assert answer.status_code == 201, answer.text
+    said = others.post("/mcp/other/execute", json={"method": "tools/call", "params": {"name": "own", "arguments": {}}})
+    own = json.loads(text_of(said))
+    scene.other, scene.other_home = own["pid"], Path(own["home"])
+    diary = scene.other_home / "diary"
+    diary.write_text(SECRET)
+    diary.chmod(0o600)
+    os.chown(diary, own["uid"], own["uid"])
+    for level in LEVELS:
+        answer = plane.request(
+            "POST", "/api/v2/deploy?wait=60", json=deployment(level, mcp_config=command, isolation=level)
+        )
+        scene.levels[level] = None if answer.status_code == 201 else answer.text
+
+
+def _find_processes(scene: Scene) -> None:
+    lines = {process.pid: Path(f"/proc/{process.pid}/cmdline").read_bytes() for process in below(scene.plane)}
+    found = {
+        name: next((pid for pid, line in sorted(lines.items()) if word in line), 0)
+        for name, word in (
+            ("spawner", b"spawner.py"),
+            ("gate", b"controlplane.egress"),
+            ("postgres", b"bin/postgres\0-D"),
+        )
+    }
+    scene.spawner, scene.gate, scene.postgres = found["spawner"], found["gate"], found["postgres"]
+    rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+    scene.segment = next((int(row[1]) for row in rows if int(row[4]) == scene.postgres), 0)
+    scene.own_home = scene.other_home

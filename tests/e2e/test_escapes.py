@@ -1,0 +1,89 @@
+"""Servers that try to get out, at each level: what is promised is refused, and what is not promised is named.
+
+The control plane runs as root, with a user for each instance; as an ordinary user, who is also that of all instances;
+and in a plain container.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from controlplane.spawn.confinement import LEVELS
+from controlplane.spawn.uids import open_uid_pool
+from tests.e2e.escapes import ATTEMPTS, HOST
+from tests.e2e.plane import open_plane
+from tests.e2e.scene import set_up
+from tests.needs import met, skip_unless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.plane import Plane
+    from tests.e2e.scene import Scene
+
+
+@pytest.fixture(scope="module", params=["root", "plain_user"])
+def user(request: pytest.FixtureRequest) -> str:
+    """Whose control plane it is."""
+    if request.param == "root":
+        skip_unless("root")
+    elif met("root"):
+        skip_unless("mount_namespaces")
+    name: str = request.param
+    return name
+
+
+@contextmanager
+def _started(user: str) -> Iterator[Plane]:
+    with ExitStack() as stack:
+        uid = None
+        if user == "plain_user" and met("root"):
+            uid = stack.enter_context(open_uid_pool()).claim()
+        yield stack.enter_context(open_plane(uid=uid)).start()
+
+
+@pytest.fixture(scope="module")
+def scene(user: str) -> Iterator[Scene]:
+    with _started(user) as plane, set_up(plane) as scene:
+        yield scene
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_a_level_refuses_what_it_promises_and_lets_through_what_it_does_not(
+    scene: Scene, user: str, level: str, name: str
+) -> None:
+    if scene.levels[level] is not None:
+        _skip_for(level)
+        pytest.fail(scene.levels[level])
+    attempt = ATTEMPTS[name]
+    came = scene.attempt(level, attempt.tool, attempt.arguments(scene))
+    expected = attempt.expected(level, user)
+    if expected != HOST:
+        assert ("OPEN" if came["ok"] else came["errno"]) in expected, came["detail"]
+
+
+def test_a_control_plane_that_is_made_to_abort_leaves_none_of_its_memory_behind(user: str) -> None:
+    with _started(user) as plane:
+        everything = (resource.RLIM_INFINITY, resource.RLIM_INFINITY) if met("root") else _as_much_as_it_may(plane.pid)
+        resource.prlimit(plane.pid, resource.RLIMIT_CORE, everything)
+        os.kill(plane.pid, signal.SIGABRT)
+        end = os.waitid(os.P_PID, plane.pid, os.WEXITED | os.WNOWAIT)
+        assert end is not None
+        assert (end.si_status, end.si_code) == (signal.SIGABRT, os.CLD_KILLED)  # and not CLD_DUMPED
+        assert plane.wait() == -signal.SIGABRT
+
+
+def _as_much_as_it_may(pid: int) -> tuple[int, int]:
+    _, hard = resource.prlimit(pid, resource.RLIMIT_CORE)
+    return hard, hard
+
+
+def _skip_for(level: str) -> None:
+    skip_unless("landlock" if level == "confined" else "user_namespaces")

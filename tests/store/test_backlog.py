@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.core.lifecycle import State
+from controlplane.model import UsageDay
+from controlplane.store import backlog as backlog_module
 from controlplane.store.backlog import INCARNATIONS_PER_INSTANCE, ROW_BYTES, Backlog
 from controlplane.store.base import observation
 from tests.store.rows import event, evidence, incarnation, instance, line, now, sample
@@ -41,6 +45,18 @@ def test_a_batch_holds_what_came_in_in_order() -> None:
     assert [row.message for row in batch.logs] == ["first", "second", "third", "fourth"]
     assert (len(batch.events), len(batch.samples), len(batch)) == (1, 1, 6)
     assert (len(backlog), backlog.size_bytes, len(backlog.take())) == (0, 0, 0)
+
+
+def test_what_an_owner_used_on_a_day_is_one_row_and_no_more_are_kept_than_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backlog_module, "USAGE_ROWS_MAX", 2)
+    backlog = Backlog()
+    for owner, calls in (("ada", 1), ("bob", 2), ("eve", 4), ("ada", 8)):
+        backlog.push_usage(UsageDay(owner=owner, day=date(2026, 11, 30), calls=calls, peak_memory_mb=calls))
+    assert backlog.shed == {"usage": 1}
+    taken = everything(backlog)[0].usage
+    assert [(row.owner, row.calls, row.peak_memory_mb) for row in taken] == [("ada", 9, 8), ("bob", 2, 2)]
 
 
 def test_samples_go_first_then_output_then_events_and_oldest_first() -> None:

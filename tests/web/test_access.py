@@ -155,6 +155,41 @@ async def test_a_disabled_user_is_out_at_once_and_in_again_when_enabled() -> Non
         problem_of(await api.admin("PATCH", "/users/nobody", json={}), 404, "not_found")
 
 
+async def test_quotas_of_a_user_are_set_one_by_one_shown_and_taken_back() -> None:
+    async with serving(max_memory_mb=512) as api:
+        made = await api.admin("PATCH", "/users/bob", json={"quotas": {"instances": 3, "instance_memory_mb": 512}})
+        assert made.json()["quotas"] == {"instances": 3, "instance_memory_mb": 512}
+        more = await api.admin("PATCH", "/users/bob", json={"quotas": {"calls_per_day": 0, "instances": None}})
+        assert more.json()["quotas"] == {"instance_memory_mb": 512, "calls_per_day": 0}
+        assert (await api.admin("PATCH", "/users/bob", json={"role": "viewer"})).json()["quotas"] == more.json()[
+            "quotas"
+        ]
+        users = {row["name"]: row["quotas"] for row in (await api.admin("GET", "/users")).json()["users"]}
+        assert users == {"alice": {}, "bob": more.json()["quotas"], "root": {}}
+        problem_of(await api.ask("PATCH", "/users/alice", json={"quotas": {"instances": 99}}), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("quotas", "wrong"),
+    [
+        ({"instance_memory_mb": 513}, {"/quotas/instance_memory_mb"}),
+        (
+            {"instance_memory_mb": 15, "instances": 0, "memory_mb": 10**6},
+            {"/quotas/instance_memory_mb", "/quotas/instances"},
+        ),
+        ({"instanzes": 3}, {"/quotas/instanzes"}),
+        ({"calls_per_day": -1}, {"/quotas/calls_per_day"}),
+        ({"calls_per_day": 1.5}, {"/quotas/calls_per_day"}),
+        ({"calls_per_day": "many"}, {"/quotas/calls_per_day"}),
+    ],
+)
+async def test_quotas_that_cannot_be_are_refused_and_change_nothing(quotas: dict[str, Any], wrong: set[str]) -> None:
+    async with serving(max_memory_mb=512) as api:
+        body = {"quotas": {"cpu_s_per_day": 5, **quotas}}
+        assert pointers(problem_of(await api.admin("PATCH", "/users/bob", json=body), 422, "invalid_request")) == wrong
+        assert api.store.users_["bob"].quotas.cpu_s_per_day is None
+
+
 @pytest.mark.parametrize("body", [{"disabled": True}, {"role": "viewer"}, {"role": "deployer", "disabled": False}])
 async def test_an_administrator_cannot_lock_himself_out(body: dict[str, Any]) -> None:
     async with serving() as api:

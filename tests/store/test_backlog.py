@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import attrs
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,8 @@ from controlplane.store.base import observation
 from tests.store.rows import event, evidence, incarnation, instance, line, now, sample
 
 if TYPE_CHECKING:
+    import pytest
+
     from controlplane.store.base import Batch
 
 ONE, OTHER = UUID(int=1), UUID(int=2)

@@ -2,7 +2,8 @@
 
 Each check is a function that returns `Finding`s; the host's are in `hostchecks.py`. A check never raises and never
 takes longer than its own bound. Only a `✗` fails the command: a `!` works, but worse than it could, and a `-` is
-missed only by those who want it. What the languages can do is the control plane's to say, if it runs.
+missed only by those who want it. What isolation there is, and what the languages can do, is the control plane's to
+say, if it runs.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import frozen
 
-from controlplane.cli import hostchecks, runtimechecks
+from controlplane.cli import hostchecks, isolationchecks, runtimechecks
 from controlplane.cli.choosing import chosen_target
 from controlplane.cli.client import Api
 from controlplane.cli.exits import CommandFailed, Exit, program
@@ -34,15 +36,18 @@ SLOW_HEALTH_S = 2.0
 @json_option
 @pass_session
 def doctor(session: Session, /) -> None:
-    """Check this host, the languages that it can run, and the control plane: what is wrong, and how to mend it.
+    """Check this host, how far it can shut instances in, the languages that it can run, and the control plane.
+
+    Says what is wrong, and how to mend it.
 
     Exits with 1 for any ✗.
     """
-    sections: dict[str, list[Finding]] = {"Host": [], "Languages": [], "Control plane": []}
+    sections: dict[str, list[Finding]] = {"Host": [], "Isolation": [], "Languages": [], "Control plane": []}
     with session.screen.busy("looking"):
         sections["Host"] = hostchecks.all_of_host(os.environ)
-        sections["Control plane"], survey = _control_plane(session.context)
-        sections["Languages"] = runtimechecks.runtimes(survey or runtimechecks.survey_here())
+        sections["Control plane"], said = _control_plane(session.context)
+        sections["Isolation"] = isolationchecks.isolation(said.isolation or isolationchecks.survey_here())
+        sections["Languages"] = runtimechecks.runtimes(said.runtimes or runtimechecks.survey_here())
     findings = [finding for section in sections.values() for finding in section]
     if session.json:
         checks = [{"name": f.name, "verdict": f.verdict, "found": f.found, "fix": f.fix} for f in findings]
@@ -63,31 +68,38 @@ def _show(session: Session, sections: Mapping[str, Iterable[Finding]]) -> None:
                 session.screen.line("    ", f"{'':<16}", ("→ ", "bold"), finding.fix)
 
 
-def _control_plane(context: str | None) -> tuple[list[Finding], Mapping[str, Any] | None]:
+@frozen
+class Said:
+    """What a control plane said of its host; None: there is none, or it is too old to say."""
+
+    isolation: Mapping[str, Any] | None = None
+    runtimes: Mapping[str, Any] | None = None
+
+
+def _control_plane(context: str | None) -> tuple[list[Finding], Said]:
     """Ask the control plane how it is, and what it can run; one that does not run is no fault of the host."""
     try:
         api = Api(chosen_target(os.environ, context))
     except CommandFailed as failure:
-        return [Finding("credentials", BAD, str(failure), failure.problem.hint)], None
+        return [Finding("credentials", BAD, str(failure), failure.problem.hint)], Said()
     found = hostchecks.credentials(os.environ)
-    survey = None
+    said = Said()
     try:
         began = time.monotonic()
         health = api.get("/health").document
         found += _health(api, health, time.monotonic() - began)
         found += _stats(api.get("/stats").document)
-        survey = _survey(api)
+        said = Said(_survey(api, "/isolation"), _survey(api, "/runtimes"))
     except CommandFailed as failure:
         found += _unreachable(api, failure)
     finally:
         api.close()
-    return found, survey
+    return found, said
 
 
-def _survey(api: Api) -> Mapping[str, Any] | None:
-    """What it can run; None from one that is too old to say."""
+def _survey(api: Api, path: str) -> Mapping[str, Any] | None:
     try:
-        document = api.get("/runtimes").document
+        document = api.get(path).document
     except CommandFailed:
         return None
     return document if isinstance(document, dict) else None

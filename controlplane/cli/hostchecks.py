@@ -57,7 +57,6 @@ def all_of_host(environ: Mapping[str, str]) -> list[Finding]:
         uv(),
         disk(home_of(environ)),
         memory(),
-        user_namespaces(),
         open_files(),
     ]
 
@@ -128,21 +127,6 @@ def memory() -> Finding:
     return Finding(
         "memory", *((POOR, found, "A few servers fill it.") if free_mb < MEMORY_POOR_MB else (GOOD, found, ""))
     )
-
-
-def user_namespaces() -> Finding:
-    """Whether instances can be given a view of their own without being root."""
-    try:
-        made = subprocess.run(
-            ["unshare", "--user", "--map-root-user", "true"], capture_output=True, timeout=PROBE_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return Finding("user namespaces", POOR, "unknown: there is no `unshare`", "Install util-linux to find out.")
-    if made.returncode == 0:
-        return Finding("user namespaces", GOOD, "available")
-    fix = "Instances are confined by user id and limits alone. Look at the sysctls user.max_user_namespaces, "
-    fix += "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns."
-    return Finding("user namespaces", POOR, "refused by the kernel", fix)
 
 
 def open_files() -> Finding:

@@ -17,6 +17,7 @@ from controlplane.web import (
     incarnations,
     installs,
     instances,
+    isolation,
     logs,
     prometheus,
     revisions,
@@ -211,6 +212,7 @@ ROUTES: tuple[Route, ...] = docs.with_documentation(
     *stats.ROUTES,
     *usage.ROUTES,
     *runtimes.ROUTES,
+    *isolation.ROUTES,
     *prometheus.ROUTES,
     *installs.ROUTES,
 )

@@ -15,6 +15,7 @@ from controlplane.core.latency import Histogram
 from controlplane.model import Role
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.instances import visible
+from controlplane.web.isolation import host_isolation
 from controlplane.web.route import Route
 from controlplane.web.views import language_of, milliseconds, status_of
 from controlplane.wire.answers import StatsOut
@@ -95,12 +96,22 @@ async def get_stats(call: Call) -> Reply:
             dropped=dropped(services) if is_admin else {},
             control_plane=_control_plane(services) if is_admin else {},
             host=_host(services.config.home) if is_admin else {},
-            isolation={
-                "minimum": services.config.min_isolation,
-                "in_force": dict(Counter(runner.isolation for runner in runners)),
-            },
+            isolation=_isolation(services, runners),
         )
     )
+
+
+def _isolation(services: Services, runners: Iterable[Runner]) -> dict[str, Any]:
+    """What is in force, and in short what `/isolation` says."""
+    can = host_isolation(services)
+    return {
+        "minimum": can.minimum,
+        "auto": can.auto,
+        "available": [level.name for level in can.levels if level.available],
+        "limits": can.limits.driver,
+        "soft": [name for name, how in can.limits.enforcement.items() if how == "soft"],
+        "in_force": dict(Counter(runner.isolation for runner in runners)),
+    }
 
 
 def _calls(total: Fleet) -> dict[str, Any]:

@@ -409,7 +409,9 @@ class StatsOut:
     dropped: dict[str, int] = bounded(description="Rows that could not be kept, by kind; admins only.")
     control_plane: dict[str, Any] = bounded(description="The server's own process; admins only.")
     host: dict[str, Any] = bounded(description="The machine; admins only.")
-    isolation: dict[str, Any] = bounded(description="Isolation levels in force, and the weakest allowed.")
+    isolation: dict[str, Any] = bounded(
+        description="`{minimum, auto, available, limits, soft, in_force}`: in short what `/isolation` says, and instances by level."
+    )
 
 
 @frozen(kw_only=True)

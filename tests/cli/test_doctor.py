@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from controlplane.cli import hostchecks, runtimechecks
+from controlplane.cli import hostchecks, isolationchecks, runtimechecks
 from controlplane.cli.hostchecks import ABSENT, BAD, GOOD, POOR
 from tests.cli.fake_api import document, problem
 
@@ -41,12 +41,33 @@ RUNTIMES = {
         {"language": "binary", "usable": True, "tools": [], "missing": [], "hint": None},
     ]
 }
+ISOLATION = {
+    "levels": [
+        {"name": "process", "available": True, "why": None, "unlock": None},
+        {"name": "confined", "available": True, "why": None, "unlock": None},
+        {
+            "name": "namespaced",
+            "available": False,
+            "why": "bubblewrap is not installed",
+            "unlock": "install bubblewrap",
+        },
+    ],
+    "auto": "confined",
+    "minimum": "process",
+    "limits": {
+        "driver": "cgroup2",
+        "enforcement": {"memory_mb": "hard", "cpu_percent": "soft", "open_files": "hard", "disk_mb": "soft"},
+        "unlock": "Delegate=yes",
+    },
+    "landlock": 7,
+}
 
 
 @pytest.fixture
 def checks(api, corral):
     """Run the doctor and return its findings by name, with its exit code."""
     api.on("GET /runtimes", document(RUNTIMES))
+    api.on("GET /isolation", document(ISOLATION))
 
     def run():
         result = corral("doctor", "--json")
@@ -117,6 +138,52 @@ def test_each_language_is_a_line_with_its_versions_or_how_to_get_it(api, checks)
     assert (found["rust"]["verdict"], found["rust"]["found"]) == (ABSENT, "no cargo, rustc (there is cc 12.2.0)")
     assert found["rust"]["fix"] == "apt install cargo rustc"
     assert "binary" not in found
+
+
+def test_each_level_says_whether_it_is_there_and_what_would_unlock_it(api, checks):
+    api.on("GET /health", document(HEALTH))
+    api.on("GET /stats", document(STATS))
+    code, found = checks()
+    assert code == 0, "a level that is missing is no fault"
+    assert found["confined"]["verdict"] == GOOD
+    assert (found["namespaced"]["verdict"], found["namespaced"]["fix"]) == (POOR, "install bubblewrap")
+    assert found["namespaced"]["found"] == "not here: bubblewrap is not installed"
+    assert found["auto"]["found"] == "gives confined; the operator allows process and stronger"
+    assert found["hard limits"]["found"] == "memory, open files: the kernel holds them (cgroup2)"
+    assert found["soft limits"]["found"].startswith("cpu, disk: Corral looks")
+    assert (found["soft limits"]["verdict"], found["soft limits"]["fix"]) == (POOR, "Delegate=yes")
+
+
+def test_a_disk_limit_that_is_soft_everywhere_is_nothing_to_mend():
+    whole = {"enforcement": {"memory_mb": "hard", "disk_mb": "soft"}, "driver": "cgroup2", "unlock": None}
+    findings = {one.name: one for one in isolationchecks.isolation({**ISOLATION, "limits": whole})}
+    assert (findings["soft limits"].verdict, findings["soft limits"].fix) == (GOOD, "")
+
+
+def test_an_auto_that_is_weaker_than_the_operator_demands_is_told():
+    findings = {
+        one.name: one for one in isolationchecks.isolation({**ISOLATION, "auto": None, "minimum": "namespaced"})
+    }
+    assert findings["auto"].verdict == POOR
+    assert "MIN_ISOLATION is namespaced" in findings["auto"].found
+
+
+def test_an_old_kernels_landlock_is_not_praised_for_what_it_lacks():
+    findings = {one.name: one for one in isolationchecks.isolation({**ISOLATION, "landlock": 3})}
+    assert findings["confined"].verdict == POOR
+    assert "signals" in findings["confined"].found
+
+
+def test_levels_of_this_host_are_tried_where_no_control_plane_runs(api, checks, monkeypatch, tmp_path):
+    (tmp_path / "controlplane.py").write_text("raise SystemExit('not ours')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CORRAL_URL", "http://127.0.0.1:1")
+    _, found = checks()
+    assert found["process"]["verdict"] == GOOD
+    assert {"confined", "namespaced", "auto", "soft limits"} <= found.keys()
+    monkeypatch.setattr(isolationchecks, "SURVEY", "no.such.module")
+    (finding,) = isolationchecks.isolation(isolationchecks.survey_here())
+    assert (finding.name, finding.verdict) == ("levels", POOR)
 
 
 def test_without_a_control_plane_the_host_is_looked_at_in_the_same_way(api, checks, monkeypatch, tmp_path):
@@ -203,6 +270,5 @@ def test_every_check_of_this_host_ends_with_a_verdict(tmp_path):
         "uv",
         "disk",
         "memory",
-        "user namespaces",
         "open files",
     ]

@@ -48,6 +48,8 @@ from controlplane.model import (
     User,
 )
 from controlplane.rotation import Rotated
+from controlplane.spawn.cgroups import Hierarchy
+from controlplane.spawn.job import Features, Level
 from controlplane.store.base import JournalStatistics, NamedEvent, StoredEvent, StoreStatistics
 from controlplane.store.filters import Page
 from controlplane.supervise.catalogue import Catalogue
@@ -465,6 +467,20 @@ class FakeSpawnerStatistics:
 
 
 class FakeSpawner:
+    """On a host without bubblewrap, whose control groups hold memory but not CPU time."""
+
+    features = Features(
+        levels=(
+            Level("process", available=True),
+            Level("confined", available=True),
+            Level(
+                "namespaced", available=False, why="bubblewrap is not installed", unlock="apt-get install bubblewrap"
+            ),
+        ),
+        landlock=7,
+        hierarchy=Hierarchy("cgroup2", memory="/g", processes="/g", accounting="/g", freezer="/g"),
+    )
+
     def statistics(self) -> FakeSpawnerStatistics:
         return FakeSpawnerStatistics()
 

@@ -111,7 +111,7 @@ GET /instances/{id}/metrics|GET /instances/{id}/events|GET /instances/{id}/tools
 GET /mcp/{id}/stream|GET /health|GET /livez|GET /readyz|GET /stats|GET /runtimes|GET /metrics|POST /tokens|GET /tokens
 POST /mcp/{id}|GET /mcp/{id}|DELETE /tokens/{token_id}|POST /users|GET /users|PATCH /users/{name}|GET /openapi.json|GET /docs|GET /problems
 GET /problems/{code}|POST /instances/{id}/redeploy|POST /instances/{id}/rollback|GET /instances/{id}/revisions
-GET /runtimes|GET /cache|POST /cache/verify|POST /cache/prune|PUT /secrets/{name}|GET /secrets|GET /secrets/{name}
+GET /runtimes|GET /isolation|GET /cache|POST /cache/verify|POST /cache/prune|PUT /secrets/{name}|GET /secrets|GET /secrets/{name}
 DELETE /secrets/{name}|POST /secrets/rotate-key
 """
 
@@ -142,6 +142,7 @@ async def test_answers_are_valid_by_the_document_that_is_served() -> None:
             "/readyz": "/readyz",
             "/stats": "/stats",
             "/runtimes": "/runtimes",
+            "/isolation": "/isolation",
             "/tokens": "/tokens",
             "/users": "/users",
             "/cache": "/cache",

@@ -26,6 +26,7 @@ def main() -> int:
     from controlplane.spawn.linux import PR_SET_DUMPABLE, prctl  # noqa: PLC0415
 
     prctl(PR_SET_DUMPABLE, 0)  # first of all: no child of the same user may read our memory or environment
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # nor may a core dump keep it, whatever the host does with those
     from dotenv import dotenv_values  # noqa: PLC0415
 
     from controlplane.config import ConfigError, load  # noqa: PLC0415

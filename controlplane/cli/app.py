@@ -54,6 +54,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Operate": {"start": "lifecycle:start", "stop": "lifecycle:stop", "restart": "lifecycle:restart"},
     "Administer": {
         "context": "contexts:context",
+        "secret": "secrets:secret",
         "cache": "cache:cache",
         "user": "users:user",
         "token": "tokens:token",

@@ -141,7 +141,7 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
                 reply.gate.wait(GATE_TIMEOUT_S)
             self.wfile.write(reply.last)
 
-        do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815  (http.server's names)
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815  (http.server's names)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from controlplane.config import Config
 from controlplane.core.restart import RestartMode, RestartPolicy
 from controlplane.deploy import wanted
-from controlplane.deploy.plan import MAX_COMMAND_BYTES, fold_name, notes_on, plan, plan_patch
+from controlplane.deploy.plan import MAX_COMMAND_BYTES, NO_LEVELS, fold_name, notes_on, plan, plan_patch
 from controlplane.deploy.wanted import MAX_SOURCE_BYTES
 from controlplane.errors import InvalidRequest, SourceRejected
 from controlplane.model import Command, Limits, Origin, SourceType, Spec
@@ -242,7 +242,7 @@ def test_an_address_that_is_not_allowed_is_a_rejected_source(body: dict[str, Any
     with pytest.raises(SourceRejected) as caught:
         planned({**body, "source_url": url, "mounts": [{"source": "/", "target": "/"}]})
 
-    assert pointers(caught.value) == {"/source_url", "/mounts"}
+    assert pointers(caught.value) == {"/source_url", "/mounts/0", "/mounts/0/source"}
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,8 @@ WRONG: list[tuple[str, dict[str, Any], set[str]]] = [
     ("variables with odd names", config_deploy(environment_vars={"A=B": "1", "1A": "1", "a/b~c": "1", "": "1"}), {"/environment_vars/A=B", "/environment_vars/1A", "/environment_vars/a~1b~0c", "/environment_vars/"}),
     ("a working folder above", config_deploy(mcp_config={"command": "x", "cwd": "/srv/../etc"}), {"/mcp_config/cwd"}),
     ("isolation that is not here", config_deploy(isolation="namespaced"), {"/isolation"}),
-    ("mounts", config_deploy(mounts=[{"source": "/etc", "target": "/x"}]), {"/mounts"}),
+    ("a mount where nothing is hidden", config_deploy(mounts=[{"source": "/etc", "target": "/x"}]), {"/mounts/0", "/mounts/0/source"}),
+    ("a mount that is no absolute path", config_deploy(mounts=[{"source": "/srv", "target": "x"}]), {"/mounts/0/target"}),
     ("hosts that cannot be meant", config_deploy(network={"mode": "allow", "hosts": ["https://example.com", "example.com", "*", "a b", "a:x", "*.example.com:443"]}), {"/network/hosts/0", "/network/hosts/2", "/network/hosts/3", "/network/hosts/4"}),
     ("hosts without their mode", config_deploy(network={"mode": "none", "hosts": ["x"]}), {"/network/hosts"}),
     ("limits above the ceiling", config_deploy(limits={"memory_mb": 513, "cpu_percent": 51, "call_timeout_s": 120.5, "disk_mb": 1}), {"/limits/memory_mb", "/limits/cpu_percent", "/limits/call_timeout_s"}),
@@ -400,7 +401,8 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         "/source_data",
         "/environment_vars/CORRAL_X",
         "/isolation",
-        "/mounts",
+        "/mounts/0",
+        "/mounts/0/source",
         "/limits/memory_mb",
     }
     assert error.detail.count(";") == 2, "the detail names the first three"
@@ -450,7 +452,7 @@ def test_a_folded_name_is_folded_for_good(name: str) -> None:
     ],
 )
 def test_the_owner_is_told_what_is_unwise_or_not_in_force(body: dict[str, Any], note: str) -> None:
-    (told,) = notes_on(planned(body))
+    (told,) = notes_on(planned(body), "process", NO_LEVELS)
 
     assert told.startswith(note)
     assert "secret" not in told
@@ -460,8 +462,9 @@ def test_the_owner_is_told_what_is_unwise_or_not_in_force(body: dict[str, Any], 
     "args", [["https://example.com:8080/a@b"], ["postgres://ada@db/x"], ["user:pass@host"], ["https://x/?a=:b@c"], []]
 )
 def test_what_is_no_password_gets_no_note(args: list[str]) -> None:
-    assert notes_on(planned(config_deploy(mcp_config={"command": "x", "args": args}))) == ()
-    assert notes_on(planned(direct_deploy())) == ()
+    spec = planned(config_deploy(mcp_config={"command": "x", "args": args}))
+    assert notes_on(spec, "process", NO_LEVELS) == ()
+    assert notes_on(planned(direct_deploy()), "process", NO_LEVELS) == ()
 
 
 # -- patches

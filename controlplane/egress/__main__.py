@@ -6,26 +6,48 @@ import logging
 import os
 import resource
 import socket
+import sys
 
 import trio
 
 from controlplane.egress.outside import Outside
 from controlplane.egress.service import Service
-from controlplane.spawn import linux
+from controlplane.spawn import landlock, linux, seccomp
+
+log = logging.getLogger("egress")
 
 LOOKUP_THREADS = 200
 """Look-ups at once, of all instances; they sleep in the system's resolver."""
 
 
+RESOLVER = ("/etc", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
+"""What the system's resolver reads; whole folders, as such files are replaced while it runs."""
+LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64")
+
+
 def main() -> None:
     """Serve until the control plane has gone."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    linux.prctl(linux.PR_SET_DUMPABLE, 0)  # a sandbox of the same user shall not read it
+    shut_in()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with socket.socket(fileno=0) as control:
         control.setblocking(False)
         trio.run(_serve, control)
+
+
+def shut_in() -> None:
+    """Give up all that the work does not take: it reads what strangers send, and may be root without capabilities.
+
+    What the host lacks of it is told and done without: this process is no sandbox.
+    """
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)  # a sandbox of the same user shall not read it
+    readable = (*RESOLVER, *LIBRARIES, sys.prefix, sys.base_prefix)
+    try:
+        landlock.restrict(landlock.Ruleset(readable=readable, writable=()))
+        seccomp.install(seccomp.program())
+    except OSError as error:
+        log.info("not as shut in as it could be: %s", error)
 
 
 async def _serve(control: socket.socket) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +26,7 @@ from tests.egress.sandbox import GREETING, TIMEOUT_S, greeter, run_python, start
 pytestmark = pytest.mark.needs("user_namespaces")
 
 HELLO = GREETING.decode()
+ROOT = Path(__file__).parents[2]
 CONNECT_WHEN_TOLD = """
     for line in sys.stdin:
         print(json.dumps(try_tcp("127.0.0.2", int(line))), flush=True)
@@ -139,6 +144,34 @@ async def test_a_dropped_sandbox_is_cut_off_and_another_of_its_key_is_not(spawne
             while await ask(sandbox, port) == HELLO:  # until the process has heard of it
                 pass
             assert await ask(sandbox, port) == "ECONNREFUSED"
+
+
+@pytest.mark.needs("landlock")
+def test_the_process_gives_up_files_and_programs_and_can_still_look_names_up(tmp_path: Path) -> None:
+    program = f"""
+        import os, socket, subprocess
+        from controlplane.egress.__main__ import shut_in
+        from controlplane.spawn import linux
+
+        def refused(attempt):
+            try:
+                attempt()
+            except PermissionError:
+                return True
+
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+        shut_in()
+        print(
+            refused(lambda: open({str(ROOT / "pyproject.toml")!r})),
+            refused(lambda: os.listdir("/")),
+            refused(lambda: open({str(tmp_path / "new")!r}, "w")),
+            refused(lambda: linux.unshare(linux.CLONE_NEWUSER)),
+            socket.getaddrinfo("localhost", 80, socket.AF_INET)[0][4][0],
+        )
+        """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.stdout.split() == [*["True"] * 4, "127.0.0.1"]
 
 
 async def test_no_descriptor_and_no_process_is_left(spawner: Spawner) -> None:

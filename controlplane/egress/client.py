@@ -6,6 +6,7 @@ sandboxes asked for meanwhile has waited in them. Connections that were open are
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -74,6 +75,7 @@ class Egress:
     restarts: int = field(default=0, init=False)
     """Times the process died, or could not be started."""
     _sandboxes: dict[str, _Sandbox] = field(factory=dict, init=False, repr=False)
+    _is_closed: bool = field(default=False, init=False)
     _changed: trio.Event = field(factory=trio.Event, init=False, repr=False)
 
     def admit(self, key: str, policy: Policy) -> int:
@@ -81,7 +83,12 @@ class Egress:
 
         Returns:
             The descriptor that it sends them over: the caller hands it to the child, and closes it.
+
+        Raises:
+            OSError: no descriptor is left, or egress is closed.
         """
+        if self._is_closed:
+            raise OSError(errno.ESHUTDOWN, "the way out is closed: Corral is stopping")
         self.drop(key)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -236,6 +243,7 @@ class Egress:
                 self._on_traffic(event["key"], event["bytes_in"], event["bytes_out"])
 
     def _close(self) -> None:
+        self._is_closed = True
         for key in list(self._sandboxes):
             self.drop(key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import struct
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from controlplane.egress.pace import Pace
 
 if TYPE_CHECKING:
     from controlplane.egress.policy import Policy
+
+log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 256
 """Of one instance, at once: each takes two descriptors of the process that all instances share."""
@@ -96,6 +99,8 @@ class Gate:
                 if outside is not None:
                     async with outside:
                         await self._relay(inside, outside)
+        except Exception:
+            log.exception("a connection failed in a way that is a mistake of ours")  # and no other's
         finally:
             self.connections -= 1
 
@@ -146,8 +151,9 @@ class Gate:
             await _keep_to(pace)
             try:
                 packet, sender = await names.recvfrom(dns.MAX_PACKET_BYTES)
-            except ConnectionError:
-                continue  # an earlier answer found nobody
+            except OSError:  # an earlier answer found nobody, or the kernel has no memory
+                await trio.lowlevel.checkpoint()
+                continue
             query = dns.parse(packet)
             if isinstance(query, dns.Query):
                 if self._queries < MAX_QUERIES:

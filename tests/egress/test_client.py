@@ -185,4 +185,6 @@ async def test_no_descriptor_and_no_process_is_left(spawner: Spawner) -> None:
         await until(egress_processes)
         await until(lambda: all(key.startswith("ends") for key in egress._sandboxes))
     assert egress_processes() == []
+    with pytest.raises(OSError, match="closed"):
+        egress.admit("late", policy)
     assert set(os.listdir("/proc/self/fd")) <= before

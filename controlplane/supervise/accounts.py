@@ -62,18 +62,27 @@ class Account:
     """What of it the database has, or is on its way there."""
     _own: Overrides = field(init=False)
     _quotas: Quotas = field(init=False)
+    _bounded: bool = field(init=False)
+    """Whether a day can be used up at all. This and `_ends` spare every call the asking."""
+    _ends: int = field(init=False)
+    """The Unix time at which the day is over."""
 
     def __attrs_post_init__(self) -> None:
         self._told = UsageDay(owner=self.owner, day=_date(self.day))
-        self._own, self._quotas = NO_OVERRIDES, self.accounts.operator
+        self._ends = (self.day + 1) * quotas.DAY_S
+        self._review()
 
     @property
     def quotas(self) -> Quotas:
         """What holds for this owner now."""
-        own = self.accounts.overrides(self.owner)
-        if own is not self._own:
-            self._own, self._quotas = own, quotas.in_force(self.accounts.operator, own)
+        if self.accounts.overrides(self.owner) is not self._own:
+            self._review()
         return self._quotas
+
+    def _review(self) -> None:
+        self._own = self.accounts.overrides(self.owner)
+        self._quotas = quotas.in_force(self.accounts.operator, self._own)
+        self._bounded = self._quotas.bounds_days
 
     def check_day(self) -> None:
         """Whether there is room for another call today; whoever makes it counts it in `calls`.
@@ -82,12 +91,13 @@ class Account:
             QuotaExceeded: a quota is used up; says which, and when it begins anew.
         """
         now = self.accounts.clock()
-        if now >= (self.day + 1) * quotas.DAY_S:
+        if now >= self._ends:
             self.turn(quotas.day_of(now))
-        allowed = self.quotas
-        if allowed.bounds_days:
+        if self.accounts.overrides(self.owner) is not self._own:
+            self._review()
+        if self._bounded:
             exceeded = quotas.day_exceeded(
-                allowed, calls=self.calls, cpu_s=self.cpu_s, size_bytes=self.bytes_in + self.bytes_out
+                self._quotas, calls=self.calls, cpu_s=self.cpu_s, size_bytes=self.bytes_in + self.bytes_out
             )
             if exceeded is not None:
                 raise quotas.refusal_of_day(exceeded, quotas.until_next_day_s(now))
@@ -101,7 +111,7 @@ class Account:
         rest = self.take()
         if rest is not None:
             self.accounts.close(rest)
-        self.day = day
+        self.day, self._ends = day, (day + 1) * quotas.DAY_S
         self.calls = self.errors = self.bytes_in = self.bytes_out = 0
         self.cpu_s = self.peak_memory_mb = 0.0
         self._told = UsageDay(owner=self.owner, day=_date(day))

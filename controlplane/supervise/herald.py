@@ -138,7 +138,13 @@ class Herald:
             self.on_list_changed(method)
         if method == "notifications/tools/list_changed":
             self._publish("tools_changed", {})
-        self._publish("notification", {"method": method, "params": value})
+        self._publish("notification", {"method": method, "params": self._shown(params, value)})
+
+    def _shown(self, params: bytes | None, value: Any) -> Any:
+        """What a notification says, for who watches: the instance's own callers have got it as it was."""
+        text = b"" if params is None else params
+        told = self.logbook.redact(written := text.decode("utf-8", "backslashreplace"))
+        return value if told == written else decode_or_none(told.encode("utf-8", "backslashreplace"))
 
     def on_child_request(self, method: str) -> None:
         """The server asked for something that was refused."""

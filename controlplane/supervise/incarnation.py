@@ -209,7 +209,7 @@ class Incarnation:
         try:
             await child.shake_hands(self.start_timeout_s)
         except HandshakeRefused as refused:
-            return post_mortem.of_refusal(self._seen(), str(refused))
+            return post_mortem.of_refusal(self._seen(), self.logbook.redact(str(refused)))
         except StartTooSlow:
             return post_mortem.of_start_timeout(self._seen(), self.start_timeout_s)
         return None

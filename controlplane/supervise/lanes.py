@@ -339,7 +339,7 @@ class Lanes:
                 self.refuses_legacy = True
                 raise LegacyRefused(str(refused)) from None
             self._count_failure()
-            raise InstanceUnavailable(str(refused), retry_after_s=1) from None
+            raise InstanceUnavailable(child.logbook.redact(str(refused)), retry_after_s=1) from None
         except StartTooSlow as slow:
             self._count_failure()
             raise InstanceUnavailable(str(slow), retry_after_s=1) from None

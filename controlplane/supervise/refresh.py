@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,13 @@ Ask = Callable[[str, bytes | None], Awaitable[bytes]]
 log = logging.getLogger("corral.supervise")
 
 
-async def listed(ask: Ask, section: Section) -> list[Page]:
+async def listed(ask: Ask, section: Section, redact: Callable[[str], str]) -> list[Page]:
     """Ask for all pages of a section. A server that does not know the method has nothing there.
+
+    Args:
+        ask: Makes one call.
+        section: Which list.
+        redact: For what an error says of the server's words.
 
     Raises:
         BadChildMessage: the server refused, or answered something else than a list, or one larger than is kept.
@@ -67,7 +73,7 @@ async def listed(ask: Ask, section: Section) -> list[Page]:
             break
         page = read_page(section, member)
         if page is None:
-            shown = member.decode("utf-8", "replace")[:SHOWN_CHARS]
+            shown = redact(member.decode("utf-8", "replace"))[:SHOWN_CHARS]
             raise BadChildMessage(f"the server's answer to {method} is no list: {shown}")
         pages.append(page)
         size += sum(map(len, page.items))
@@ -86,7 +92,7 @@ async def list_for_caller(runner: Runner, section: Section) -> None:
         CorralError: see `listed`.
     """
     asked = runner.child
-    if not runner.catalogue.take(section, await listed(runner.call, section)):
+    if not runner.catalogue.take(section, await listed(runner.call, section, runner.logbook.redact)):
         raise BadChildMessage("the server lists more than is kept of one instance")
     if asked is not None and runner.child is not asked:  # another process serves by now, and may list something else
         runner.catalogue.outdated(section)
@@ -133,7 +139,8 @@ def _is_served_by(runner: Runner, child: Child) -> bool:
 async def _ask_all(runner: Runner, child: Child, due: list[Section], done: trio.CancelScope) -> None:
     for section in due:
         try:
-            pages = await listed(lambda method, params: _ask(runner, child, method, params), section)
+            ask = partial(_ask, runner, child)
+            pages = await listed(ask, section, runner.logbook.redact)
         except CorralError as error:
             log.debug("instance %s: %s was not listed: %s", runner.instance.id, section.value, error)
             continue

@@ -69,7 +69,7 @@ ROUTES = (
         summary="Read what happened to everything the caller may see",
         description=(
             "Newest first, as it was kept; deleted instances' events are among them. What went wrong is"
-            " `?type=post_mortem,revision_failed,gap,services,status&status=failed`."
+            " `?type=post_mortem,revision_failed,watchdog,gap,services,status&status=failed`."
         ),
         tag="History",
         role=Role.VIEWER,

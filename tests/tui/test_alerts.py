@@ -178,12 +178,17 @@ def test_kept_events_become_alerts_from_the_oldest_on() -> None:
         kept("services", 9, status="healthy", services={"redis": "connected"}),
         kept("services", 5, status="degraded", services={"redis": "disconnected"}),
         kept("revision_failed", 4, code="build_failed", reason="no such package", revision=2),
+        kept("watchdog", 4, what="memory", step="calm", reason="uses 1 of 9 MiB of memory again"),
+        kept("watchdog", 3, what="memory", step="kill", reason="uses 99 of 9 MiB of memory"),
+        kept("watchdog", 3, what="memory", step="warn", reason="uses 8 of 9 MiB of memory for 3 s"),
         kept("status", 3, status="failed"),
         kept("post_mortem", 2, code="exited", reason="status 3"),
     ]
     told = [(alert.weight, alert.name, alert.text) for alert in earlier_alerts(newest_first)]
     assert told == [
         ("bad", "alpha", "status 3"),
+        ("warn", "alpha", "it uses 8 of 9 MiB of memory for 3 s"),
+        ("good", "alpha", "it uses 1 of 9 MiB of memory again"),
         ("warn", "alpha", "revision 2 did not take over: no such package"),
         ("warn", "", "Redis disconnected: calls go on"),
         ("good", "", "Redis connected"),

@@ -51,6 +51,10 @@ SPEC = {"language": "python", "source_type": "direct", "revision": 1, "labels": 
             None,
             Cell("revision 3 did not take over: status 4", "bad"),
         ),
+        ("watchdog", {"step": "warn", "reason": "uses 9"}, None, Cell("watchdog: it uses 9", "warn")),
+        ("watchdog", {"step": "kill", "reason": "uses 9"}, None, Cell("watchdog: it uses 9: it is ended", "bad")),
+        ("watchdog", {"step": "calm", "reason": "uses 1 again"}, None, Cell("watchdog: it uses 1 again", "good")),
+        ("watchdog", {}, None, Cell("watchdog: it says nothing more", "warn")),
         ("gap", {"missed": 1200}, None, Cell("1,200 events are missing here", "warn")),
         ("gap", {"missed": None, "reason": "cut"}, None, Cell("events may be missing here: cut", "warn")),
         (

@@ -1,7 +1,8 @@
 """What deserves a person's attention, made from events, and the inbox that keeps it. Pure.
 
-An alert is a crash, a start that failed, a crash loop, a kill by a watchdog, a revision that did not take over, or a
-service that is away. It stays in the inbox after its cause is mended; what mends a service is told as well.
+An alert is a crash, a start that failed, a crash loop, an end by a watchdog or its warning, a revision that did not take
+over, or a service that is away. It stays in the inbox after its cause is mended; that a service is back, or that what was
+warned of is over, is told as well.
 """
 
 from __future__ import annotations
@@ -153,6 +154,22 @@ def alert_of(type_: str, row: Row, event: Mapping[str, Any], at: float) -> Alert
         weight=weight,
         code=code,
         text=reason,
+        instance_id=row.id,
+        name=row.name,
+        incarnation=row.incarnation,
+    )
+
+
+def watchdog_alert(row: Row, event: Mapping[str, Any], at: float) -> Alert | None:
+    """Make the alert of a warning, and of its end; None for what a post-mortem tells of as well."""
+    step, what = text(event.get("step")), text(event.get("what"))
+    if step not in ("warn", "calm"):
+        return None
+    return Alert(
+        at=at,
+        weight="warn" if step == "warn" else "good",
+        code=f"watchdog_{what}" if what else "watchdog",
+        text=f"it {text(event.get('reason')) or 'gives no reason'}",
         instance_id=row.id,
         name=row.name,
         incarnation=row.incarnation,

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from tui.board.alerts import Inbox, alert_of, failure_alert, service_alert
+from tui.board.alerts import Inbox, alert_of, failure_alert, service_alert, watchdog_alert
 from tui.board.cells import Cell
 from tui.board.link import Link, LinkState
 from tui.board.reading import mapping, seconds_of, text, whole
@@ -160,6 +160,8 @@ class Board:
                 return FLEET if self.rows.pop(id_, None) is not None else NOTHING
             case "post_mortem" | "revision_failed":
                 return self._trouble(type_, id_, event, at)
+            case "watchdog":
+                return self._watchdog(id_, event, at)
             case "gap":
                 return self._gap(id_, event)
             case "services":
@@ -194,6 +196,14 @@ class Board:
         if type_ == "post_mortem":
             row.trouble = trouble_of(event)
         self.alerts.take(alert_of(type_, row, event, at))
+        return Touched(frozenset((id_,)), fleet=True)
+
+    def _watchdog(self, id_: str, event: Mapping[str, Any], at: float) -> Touched:
+        row = self.rows.get(id_)
+        alert = None if row is None else watchdog_alert(row, event, at)
+        if alert is None:
+            return NOTHING
+        self.alerts.take(alert)
         return Touched(frozenset((id_,)), fleet=True)
 
     def _gap(self, id_: str, event: Mapping[str, Any]) -> Touched:

@@ -23,7 +23,7 @@ SHOWN_LINES = 2_000
 Kind = Literal["all", "trouble", "states", "changes", "messages"]
 KINDS: Mapping[Kind, frozenset[str]] = {
     "all": frozenset(),
-    "trouble": frozenset({"post_mortem", "revision_failed", "gap", "lagged", "shutdown"}),
+    "trouble": frozenset({"post_mortem", "revision_failed", "watchdog", "gap", "lagged", "shutdown"}),
     "states": frozenset({"status", "deployed", "deleted"}),
     "changes": frozenset({"deployed", "changed", "deleted", "tools_changed", "revision_failed"}),
     "messages": frozenset({"notification", "log"}),

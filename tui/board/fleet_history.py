@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from tui.board.alerts import Alert, alert_of, service_alert
+from tui.board.alerts import Alert, alert_of, service_alert, watchdog_alert
 from tui.board.board import QUIET, Happening
 from tui.board.reading import mapping, seconds_of, text
 from tui.board.rows import Row
@@ -18,7 +18,7 @@ from tui.board.sentences import Narrator
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-TROUBLE = ("post_mortem", "revision_failed", "services")
+TROUBLE = ("post_mortem", "revision_failed", "watchdog", "services")
 """What alerts are made of."""
 
 
@@ -37,7 +37,9 @@ def earlier_alerts(documents: Iterable[Any]) -> list[Alert]:
             found += [alert] if alert is not None else []
         elif type_ in TROUBLE:
             id_ = text(members.get("instance_id"))
-            found.append(alert_of(type_, Row(id=id_, name=text(members.get("name")) or id_), data, at))
+            row = Row(id=id_, name=text(members.get("name")) or id_)
+            told = watchdog_alert(row, data, at) if type_ == "watchdog" else alert_of(type_, row, data, at)
+            found += [told] if told is not None else []
     return found
 
 

@@ -27,6 +27,13 @@ TONES: Mapping[str, Tone] = {
     "stopping": "warn",
     "stopped": "dim",
 }
+WATCHDOG: Mapping[str, tuple[Tone, str]] = {
+    "warn": ("warn", ""),
+    "restart": ("bad", ": it is replaced when its calls are answered"),
+    "kill": ("bad", ": it is ended"),
+    "calm": ("good", ""),
+}
+"""By the step that a watchdog takes: how grave it is, and what follows."""
 SIGNS: Mapping[str, str] = {"good": "●", "bad": "✗", "warn": "!", "dim": "○", "accent": "◐", "": "·", "strong": "·"}
 STATES = frozenset({"status"})
 SPECS = frozenset({"deployed", "changed"})
@@ -52,6 +59,9 @@ def sentence(type_: str, data: Data, before: Data | None = None) -> Cell:
             return Cell(f"failed {_while(data)}{_code(data)}: {_why(data)}", "bad")
         case "revision_failed":
             return Cell(f"revision {_word(data, 'revision', '?')} did not take over{_code(data)}: {_why(data)}", "bad")
+        case "watchdog":
+            tone, then = WATCHDOG.get(_word(data, "step"), ("warn", ""))
+            return Cell(f"watchdog: it {_word(data, 'reason', 'says nothing more')}{then}", tone)
         case "deleted":
             return Cell("deleted: nothing is left of it but this history", "warn")
         case _:

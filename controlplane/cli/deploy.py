@@ -26,6 +26,8 @@ EPILOG = examples(
     "{corral} deploy server.py -d requests",
     "{corral} deploy weather https://github.com/example/weather-mcp.git#v1.2",
     "{corral} deploy tools.zip --language go --entry ./cmd/server",
+    "{corral} deploy fetch --allow-host example.com -- uvx mcp-server-fetch",
+    "{corral} deploy notes --mount /srv/notes:rw --limit disk=500 -- npx -y @modelcontextprotocol/server-filesystem /srv/notes",
     "{corral} deploy -f spec.json",
     note="-e NAME without a value takes it from your own environment, so that a secret is neither in the shell's "
     "history nor in the process list. What a folder's .gitignore names is not sent.",

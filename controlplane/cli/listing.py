@@ -39,7 +39,7 @@ COLUMNS = (
     Column("P95", right=True, spare=3),
 )
 OWNER = Column("OWNER", gives=True)
-WIDE = (Column("PID", right=True), Column("ID", style="dim"))
+WIDE = (Column("ISOLATION"), Column("SOFT LIMITS"), Column("PID", right=True), Column("ID", style="dim"))
 BROKEN = frozenset({"failed", "restarting"})
 """Statuses in which the last failure is why; in every other it is past."""
 
@@ -69,7 +69,7 @@ def all_pages(session: Session, path: str, noun: str, **query: str | float | Non
 @click.option("-l", "--label", metavar="KEY=VALUE", help="Only those with this label.")
 @click.option("--owner", help="Only this owner's (administrators).")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
-@click.option("-w", "--wide", is_flag=True, help="Process ids and instance ids as well.")
+@click.option("-w", "--wide", is_flag=True, help="Isolation, the limits that are soft, and ids as well.")
 @json_option
 @pass_session
 def ls(session: Session, /, *, quiet: bool, wide: bool, **filters: str | None) -> None:
@@ -95,8 +95,8 @@ def _show_fleet(screen: Screen, instances: list[Mapping[str, Any]], *, wide: boo
     columns = [*([OWNER] if several else []), *COLUMNS, *(WIDE if wide else [])]
     rows = []
     for instance in instances:
-        ids = [str(instance.get("pid") or "-"), str(instance.get("instance_id"))]
-        rows.append([*([str(instance.get("owner"))] if several else []), *_row(instance), *(ids if wide else [])])
+        more = _wide(instance) if wide else []
+        rows.append([*([str(instance.get("owner"))] if several else []), *_row(instance), *more])
     screen.table(columns, rows)
     if not screen.is_terminal:
         return
@@ -120,6 +120,18 @@ def _row(instance: Mapping[str, Any]) -> list[str | Text]:
         Text(count(instance.get("errors")), "red" if instance.get("errors") else ""),
         millis(instance.get("p95_ms")),
     ]
+
+
+def _wide(instance: Mapping[str, Any]) -> list[str]:
+    soft = " ".join(_of_kind(instance, "soft")) or ("none" if instance.get("enforcement") else "-")
+    level = str(instance.get("isolation") or "-")
+    return [level, soft, str(instance.get("pid") or "-"), str(instance.get("instance_id"))]
+
+
+def _of_kind(instance: Mapping[str, Any], kind: str) -> list[str]:
+    """The limits that are held in this way: `hard` by the kernel, `soft` by Corral."""
+    enforcement = instance.get("enforcement") or {}
+    return [plain_name(name) for name, how in enforcement.items() if how == kind]
 
 
 @click.command(short_help="Show all of one instance, with why it failed.")
@@ -156,8 +168,11 @@ def _facts(instance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("use", _use(instance)),
         ("calls", _calls(instance)),
         ("limits", _in_units(instance.get("limits"))),
+        ("", _enforcement(instance)),
         ("restart", _in_units(instance.get("restart"))),
-        ("network", _pairs(instance.get("network"))),
+        ("isolation", str(instance.get("isolation") or "")),
+        ("network", _network(instance.get("network") or {})),
+        *(("mount", _mount(mount)) for mount in instance.get("mounts") or ()),
         ("labels", _pairs(instance.get("labels"))),
         ("tools", ", ".join(str(tool.get("name")) for tool in instance.get("tools") or ())),
         ("created", local_date(instance.get("created_at"))),
@@ -174,6 +189,22 @@ def _in_units(settings: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{plain_name(key)} {in_unit(key, value)}" for key, value in (settings or {}).items())
 
 
+def _enforcement(instance: Mapping[str, Any]) -> str:
+    kinds = {kind: ", ".join(_of_kind(instance, kind)) for kind in ("hard", "soft")}
+    return "; ".join(f"{kind}: {names}" for kind, names in kinds.items() if names)
+
+
+def _network(network: Mapping[str, Any]) -> str:
+    hosts = ", ".join(map(str, network.get("hosts") or ()))
+    return f"{network.get('mode') or ''}{f': {hosts}' if hosts else ''}"
+
+
+def _mount(mount: Mapping[str, Any]) -> str:
+    source, target = str(mount.get("source")), str(mount.get("target"))
+    where = source if source == target else f"{source}, seen as {target}"
+    return f"{where}, {'read and write' if mount.get('mode') == 'rw' else 'read-only'}"
+
+
 def _lane(lane: Mapping[str, Any]) -> str:
     """A process beside the primary: whom it serves."""
     whose = "one session's own" if lane.get("kind") == "private" else "shared"
@@ -186,7 +217,7 @@ def _process(instance: Mapping[str, Any]) -> str:
     if not instance.get("pid"):
         return f"none, {instance.get('restarts')} restarts"
     uptime = duration(instance.get("uptime_s"))
-    return f"pid {instance['pid']}, up {uptime}, {instance.get('restarts')} restarts, isolation {instance.get('isolation')}"
+    return f"pid {instance['pid']}, up {uptime}, {instance.get('restarts')} restarts"
 
 
 def _use(instance: Mapping[str, Any]) -> str:

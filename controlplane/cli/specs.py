@@ -9,6 +9,7 @@ from typing import IO, Any, TypeVar
 import click
 from attrs import field, frozen
 
+from controlplane.cli import keeping
 from controlplane.cli.pairs import environment_of, labels_of
 from controlplane.packing.refusal import NotThere, Unusable
 from controlplane.packing.sources import Source, source_of
@@ -31,17 +32,11 @@ _OPTIONS = (
     click.option("--ref", "source_ref", metavar="REF", help="Branch, tag or commit of a repository."),
     click.option("--subdir", "source_subdir", metavar="FOLDER", help="The folder of the source that counts."),
     click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label; repeatable."),
-    click.option("--memory", "memory_mb", type=click.IntRange(min=16), metavar="MIB", help="Ceiling of its memory."),
-    click.option(
-        "--cpu", "cpu_percent", type=click.IntRange(min=1), metavar="PERCENT", help="Ceiling; 100 is one core."
-    ),
     click.option(
         "--restart", "restart", type=click.Choice(["always", "on-failure", "never"]), help="When to start it again."
     ),
-    click.option(
-        "--isolation", type=click.Choice(["auto", "process", "confined", "namespaced"]), help="How it is kept in."
-    ),
     click.option("--sessions", type=click.Choice(["shared", "per-session"]), help="Whether clients share one process."),
+    *keeping.OPTIONS,
 )
 _OF_SOURCES = ("entry_point", "dependencies", "build_command", "source_ref", "source_subdir")
 
@@ -127,15 +122,13 @@ def _command(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    limits = {key: options[key] for key in ("memory_mb", "cpu_percent") if options[key] is not None}
     return _present(
         {
             "language": options["language"],
-            "limits": limits,
             "restart": {"mode": options["restart"]} if options["restart"] else None,
-            "isolation": options["isolation"],
             "sessions": options["sessions"],
             "labels": labels_of(options["labels"]),
+            **keeping.keeping(options),
         }
     )
 

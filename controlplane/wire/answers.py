@@ -80,6 +80,10 @@ class InstanceOut:
     api_endpoint: str = bounded(description="Path that calls are posted to.")
     mcp_endpoint: str = bounded(description="Path of its standard MCP endpoint.")
     isolation: str = bounded(description="The isolation level in force.")
+    enforcement: dict[str, str] = bounded(
+        {},
+        description="By limit: `hard`, the kernel holds it; `soft`, Corral looks at it and acts. Empty before the first start.",
+    )
     restarts: int = bounded(description="Restarts since it was deployed or started by hand.")
     pid: int | None = bounded(None, description="Its process; null: none now.")
     uptime_s: float | None = bounded(None, description="Seconds since its process started.")
@@ -129,10 +133,6 @@ class InstanceDetailOut(InstanceOut):
     restart: dict[str, Any] = bounded({}, description="As in a deploy.")
     network: dict[str, Any] = bounded({}, description="As in a deploy.")
     mounts: list[dict[str, Any]] = bounded([], description="As in a deploy.")
-    enforcement: dict[str, str] = bounded(
-        {},
-        description="By limit: `hard`, the kernel holds it; `soft`, Corral looks at it and acts. Empty before the first start.",
-    )
     sessions: str = "shared"
     protocol: dict[str, Any] = bounded(
         {},

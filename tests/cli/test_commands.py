@@ -264,11 +264,13 @@ def test_ls_quiet_prints_names_only(api, corral):
     assert corral("ls", "-q").out == "a\nb\n"
 
 
-def test_ls_wide_has_the_ids_of_process_and_instance(api, corral):
-    rows = [instance("a"), instance("b", "stopped", pid=None)]
+def test_ls_wide_has_isolation_soft_limits_and_ids(api, corral):
+    held = {"memory_mb": "hard", "cpu_percent": "soft", "disk_mb": "soft"}
+    rows = [instance("a", enforcement=held), instance("b", "stopped", pid=None)]
     api.on("GET /instances", document({"instances": rows, "next_cursor": None}))
     header, first, second = corral("ls", "--wide").out.splitlines()
-    assert header.split()[-2:] == ["PID", "ID"]
+    assert header.split()[-5:] == ["ISOLATION", "SOFT", "LIMITS", "PID", "ID"]
+    assert first.split()[-5:-2] == ["confined", "cpu", "disk"]
     assert first.split()[-2:] == ["4711", rows[0]["instance_id"]]
     assert second.split()[-2:] == ["-", rows[1]["instance_id"]]
 
@@ -292,6 +294,12 @@ def test_inspect_shows_what_runs_and_why_it_failed(api, corral):
         "mcp_config": {"command": "npx", "args": ["-y", "srv"], "cwd": None},
         "environment_vars": ["API_KEY"],
         "limits": {"memory_mb": 256},
+        "enforcement": {"memory_mb": "hard", "disk_mb": "soft"},
+        "network": {"mode": "allow", "hosts": ["a.example", "b.example:443"]},
+        "mounts": [
+            {"source": "/srv/a", "target": "/srv/a", "mode": "ro"},
+            {"source": "/srv/b", "target": "/data", "mode": "rw"},
+        ],
         "protocol": {"era": "modern", "version": "2025-06-18", "server_info": {"name": "srv", "version": "1.0"}},
         "tools": [{"name": "echo"}],
         "revision": 1,
@@ -301,6 +309,9 @@ def test_inspect_shows_what_runs_and_why_it_failed(api, corral):
     out = corral("inspect", "memory").out
     for words in ("npx -y srv", "API_KEY", "memory 256M", "srv 1.0", "era modern", "echo", "check the package name"):
         assert words in out
+    for words in ("hard: memory; soft: disk", "allow: a.example, b.example:443", "/srv/a, read-only", "confined"):
+        assert words in out
+    assert "/srv/b, seen as /data, read and write" in out
     assert "\x1b" not in out
     assert "\\x1b]0;owned\\x07" in out
 

@@ -6,6 +6,7 @@ The Quart application, the guards, the tokens and the hub are the real ones, beh
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -95,6 +96,14 @@ class FakeLogbook:
     dropped: int = 0
 
 
+@frozen
+class FakeLaunch:
+    """What the instance was last started with."""
+
+    enforcement: Mapping[str, str] = field(factory=lambda: {"memory_mb": "hard", "disk_mb": "soft"})
+
+
+
 @define(eq=False)
 class ApiRunner:
     """A runner that does at once what it is told, or waits where a test holds it."""
@@ -106,6 +115,7 @@ class ApiRunner:
     started_at: datetime | None = NOW
     notes: tuple[str, ...] = ("network is not in force at level process",)
     isolation: str = "process"
+    launch: FakeLaunch | None = field(factory=FakeLaunch)
     protocol: None = None
     last_sample: Sample | None = None
     catalogue: Catalogue = field(default=Factory(lambda self: Catalogue(self.instance.id), takes_self=True))

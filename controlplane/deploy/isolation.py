@@ -6,7 +6,6 @@ level cannot enforce is told (`network_notes`), and what it hides is refused whe
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -30,7 +29,6 @@ TCP_RULES_ABI = 4
 """The Landlock ABI from which `confined` can keep a job from TCP."""
 DOCTOR = "corral doctor says what this host can give, and what would unlock the rest"
 MOUNTS = "mounts can show it, below a folder that the operator lists in ALLOWED_MOUNTS"
-NEVER_COVERED = ("/", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/dev", "/proc", "/sys", "/run", "/opt")
 
 
 @frozen(kw_only=True)
@@ -92,18 +90,18 @@ def plan_mounts(wanted: Sequence[MountIn], level: str, config: Config, refusals:
     """The folders of the host that an instance is to see."""
     for number, mount in enumerate(wanted):
         _judge_mount(mount, f"/mounts/{number}", level, config, refusals)
-    targets = [posixpath.normpath(mount.target) for mount in wanted]
+    targets = [view.normal(mount.target) for mount in wanted]
     for number, target in enumerate(targets):
         if target in targets[:number]:
             refusals.add(f"/mounts/{number}/target", f"{target} is there twice")
     return tuple(
-        Mount(source=posixpath.normpath(mount.source), target=target, writable=mount.mode == "rw")
+        Mount(source=view.normal(mount.source), target=target, writable=mount.mode == "rw")
         for mount, target in zip(wanted, targets, strict=True)
     )
 
 
 def _judge_mount(mount: MountIn, pointer: str, level: str, config: Config, refusals: Refusals) -> None:
-    source, target = posixpath.normpath(mount.source), posixpath.normpath(mount.target)
+    source, target = view.normal(mount.source), view.normal(mount.target)
     for name, path in (("source", mount.source), ("target", mount.target)):
         if not path.startswith("/") or "\0" in path or ".." in PurePosixPath(path).parts:
             refusals.add(f"{pointer}/{name}", "expected an absolute path without ..")
@@ -115,8 +113,10 @@ def _judge_mount(mount: MountIn, pointer: str, level: str, config: Config, refus
         refusals.add(pointer, "level process hides nothing: name the host's own path instead of a mount")
     elif level == "confined" and source != target:
         refusals.add(f"{pointer}/target", f"at level confined everything is seen where it is: expected {source}")
-    elif target in NEVER_COVERED or view.is_system(target):
+    elif level == "namespaced" and source != target and view.covers_system(target):
         refusals.add(f"{pointer}/target", f"{target} belongs to the system")
+    elif level == "namespaced" and config.home.is_relative_to(target):
+        refusals.add(f"{pointer}/target", f"{target} would hide the instance's own folders")
 
 
 def refuse_hidden(spec: Spec, level: str, roots: Collection[str], refusals: Refusals) -> None:
@@ -135,7 +135,7 @@ def refuse_hidden(spec: Spec, level: str, roots: Collection[str], refusals: Refu
     words += [(f"/mcp_config/args/{number}", word) for number, word in enumerate(command.args)]
     for pointer, word in words:
         path = word.partition("=")[2] if word.startswith("-") and "=" in word else word
-        if not path.startswith("/") or len(path) < 2 or path.split("/")[1] not in roots:
+        if not path.startswith("/") or view.normal(path).split("/")[1] not in roots:
             continue
         if not view.shows(path, binds):
             refusals.add(pointer, f"{path} is a place of the host, which is hidden at level {level}", MOUNTS)

@@ -56,9 +56,21 @@ def of_host() -> System:
     return System(folders, links)
 
 
+def normal(path: str) -> str:
+    """An absolute path as this host understands it: `//usr/.` is `/usr`, which POSIX leaves open. Pure."""
+    return os.path.normpath(f"/{path.lstrip('/')}")
+
+
+def covers_system(path: str) -> bool:
+    """Whether something at a path would hide what every job sees, or lies within that. Pure."""
+    place = PurePosixPath(normal(path))
+    roots = (*FOLDERS, "/etc", "/dev", "/proc", "/sys", "/run")
+    return any(place.is_relative_to(root) or PurePosixPath(root).is_relative_to(place) for root in roots)
+
+
 def is_system(path: str) -> bool:
     """Whether a path lies in what every job sees. Pure."""
-    place = PurePosixPath(os.path.normpath(path))
+    place = PurePosixPath(normal(path))
     if place.is_relative_to("/etc"):
         return len(place.parts) > 2 and any(fnmatch(place.parts[2], name) for name in (*ETC, *ETC_OF_NAMES))
     return any(place.is_relative_to(root) for root in (*FOLDERS, "/dev", "/proc", "/sys"))
@@ -66,6 +78,6 @@ def is_system(path: str) -> bool:
 
 def shows(path: str, binds: tuple[Bind, ...]) -> bool:
     """Whether a job sees a path: the system's, its own /tmp, or in one of `binds`. Pure."""
-    place = PurePosixPath(os.path.normpath(path))
+    place = PurePosixPath(normal(path))
     roots = ("/tmp", *(bind.target for bind in binds))  # noqa: S108
     return is_system(path) or any(place.is_relative_to(root) for root in roots)

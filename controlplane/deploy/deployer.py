@@ -20,6 +20,7 @@ from attrs import define, evolve, field
 from controlplane.core.lifecycle import Desired
 from controlplane.deploy.inbox import bring, with_archive
 from controlplane.deploy.isolation import HostLevels, level_of, refuse_hidden
+from controlplane.deploy.limits import within
 from controlplane.deploy.plan import plan, plan_patch, replan
 from controlplane.deploy.references import check_known, names_wanted
 from controlplane.deploy.refusals import Refusals
@@ -176,7 +177,10 @@ class Deployer:
 
     async def _patch(self, runner: Runner, body: PatchIn) -> tuple[str, ...]:
         before = runner.instance
-        spec, notes = plan_patch(body, before.spec, self._config_of(before.owner))
+        config = self._config_of(before.owner)
+        spec, notes = plan_patch(body, before.spec, config)
+        if body.limits is not None:
+            spec = evolve(spec, limits=within(spec.limits, config))
         changed = None if spec == before.spec else evolve(spec, cause="patch")
         labels = before.labels if body.labels is None else dict(body.labels)
         now = datetime.now(UTC)
@@ -206,6 +210,7 @@ class Deployer:
     async def _succeed(self, runner: Runner, spec: Spec, labels: Mapping[str, str] | None) -> Succession:
         """Write a revision and hand it over. What was written is tried though its caller leaves."""
         _check_free(runner)
+        spec = evolve(spec, limits=within(spec.limits, self._config_of(runner.instance.owner)))
         instance_id = runner.instance.id
         with trio.CancelScope(shield=True):  # the store bounds its own time
             memory_mb = self._quotas_of(runner.instance.owner).memory_mb

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 if TYPE_CHECKING:
+    from controlplane.config import Config
     from controlplane.model import Limits
 
 MIN_DATA_MB = 512
@@ -26,3 +29,16 @@ def rlimits_of(limits: Limits, *, own_user: bool, has_group: bool = False) -> di
         return rlimits
     rlimits["DATA"] = max(MIN_DATA_MB, limits.memory_mb) * MIB
     return rlimits | ({"NPROC": limits.processes} if own_user else {})
+
+
+def within(limits: Limits, config: Config) -> Limits:
+    """These limits, none above its ceiling: one that was lowered since they were asked for holds from the next revision on."""
+    return evolve(
+        limits,
+        memory_mb=min(limits.memory_mb, config.max_memory_mb),
+        cpu_percent=min(limits.cpu_percent, config.max_cpu_percent),
+        disk_mb=min(limits.disk_mb, config.max_disk_usage_mb),
+        processes=min(limits.processes, config.max_processes),
+        open_files=min(limits.open_files, config.max_open_files),
+        call_timeout_s=min(limits.call_timeout_s, config.max_call_timeout_s),
+    )

@@ -11,6 +11,7 @@ import trio
 from attrs import asdict, define, evolve, field
 
 from controlplane.core.lifecycle import Desired
+from controlplane.core.quotas import NO_OVERRIDES, Overrides
 from controlplane.errors import Conflict, InvalidRequest, QuotaExceeded, RateLimited, StorageUnavailable
 from tests.deploy.farm import BOB, WAIT_S, Farm, open_farm
 from tests.services import Postgres, database_url, own_postgres, postgres_server, redis_url, valkey_server
@@ -87,6 +88,43 @@ async def test_the_quota_holds_also_for_deploys_at_the_same_time(farm: Farm) -> 
 
     assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 3
     assert len(await farm.kept()) == len(farm.runners) == 3
+
+
+async def test_a_ceiling_that_was_lowered_holds_from_the_next_revision_on(farm: Farm) -> None:
+    cow = await farm.deploy("cow", limits={"memory_mb": 512, "processes": 8})
+    said = {"ada": Overrides(instance_memory_mb=128), "bob": NO_OVERRIDES}
+    farm.deployer.supervisor.around.accounts.overrides = said.__getitem__
+
+    assert cow.instance.spec.limits.memory_mb == 512
+    await farm.patch(cow, labels={"a": "b"})
+    assert cow.instance.spec.limits.memory_mb == 512
+    await farm.patch(cow, limits={"processes": 9})
+    assert (cow.instance.spec.limits.memory_mb, cow.instance.spec.limits.processes) == (128, 9)
+    with pytest.raises(InvalidRequest):
+        await farm.patch(cow, limits={"memory_mb": 129})
+    back = await farm.rollback(cow, 1)
+    assert (back.spec.limits.memory_mb, back.spec.limits.processes) == (128, 8)
+    assert (await farm.deploy("calf")).instance.spec.limits.memory_mb == 128
+    assert (await farm.deploy("cow", BOB)).instance.spec.limits.memory_mb == 1024
+
+
+async def test_the_memory_of_all_that_runs_is_bounded_for_deploys_patches_and_starts(farm: Farm) -> None:
+    farm.deployer.supervisor.around.accounts.overrides = {"ada": Overrides(memory_mb=1000)}.__getitem__
+    cow = await farm.deploy("cow", limits={"memory_mb": 600})
+    with pytest.raises(QuotaExceeded) as refused:
+        await farm.deploy("calf", limits={"memory_mb": 500})
+    assert refused.value.evidence == {"quota": "memory_mb", "used": 600, "limit": 1000, "wanted": 500}
+    with pytest.raises(QuotaExceeded):
+        await farm.patch(cow, limits={"memory_mb": 1001})
+    with pytest.raises(QuotaExceeded):
+        await farm.redeploy(cow, limits={"memory_mb": 1001})
+    assert cow.instance.spec.revision == 1
+
+    await farm.deployer.supervisor.stop(cow)
+    await farm.deploy("calf", limits={"memory_mb": 500})
+    with pytest.raises(QuotaExceeded):
+        await farm.deployer.supervisor.start(cow)
+    assert cow.instance.desired is Desired.STOPPED
 
 
 async def test_too_many_deploys_in_a_minute_are_refused_with_the_time_to_wait(

@@ -38,7 +38,7 @@ from controlplane.deploy.leases import Lease, Leases
 from controlplane.deploy.limits import rlimits_of
 from controlplane.deploy.plan import notes_on
 from controlplane.deploy.secrets import resolve
-from controlplane.deploy.sheltering import check_mounts, shelter, tool_folders
+from controlplane.deploy.sheltering import check_mounts, shelter, tool_places
 from controlplane.errors import BuildFailed, InvalidRequest, Overloaded, SourceRejected
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.launch import Launch
@@ -181,9 +181,7 @@ class HostPrepare:
         names = [*FOLDERS[:2], *(() if place.is_private else FOLDERS[2:])]
         own = [*(str(place.folder / name) for name in names), *([str(tree)] if tree is not None else [])]
         await trio.to_thread.run_sync(check_mounts, instance.spec.mounts, self.config.allowed_mounts)
-        carrier = self.toolchain.carrier
-        carried = [] if carrier is None else [str(carrier.folder)]
-        shown = [*carried, *tool_folders(self.toolchain.path, self.environ)]
+        shown = await trio.to_thread.run_sync(tool_places, self.toolchain, self.environ)
         return shelter(instance, level, own=own, shown=shown, config=self.config, hierarchy=self.hierarchy)
 
     async def _furnish(self, instance: Instance, place: _Place, uid: int | None) -> None:

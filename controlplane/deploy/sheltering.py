@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from controlplane.config import Config
+    from controlplane.deploy.toolchain import Toolchain
     from controlplane.model import Instance, Limits, Mount, Spec
     from controlplane.spawn.cgroups import Hierarchy
 
@@ -28,6 +29,8 @@ CERTIFICATES = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUEST
 """Variables that name files of the host's which programs must be able to read."""
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy")
 """The gate goes through the operator's proxy itself; from inside nothing private is reached, so not the proxy either."""
+MAX_LINKS = 40
+"""As many as the kernel follows (path_resolution(7))."""
 BESIDE_BIN = ("lib", "lib64", "libexec")
 """What programs of a folder `bin` read beside it."""
 
@@ -67,8 +70,9 @@ def shelter(
     spec = instance.spec
     network, gate = _network(spec, level, config)
     binds = [Bind(path, path, writable=True) for path in own]
-    binds += [Bind(path, path) for path in dict.fromkeys(shown) if not view.is_system(path)]
-    binds += [Bind(mount.source, mount.target, mount.writable) for mount in spec.mounts]
+    binds += [Bind(path, path) for path in shown]
+    mounts = sorted(spec.mounts, key=lambda mount: mount.target)  # one within another comes after it
+    binds += [Bind(mount.source, mount.target, mount.writable) for mount in mounts]
     confinement = Confinement(
         level=level,
         binds=tuple(binds) if level != "process" else (),
@@ -118,15 +122,37 @@ def enforcement(hierarchy: Hierarchy | None) -> dict[str, str]:
     return {name: "hard" if is_hard else "soft" for name, is_hard in has.items()}
 
 
-def tool_folders(search_path: str, environ: Mapping[str, str]) -> list[str]:
-    """What of the host an instance's programs are in, or read: PATH's folders with what lies beside them, certificates."""
-    folders: list[str] = []
-    for folder in filter(None, search_path.split(":")):
-        folders.append(folder)
-        if posixpath.basename(folder) in ("bin", "sbin"):
-            folders += [posixpath.join(posixpath.dirname(folder), name) for name in BESIDE_BIN]
-    folders += [environ[name] for name in CERTIFICATES if environ.get(name, "").startswith("/")]
-    return [folder for folder in folders if Path(folder).exists()]
+def tool_places(toolchain: Toolchain, environ: Mapping[str, str]) -> list[str]:
+    """What of the host the tools are in, or read: PATH's folders, what their links lead to, and certificates. Blocking."""
+    carried = [] if toolchain.carrier is None else [str(toolchain.carrier.folder)]
+    folders = [folder for folder in toolchain.path.split(":") if folder]
+    files = [place for file in toolchain.tools.values() if file is not None for place in _links(file)]
+    beside = [
+        posixpath.join(posixpath.dirname(folder), name)
+        for folder in (*folders, *map(posixpath.dirname, files))
+        if posixpath.basename(folder) in ("bin", "sbin")
+        for name in BESIDE_BIN
+    ]
+    certificates = [environ[name] for name in CERTIFICATES if environ.get(name, "").startswith("/")]
+    places = (*carried, *folders, *beside, *files, *certificates)
+    return outermost(place for place in places if not view.is_system(place) and Path(place).exists())
+
+
+def outermost(places: Iterable[str]) -> list[str]:
+    """Those that are not below another: in a folder that is shown, nothing needs to be shown, or could be. Pure."""
+    kept: list[str] = []
+    for place in sorted(set(places)):
+        if not any(PurePosixPath(place).is_relative_to(other) for other in kept):
+            kept.append(place)
+    return kept
+
+
+def _links(file: str) -> list[str]:
+    """A file, and what it leads to from link to link: each must be seen."""
+    found = [file]
+    while Path(found[-1]).is_symlink() and len(found) < MAX_LINKS:
+        found.append(posixpath.normpath(posixpath.join(posixpath.dirname(found[-1]), Path(found[-1]).readlink())))
+    return found
 
 
 def check_mounts(mounts: Iterable[Mount], allowed: Iterable[Path]) -> None:

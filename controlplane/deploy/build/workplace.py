@@ -26,10 +26,13 @@ from controlplane.deploy.build.disk import DiskWatch, used_bytes
 from controlplane.deploy.build.launching import placed
 from controlplane.deploy.build.output import Output
 from controlplane.deploy.ground import ground
+from controlplane.deploy.isolation import HostLevels
 from controlplane.deploy.limits import rlimits_of
+from controlplane.deploy.sheltering import tool_places
 from controlplane.errors import BuildFailed, Overloaded, SourceRejected
 from controlplane.model import Limits
 from controlplane.spawn.client import JobSpec, LeftOvers, SpawnFailed
+from controlplane.spawn.confinement import LEVELS, Bind, Confinement
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.evidence import guess_hint, signal_name
 
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
     from runtimes.recipe import Step, Word
 
 TMP = "/tmp"  # noqa: S108
+BUILD_LEVEL = "confined"
+REGISTRIES = ("/etc/npmrc", "/etc/pip.conf", "/etc/gitconfig", "/etc/uv", "/etc/maven")
+"""Where the host says which registries its tools are to ask: builds read them, instances do not."""
 LAST_WORDS_S = 0.5
 """After a tool ended: what it wrote is still in the pipe, unless something that it started holds it open."""
 
@@ -67,6 +73,16 @@ class BuildHost:
             processes=config.max_processes,
             open_files=config.max_open_files,
         )
+
+    def confinement(self, *own: Path) -> Confinement:
+        """How far a build is shut in: as far as `confined`, whatever its own instance asked for. It writes to `own` alone. Blocking."""
+        levels = HostLevels.of(self.spawner.features)
+        level = min(levels.strongest(self.config.auto_isolation), BUILD_LEVEL, key=LEVELS.index)
+        if level != BUILD_LEVEL:
+            return Confinement()
+        shown = [*tool_places(self.toolchain, self.environ), *REGISTRIES]
+        binds = [*(Bind(str(path), str(path), writable=True) for path in own), *(Bind(path, path) for path in shown)]
+        return Confinement(level, tuple(binds))
 
 
 @define(kw_only=True, eq=False)
@@ -128,6 +144,7 @@ class Workplace:
                 f"this host has no {argv[0]}", hint="corral doctor says what is missing and how to get it"
             )
         # A place below /tmp would be out of sight behind a /tmp of the build's own.
+        confinement = await trio.to_thread.run_sync(self.host.confinement, self.folder, self.cache)
         private = self.host.spawner.features.private_tmp and not self.folder.is_relative_to(TMP)
         spec = JobSpec(
             argv=argv,
@@ -137,6 +154,7 @@ class Workplace:
             uid=self.uid,
             rlimits=rlimits_of(self.host.limits, own_user=self.uid is not None),
             private_tmp=str(self.folder / "tmp") if private else None,
+            confinement=confinement,
         )
         try:
             job = await self.host.spawner.spawn(spec)

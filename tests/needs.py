@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import frozen
 
-from controlplane.spawn import cgroups, landlock
+from controlplane.spawn import bubblewrap, cgroups, landlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +76,7 @@ NEEDS = {
         _runs("unshare", "--user", "--map-root-user", "true"), "the kernel gives us no user namespaces", optional=True
     ),
     "mount_namespaces": Need(_runs("unshare", "--mount", "true"), "we may not make mount namespaces", optional=True),
+    "bubblewrap": Need(lambda: bubblewrap.find() is not None, "no bubblewrap"),
     "landlock": Need(lambda: landlock.abi() > 0, "no Landlock in this kernel", optional=True),
     "cgroup2": Need(_has_cgroup2, "no cgroup v2 that we may write to", optional=True),
     "cgroups": Need(

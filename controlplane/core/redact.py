@@ -1,8 +1,8 @@
 """Keep secrets and an instance's environment values out of everything that is stored or shown.
 
 Pure. A value is found whole, line by line (output comes in lines, and keys in
-PEM have many), as JSON writes it and as URLs do; a secret that was set as one
-also in base64, inside other text too (`Authorization: Basic …`).
+PEM have many), as JSON and URLs write it, and in base64, also amid other text
+(`Authorization: Basic …`).
 
 An environment value shorter than `MIN_LENGTH` is left alone: replacing every "1"
 or "true" would ruin the log and hide nothing. What somebody set as a secret is one
@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus
 
 from attrs import frozen
@@ -34,11 +34,18 @@ class Redactor:
     """Characters of the longest form that is looked for: a piece of a text may end in so much of one, unseen."""
     _names: Mapping[str, str]
     _pattern: re.Pattern[str]
+    _encoded: re.Pattern[str]
+    _words: re.Pattern[str]
+    """Where the encoded ones are looked for at all: most texts have no word that long, and looking costs ten times as much."""
 
     def __call__(self, text: str) -> str:
         if not self._names:
             return text
-        return self._pattern.sub(lambda found: f"[redacted:{self._names[found[0]]}]", text)
+        told = self._pattern.sub(self._name, text)
+        return self._words.sub(lambda word: self._encoded.sub(self._name, word[0]), told)
+
+    def _name(self, found: re.Match[str]) -> str:
+        return f"[redacted:{self._names[found[0]]}]"
 
 
 def redactor(env: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> Redactor:
@@ -48,11 +55,22 @@ def redactor(env: Mapping[str, str], secrets: Mapping[str, str] | None = None) -
         env: Environment variables, with references to secrets filled in.
         secrets: What was set as a secret, by name.
     """
-    names = {form: name for name, value in env.items() for form in _forms(value)}
-    names |= {form: name for name, value in (secrets or {}).items() for form in _forms_of_secret(value)}
-    longest_first = sorted(names, key=len, reverse=True)
-    pattern = re.compile("|".join(re.escape(form) for form in longest_first))
-    return Redactor(max(map(len, names), default=0), names, pattern)
+    known = secrets or {}
+    written = {form: name for name, value in env.items() for form in _forms(value)}
+    written |= {form: name for name, value in known.items() for form in _forms_of_secret(value)}
+    long_enough = {name: value for name, value in env.items() if len(value.strip()) >= MIN_LENGTH}
+    values = [*long_enough.items(), *known.items()]
+    encoded = {form: name for name, value in values for form in _in_base64(value)}
+    names = encoded | written
+    shortest = min(map(len, encoded), default=0)
+    words = re.compile(rf"[A-Za-z0-9+/_-]{{{shortest},}}" if encoded else r"(?!)")
+    return Redactor(max(map(len, names), default=0), names, _any_of(written), _any_of(encoded), words)
+
+
+def _any_of(forms: Iterable[str]) -> re.Pattern[str]:
+    """Matches the longest of these at a place; none of them: nothing."""
+    longest_first = sorted(forms, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def _forms(value: str) -> Iterator[str]:
@@ -66,7 +84,6 @@ def _forms_of_secret(value: str) -> Iterator[str]:
     yield from _forms(value)
     if len(value.strip()) >= SECRET_MIN_LENGTH:
         yield from _written(value)
-    yield from _in_base64(value)
 
 
 def _written(part: str) -> Iterator[str]:

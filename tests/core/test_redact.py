@@ -93,6 +93,7 @@ def test_a_secret_is_found_in_base64_wherever_it_begins(
     secret = "k\u00ff>?k~" * 3
     encoded = encode(f"{before}{secret}{after}".encode()).decode()
 
-    told = redactor({}, {"S": secret})(f"Basic {encoded}")
-    assert "[redacted:S]" in told
-    assert len(told) < len("Basic [redacted:S]") + 11, "what is left are the neighbours' characters"
+    for redact in (redactor({"S": secret}), redactor({}, {"S": secret})):
+        told = redact(f"Basic {encoded}")
+        assert "[redacted:S]" in told
+        assert len(told) < len("Basic [redacted:S]") + 11, "what is left are the neighbours' characters"

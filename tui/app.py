@@ -115,6 +115,8 @@ class Dashboard(App[None]):
         self._fleet_changed = self._fleet_changed or touched.fleet
 
     def _repaint(self) -> None:
+        if not self.screen_stack:  # a stroke that came while the dashboard ends
+            return
         screen = self.screen
         if not isinstance(screen, BoardScreen) or not screen.is_mounted:
             return

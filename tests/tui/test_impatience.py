@@ -53,3 +53,15 @@ def test_tabs_that_are_asked_for_one_after_the_other_end_with_the_last(fleet: Pl
         assert "› wire" in person.text()
 
     drive(contexts_of(fleet), script)
+
+
+def test_a_stroke_that_comes_while_the_dashboard_ends_paints_nothing(fleet: Plane) -> None:
+    apps = []
+
+    async def script(person: Driver) -> None:
+        await person.sees("live", "alpha")
+        apps.append(person.app)
+
+    drive(contexts_of(fleet), script)
+    assert not apps[0].screen_stack
+    apps[0]._repaint()

@@ -31,7 +31,7 @@ class SlowBook:
         self.open = trio.Event()
         self.waiting = trio.Event()
 
-    async def set_desired(self, instance_id: UUID, desired: Desired) -> None:
+    async def set_desired(self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0) -> None:
         self.waiting.set()
         await self.open.wait()
 

@@ -37,7 +37,7 @@ class Database(WishBook):
         await trio.lowlevel.checkpoint()
         return list(self.rows.values())
 
-    async def set_desired(self, instance_id: UUID, desired: Desired) -> None:
+    async def set_desired(self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0) -> None:
         self.writes.append(desired)
         self.rows[instance_id] = evolve(self.rows[instance_id], desired=desired)
         await self._say_so()

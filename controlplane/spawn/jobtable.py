@@ -28,6 +28,8 @@ SUSPECT_TICK_S = 0.1
 """The same while there is one that may be nobody's."""
 LINGER_S = 10.0
 """A job whose leader has ended and that nobody killed is killed after this."""
+SIGNALLED = 128
+"""Above it, a status of bubblewrap's stands for a signal."""
 LEFT_SHOWN = 50
 """Pids named in a message about processes that cannot be killed."""
 
@@ -53,6 +55,10 @@ class Job:
     def is_live(self) -> bool:
         """Whether its leader has not been reaped."""
         return self.exited_at is None
+
+    def own_code(self, code: int) -> int:
+        """How the program ended; bubblewrap ends with 128 + the signal that ended what it ran, as a shell does."""
+        return SIGNALLED - code if self.is_shut_in and SIGNALLED < code < SIGNALLED + signal.NSIG else code
 
 
 class Jobs:
@@ -144,7 +150,7 @@ class Jobs:
         self.settle(job)
         job.exited_at = time.monotonic()
         if not job.has_failed:
-            self.tell(ev="exit", job=job.key, code=code, max_rss_bytes=max_rss_bytes)
+            self.tell(ev="exit", job=job.key, code=job.own_code(code), max_rss_bytes=max_rss_bytes)
             return
         self._drop(job)
         if job.kill is not None:

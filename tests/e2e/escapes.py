@@ -17,6 +17,10 @@ from controlplane.spawn.confinement import LEVELS
 if TYPE_CHECKING:
     from tests.e2e.scene import Scene
 
+CONTAINED = "_in_container"
+USERS = ("root", "plain_user", f"root{CONTAINED}", f"plain_user{CONTAINED}")
+"""Who runs the control plane, and whether in a container."""
+
 Expected = frozenset[str]
 OPEN: Expected = frozenset({"OPEN"})
 HOST: Expected = frozenset({"HOST"})
@@ -51,7 +55,7 @@ UNTOUCHED_AT_LAST = (OPEN, OPEN, NO_SUCH_PROCESS)
 SEEN = (OPEN, OPEN, NOT_THERE)
 REACHED = (OPEN, OPEN, UNREACHABLE)
 LEFT_TO_THE_HOST = (HOST, HOST, UNREACHABLE)
-READ_ONLY = (DENIED, DENIED, CANNOT_WRITE)
+READ_ONLY = (CANNOT_WRITE, CANNOT_WRITE, CANNOT_WRITE)
 
 
 @frozen
@@ -64,7 +68,7 @@ class Attempt:
         arguments: Of the scene, what it takes.
         by_root: What comes of it where Corral runs as root, and each instance as a user of its own.
         by_plain_user: Where Corral and all its instances are one ordinary user; None: the same.
-        in_container: Where Corral runs as root in a plain container, at most at `confined`; None: as for root.
+        in_container: Where Corral runs in a plain container, at most at `confined`; None: the same as outside.
     """
 
     what: str
@@ -75,9 +79,14 @@ class Attempt:
     in_container: Three | None = None
 
     def expected(self, level: str, user: str) -> Expected:
-        """What is to come of it; `user` is `root`, `plain_user` or `container`."""
-        own = {"root": None, "plain_user": self.by_plain_user, "container": self.in_container}[user]
-        return (own or self.by_root)[LEVELS.index(level)]
+        """What is to come of it; `user` is one of `USERS`."""
+        if user.endswith(CONTAINED) and self.in_container is not None:
+            outcomes = self.in_container
+        elif user.startswith("plain_user") and self.by_plain_user is not None:
+            outcomes = self.by_plain_user
+        else:
+            outcomes = self.by_root
+        return outcomes[LEVELS.index(level)]
 
 
 Arguments = Callable[["Scene"], dict[str, Any]]
@@ -206,13 +215,19 @@ FILES = (
     Attempt("write into /var/tmp", "write", _new_in("/var/tmp"), (OPEN, *READ_ONLY[1:])),
     Attempt("read what everybody may read", "read", _at("public_file"), CLOSED_FROM_CONFINED),
     Attempt("read the passwords of its users", "read", _as_it_is(path="/etc/shadow"), CLOSED),
-    Attempt("read what lies in its /tmp", "read", _at("tmp_file"), (HIDDEN, HIDDEN, HIDDEN)),
+    Attempt(
+        "read what lies in its /tmp",
+        "read",
+        _at("tmp_file"),
+        (HIDDEN, HIDDEN, HIDDEN),
+        in_container=(OPEN, DENIED, HIDDEN),
+    ),
     Attempt("read what lies in its /dev/shm", "read", _at("shm_file"), CLOSED_AT_LAST),
 )
 
 KERNEL = (
     Attempt("mount", "mount", _at("own_home"), NEVER),
-    Attempt("the keyring of the session", "keyring", _as_it_is(), (OPEN, NOT_ALLOWED, NOT_ALLOWED)),
+    Attempt("the keyring of the session", "keyring", _as_it_is(), (OPEN, NOT_ALLOWED, NOT_ALLOWED), in_container=NEVER),
     Attempt("load a module", "load_module", _as_it_is(), (NO_MODULES, NOT_ALLOWED, NOT_ALLOWED)),
     Attempt("a user namespace", "user_namespace", _as_it_is(), (HOST, NOT_ALLOWED, NOT_ALLOWED)),
     Attempt("become root", "become_root", _as_it_is(), (NO_SUCH_USER, NO_SUCH_USER, NO_SUCH_USER)),

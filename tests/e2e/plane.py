@@ -431,22 +431,30 @@ STRONGEST = {"AUTO_ISOLATION": "namespaced"}
 
 
 @contextmanager
-def open_plane(*, first_start: bool = False, uid: int | None = None, **settings: str) -> Iterator[Plane]:
+def open_plane(
+    *,
+    first_start: bool = False,
+    uid: int | None = None,
+    launched_by: Callable[[Path], tuple[str, ...]] | None = None,
+    **settings: str,
+) -> Iterator[Plane]:
     """A home, and the control plane that will live there; `start` is the caller's.
 
     Args:
         first_start: Nothing is in the home yet; else what a control plane leaves that has never been used, which
             spares the seconds that a new database takes.
         uid: Run it as this user instead of root; always a first start.
+        launched_by: From its folder, what stands before its command; always a first start.
         settings: Variables of its environment, in capitals.
     """
     folder = _new_folder()
-    plane = Plane(folder, settings)
     if uid is not None:
+        settings = {"HOME": str(folder), **settings}
         shutil.chown(folder, uid, uid)
         (folder / "stage").mkdir()
-        plane = Plane(folder, {"HOME": str(folder), **settings}, launcher(uid, folder / "stage"))
-    elif not first_start:
+        launched_by = launched_by or (lambda folder: launcher(uid, folder / "stage"))
+    plane = Plane(folder, settings, () if launched_by is None else launched_by(folder))
+    if not first_start and launched_by is None:
         subprocess.run(["cp", "-a", _used_home(), plane.home], check=True, timeout=START_LIMIT_S)
     try:
         yield plane

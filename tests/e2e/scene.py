@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import secrets
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +20,7 @@ from attrs import define, field
 
 from controlplane.spawn.confinement import LEVELS
 from tests import servers
+from tests.e2e import container
 from tests.e2e.plane import below, deployment, text_of
 from tests.spawn.children import PYTHON
 
@@ -30,14 +33,15 @@ SECRET = "what-nobody-else-may-read"
 
 @define(kw_only=True)
 class Scene:
-    """Whom and what there is to attack. Pids are the host's."""
+    """Whom and what there is to attack. Pids and paths are as the attackers would see them, were nothing hidden."""
 
-    plane_process: Plane
+    running: Plane
     levels: dict[str, Any] = field(factory=dict)
     """Why a level is not to be had here; None where it is."""
     other: int = 0
     other_home: Path = Path()
     own_home: Path = Path()
+    plane: int = 0
     spawner: int = 0
     gate: int = 0
     postgres: int = 0
@@ -56,16 +60,12 @@ class Scene:
     word: str = field(factory=lambda: f"corral-escape-{secrets.token_hex(4)}")
 
     @property
-    def plane(self) -> int:
-        return self.plane_process.pid
-
-    @property
     def plane_home(self) -> Path:
-        return self.plane_process.home
+        return self.running.home
 
     @property
     def plane_port(self) -> int:
-        return int(self.plane_process.url.rpartition(":")[2])
+        return int(self.running.url.rpartition(":")[2])
 
     @property
     def postgres_socket(self) -> Path:
@@ -77,7 +77,7 @@ class Scene:
 
     def attempt(self, level: str, what: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Have the attacker at a level try something."""
-        answer: dict[str, Any] = json.loads(self.plane_process.tool(level, "attempt", what=what, **arguments))
+        answer: dict[str, Any] = json.loads(self.running.tool(level, "attempt", what=what, **arguments))
         return answer
 
 
@@ -130,19 +130,19 @@ def _private_address() -> str:
 
 
 @contextmanager
-def set_up(plane: Plane) -> Iterator[Scene]:
-    """The instances and what else there is, in a control plane that has just started."""
-    scene = Scene(plane_process=plane)
+def set_up(plane: Plane, *, contained: bool = False) -> Iterator[Scene]:
+    """The instances and what else there is, in a control plane that has just started, in a container or not."""
+    scene = Scene(running=plane)
     with ExitStack() as stack:
         _offer_sockets(scene, stack)
-        _leave_files(scene, stack)
+        _leave_files(scene, stack, plane.folder if contained else None)
         _deploy(scene)
-        _find_processes(scene)
+        _find_processes(scene, container.process_in(plane) if contained else plane.pid)
         yield scene
 
 
 def _offer_sockets(scene: Scene, stack: ExitStack) -> None:
-    folder = scene.plane_process.folder
+    folder = scene.running.folder
 
     def serve(family: int, kind: int, address: Any) -> socket.socket:
         return stack.enter_context(_serving(_bound(family, kind, address)))
@@ -159,10 +159,11 @@ def _offer_sockets(scene: Scene, stack: ExitStack) -> None:
         path.chmod(mode)
 
 
-def _leave_files(scene: Scene, stack: ExitStack) -> None:
-    scene.public_file = scene.plane_process.folder / "public"
+def _leave_files(scene: Scene, stack: ExitStack, shared: Path | None) -> None:
+    scene.public_file = scene.running.folder / "public"
     scene.tmp_file, scene.shm_file = Path("/tmp", scene.word), Path("/dev/shm", scene.word)
-    for path in (scene.public_file, scene.tmp_file, scene.shm_file):
+    tmp, shm = (Path("/tmp"), Path("/dev/shm")) if shared is None else (shared / "tmp", shared / "shm")
+    for path in (scene.public_file, tmp / scene.word, shm / scene.word):
         path.write_text("x")
         path.chmod(0o644)
         stack.callback(path.unlink, missing_ok=True)
@@ -170,7 +171,7 @@ def _leave_files(scene: Scene, stack: ExitStack) -> None:
 
 def _deploy(scene: Scene) -> None:
     """The other's instance at the weakest level, so that only the attacker's own level holds; one attacker for each."""
-    plane = scene.plane_process
+    plane = scene.running
     assert plane.request("POST", "/users", json={"name": "other", "role": "deployer"}).status_code == 201
     made = plane.request("POST", "/tokens", json={"name": "other", "owner": "other", "role": "deployer"})
     assert made.status_code == 201, made.text
@@ -193,17 +194,29 @@ def _deploy(scene: Scene) -> None:
         scene.levels[level] = None if answer.status_code == 201 else answer.text
 
 
-def _find_processes(scene: Scene) -> None:
-    lines = {process.pid: Path(f"/proc/{process.pid}/cmdline").read_bytes() for process in below(scene.plane)}
-    found = {
-        name: next((pid for pid, line in sorted(lines.items()) if word in line), 0)
-        for name, word in (
-            ("spawner", b"spawner.py"),
-            ("gate", b"controlplane.egress"),
-            ("postgres", b"bin/postgres\0-D"),
-        )
-    }
-    scene.spawner, scene.gate, scene.postgres = found["spawner"], found["gate"], found["postgres"]
-    rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
-    scene.segment = next((int(row[1]) for row in rows if int(row[4]) == scene.postgres), 0)
+def _find_processes(scene: Scene, plane: int) -> None:
+    lines = {process.pid: Path(f"/proc/{process.pid}/cmdline").read_bytes() for process in below(plane)}
+
+    def first(word: bytes) -> int:
+        return next(pid for pid, line in sorted(lines.items()) if word in line)
+
+    postgres = first(b"bin/postgres\0-D")
+    scene.plane, scene.postgres = _inside(plane), _inside(postgres)
+    scene.spawner, scene.gate = _inside(first(b"spawner.py")), _inside(first(b"controlplane.egress"))
+    rows = [line.split() for line in _segments(plane).splitlines()[1:]]
+    scene.segment = next(int(row[1]) for row in rows if int(row[4]) == postgres)
     scene.own_home = scene.other_home
+
+
+def _inside(pid: int) -> int:
+    """A process's number where it is at home: in its container, or here."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"^NSpid:.*\s(\d+)$", status, re.MULTILINE)[0])
+
+
+def _segments(pid: int) -> str:
+    """System V segments of the IPC namespace that a process is in."""
+    if Path(f"/proc/{pid}/ns/ipc").samefile("/proc/self/ns/ipc"):
+        return Path("/proc/sysvipc/shm").read_text()
+    command = ["nsenter", "--target", str(pid), "--ipc", "cat", "/proc/sysvipc/shm"]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout

@@ -6,7 +6,7 @@ import ipaddress
 from typing import Literal
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-Kind = Literal["public", "private", "metadata", "special"]
+Kind = Literal["public", "private", "metadata", "documentation", "special"]
 
 
 def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
@@ -34,10 +34,7 @@ SPECIAL = _networks(
     "0.0.0.0/8",  # Linux takes it for this host
     "169.254.0.0/16",  # link-local; the metadata of most clouds
     "192.0.0.0/24",
-    "192.0.2.0/24",
     "192.88.99.0/24",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
     "224.0.0.0/4",
     "240.0.0.0/4",
     "2001::/23",  # the IETF's own: Teredo, which has an IPv4 address in it, ORCHID, benchmarks
@@ -46,6 +43,8 @@ SPECIAL = _networks(
     "3fff::/20",
 )
 """Special purposes (IANA's registries, RFC 6890)."""
+DOCUMENTATION = _networks("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
+"""For examples (RFC 5737): nobody's server is there, unless whoever runs this network has put one on purpose."""
 GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 """All that is given out of IPv6 so far."""
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -63,6 +62,8 @@ def kind_of(address: str) -> Kind:
         return "metadata"
     if any(ip in network for network in SPECIAL):
         return "special"
+    if any(ip in network for network in DOCUMENTATION):
+        return "documentation"
     if any(ip in network for network in PRIVATE):
         return "private"
     return "public" if ip.version == 4 or ip in GLOBAL_V6 else "special"

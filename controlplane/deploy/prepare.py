@@ -38,7 +38,7 @@ from controlplane.deploy.leases import Lease, Leases
 from controlplane.deploy.limits import rlimits_of
 from controlplane.deploy.plan import notes_on
 from controlplane.deploy.secrets import resolve
-from controlplane.deploy.sheltering import check_mounts, shelter, tool_places
+from controlplane.deploy.sheltering import check_mounts, shelter, tool_places, without_proxies
 from controlplane.errors import BuildFailed, InvalidRequest, Overloaded, SourceRejected
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.launch import Launch
@@ -131,10 +131,10 @@ class HostPrepare:
             lease.among.forget_others(lease)
             await trio.to_thread.run_sync(_remove_other_trees, place.folder, lease.tree)
         held = await self._shelter(instance, level, place, lease.tree)
-        ground = self._environment(place)
+        ground = without_proxies(self._environment(place), held.confinement)
         return Launch(
             argv=argv,
-            env={name: ground[name] for name in ground if name not in held.drops} | env | dict(own.env),
+            env=ground | env | dict(own.env),
             secrets=own.secrets,
             cwd=cwd,
             uid=uid,

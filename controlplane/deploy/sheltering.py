@@ -42,13 +42,11 @@ class Shelter:
     Args:
         gate: Where it may go, if its network is gated.
         enforcement: For each limit, `hard` (the kernel holds it) or `soft` (Corral looks, and acts).
-        drops: Variables that mean nothing inside.
     """
 
     confinement: Confinement
     gate: Policy | None
     enforcement: Mapping[str, str]
-    drops: tuple[str, ...] = ()
 
 
 def shelter(
@@ -80,8 +78,13 @@ def shelter(
         loopback=gate.loopback if gate is not None else (),
         group=_group(instance, level, hierarchy),
     )
-    drops = PROXIES if network == GATED_NETWORK else ()
-    return Shelter(confinement=confinement, gate=gate, enforcement=enforcement(hierarchy), drops=drops)
+    return Shelter(confinement=confinement, gate=gate, enforcement=enforcement(hierarchy))
+
+
+def without_proxies(env: Mapping[str, str], confinement: Confinement) -> dict[str, str]:
+    """The variables that come from Corral, without those that would lead into the gate."""
+    is_gated = confinement.network == GATED_NETWORK
+    return {name: value for name, value in env.items() if not (is_gated and name in PROXIES)}
 
 
 def _network(spec: Spec, level: str, config: Config) -> tuple[str, Policy | None]:

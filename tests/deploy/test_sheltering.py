@@ -11,7 +11,16 @@ import pytest
 from attrs import evolve
 
 from controlplane.config import Config
-from controlplane.deploy.sheltering import BUBBLEWRAPS, MIB, PROXIES, Shelter, check_mounts, enforcement, shelter
+from controlplane.deploy.sheltering import (
+    BUBBLEWRAPS,
+    MIB,
+    PROXIES,
+    Shelter,
+    check_mounts,
+    enforcement,
+    shelter,
+    without_proxies,
+)
 from controlplane.egress.policy import Policy
 from controlplane.errors import InvalidRequest
 from controlplane.model import Instance, Limits, Mount
@@ -100,7 +109,9 @@ def test_what_the_operator_lets_instances_reach_leads_through_the_gate() -> None
     ],
 )
 def test_behind_a_gate_the_operators_proxy_means_nothing(level: str, mode: str, dropped: bool) -> None:
-    assert sheltered(level, network={"mode": mode, "hosts": []}).drops == (PROXIES if dropped else ())
+    confinement = sheltered(level, network={"mode": mode, "hosts": []}).confinement
+    env = {"PATH": "/bin", **dict.fromkeys(PROXIES, "http://proxy:3128")}
+    assert without_proxies(env, confinement) == ({"PATH": "/bin"} if dropped else env)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -13,7 +13,7 @@ taken. They may use the network.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,11 +28,12 @@ from controlplane.deploy.build.output import Output
 from controlplane.deploy.ground import ground
 from controlplane.deploy.isolation import HostLevels
 from controlplane.deploy.limits import rlimits_of
-from controlplane.deploy.sheltering import tool_places
+from controlplane.deploy.sheltering import tool_places, without_proxies
+from controlplane.egress.policy import Policy
 from controlplane.errors import BuildFailed, Overloaded, SourceRejected
 from controlplane.model import Limits
 from controlplane.spawn.client import JobSpec, LeftOvers, SpawnFailed
-from controlplane.spawn.confinement import LEVELS, Bind, Confinement
+from controlplane.spawn.confinement import GATED_NETWORK, Bind, Confinement
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.evidence import guess_hint, signal_name
 
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from runtimes.recipe import Step, Word
 
 TMP = "/tmp"  # noqa: S108
-BUILD_LEVEL = "confined"
 REGISTRIES = ("/etc/npmrc", "/etc/pip.conf", "/etc/gitconfig", "/etc/uv", "/etc/maven")
 """Where the host says which registries its tools are to ask: builds read them, instances do not."""
 LAST_WORDS_S = 0.5
@@ -74,15 +74,21 @@ class BuildHost:
             open_files=config.max_open_files,
         )
 
-    def confinement(self, *own: Path) -> Confinement:
-        """How far a build is shut in: as far as `confined`, whatever its own instance asked for. It writes to `own` alone. Blocking."""
-        levels = HostLevels.of(self.spawner.features)
-        level = min(levels.strongest(self.config.auto_isolation), BUILD_LEVEL, key=LEVELS.index)
-        if level != BUILD_LEVEL:
-            return Confinement()
-        shown = [*tool_places(self.toolchain, self.environ), *REGISTRIES]
+    def confinement(self, own: Iterable[Path]) -> tuple[Confinement, Policy | None]:
+        """How far a build is shut in, whatever its own instance asked for, and where it may go. Blocking.
+
+        It writes to `own` alone. Where the operator lets sources come from private addresses, so may what they need.
+        """
+        config = self.config
+        level = HostLevels.of(self.spawner.features).strongest(config.auto_isolation)
+        if level == "namespaced" and config.source_allow_private:
+            level = "confined"
+        shown = [*tool_places(self.toolchain, self.environ), *(path for path in REGISTRIES if Path(path).exists())]
         binds = [*(Bind(str(path), str(path), writable=True) for path in own), *(Bind(path, path) for path in shown)]
-        return Confinement(level, tuple(binds))
+        if level != "namespaced":
+            return Confinement(level, tuple(binds) if level == "confined" else ()), None
+        gate = Policy(mode="open", allow_private=config.egress_allow_private)
+        return Confinement(level, tuple(binds), GATED_NETWORK, gate.loopback), gate
 
 
 @define(kw_only=True, eq=False)
@@ -144,17 +150,21 @@ class Workplace:
                 f"this host has no {argv[0]}", hint="corral doctor says what is missing and how to get it"
             )
         # A place below /tmp would be out of sight behind a /tmp of the build's own.
-        confinement = await trio.to_thread.run_sync(self.host.confinement, self.folder, self.cache)
-        private = self.host.spawner.features.private_tmp and not self.folder.is_relative_to(TMP)
+        own = [self.folder / name for name in ("tree", "home", "tmp")]
+        confinement, gate = await trio.to_thread.run_sync(self.host.confinement, (*own, self.cache))
+        has_own_tmp = confinement.level == "namespaced" or self.host.spawner.features.private_tmp
+        private = has_own_tmp and not self.folder.is_relative_to(TMP)
         spec = JobSpec(
             argv=argv,
-            env=self._environment(private) | {name: self._word(word) for name, word in step.env},
+            env=without_proxies(self._environment(private), confinement)
+            | {name: self._word(word) for name, word in step.env},
             cwd=str(self.tree / step.cwd),
             kind="build",
             uid=self.uid,
             rlimits=rlimits_of(self.host.limits, own_user=self.uid is not None),
             private_tmp=str(self.folder / "tmp") if private else None,
             confinement=confinement,
+            gate=gate,
         )
         try:
             job = await self.host.spawner.spawn(spec)

@@ -26,6 +26,10 @@ COLUMNS = (
     Column("SET", spare=1),
     Column("CREATED", spare=2),
 )
+NOT_AN_ARGUMENT = (
+    "a value is not an argument: every user of this host can read arguments, and the shell keeps them in its history."
+    " Take another value, and run `secret set {name}`, which asks for it"
+)
 ROTATE_WAIT_S = 600.0
 """Everything that is encrypted is read and written: a second for some thousand values."""
 
@@ -58,15 +62,18 @@ def _complete(context: click.Context, _parameter: click.Parameter, incomplete: s
 def _bare_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     name, assigned, _ = value.partition("=")
     if assigned:
-        raise click.BadParameter(
-            "a value is not an argument: every user of this host can read arguments, and the shell keeps them in its"
-            f" history. Take another value, and run `secret set {name}`, which asks for it"
-        )
+        raise click.BadParameter(NOT_AN_ARGUMENT.format(name=name))
     return value
+
+
+def _no_value(context: click.Context, _parameter: click.Parameter, words: tuple[str, ...]) -> None:
+    if words:
+        raise click.UsageError(NOT_AN_ARGUMENT.format(name=context.params.get("name") or "NAME"))
 
 
 @secret.command(name="set", short_help="Set a secret, from a prompt, standard input or a file.", epilog=EPILOG)
 @click.argument("name", callback=_bare_name, shell_complete=_complete)
+@click.argument("words", nargs=-1, metavar="", expose_value=False, callback=_no_value)
 @click.option(
     "--from-file", "path", metavar="FILE", type=click.Path(path_type=Path), help="Read the value from a file."
 )

@@ -78,6 +78,7 @@ class Terminal:
     ("arguments", "stdin", "message"),
     [
         (["secret", "set", f"TOKEN={VALUE}"], b"", "every user of this host can read arguments"),
+        (["secret", "set", "TOKEN", VALUE], b"", "run `secret set TOKEN`, which asks for it"),
         (["secret", "set", "TOKEN", "--from-file", "/nowhere"], b"", "/nowhere: No such file or directory"),
         (["secret", "set", "TOKEN"], b"\xff\xfe\xff", "not UTF-8 text"),
         (["secret", "set", "TOKEN"], b"x" * (VALUE_MAX_BYTES + 1), "longer than 64 KiB"),

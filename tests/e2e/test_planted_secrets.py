@@ -330,7 +330,14 @@ def test_a_lost_key_is_told_at_the_start_by_its_id_though_nothing_in_force_needs
     assert [row["name"] for row in plane.get("/secrets")["secrets"]] == ["TOKEN"]
 
 
-def test_the_control_plane_itself_leaves_no_core_dump(planes: Any) -> None:
+def test_no_key_or_password_of_its_own_is_in_an_argument_and_no_core_dump_keeps_one(planes: Any) -> None:
     plane = planes()
+    files = [plane.home / "secret-key", *plane.home.rglob("*.password")]
+    own = (plane.token, *(path.read_text().strip() for path in files))
+    assert len(own) >= 3
+    processes = (plane.pid, *(process.pid for process in below(plane.pid)))
+    assert len(processes) > 3
+    for process in processes:
+        assert_clean(f"the arguments of {process}", _proc(process, "cmdline"), own)
     limits = Path(f"/proc/{plane.pid}/limits").read_text()
     assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.MULTILINE)

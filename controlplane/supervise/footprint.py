@@ -63,8 +63,9 @@ class Footprint:
 
 @define
 class _Known:
-    """What was seen of one instance so far."""
+    """What was seen of one instance so far, since the process in charge was another."""
 
+    pid: int
     seen_at: float = float("-inf")
     is_near: bool = False
     open_files: int | None = None
@@ -127,7 +128,7 @@ class Footprints:
     ) -> dict[str, Footprint]:
         """By key. `rss` is the sum of resident bytes of each, `now` monotonic seconds."""
         wanted = list(wanted)
-        self._known = {one.key: self._known.get(one.key, _Known()) for one in wanted}
+        self._known = {one.key: self._known_of(one) for one in wanted}
         found = {}
         due = self._due(wanted, now)
         for one in wanted:
@@ -143,6 +144,11 @@ class Footprints:
             key: Footprint(seen.open_files, seen.memory_bytes, self._known[key].disk_bytes)
             for key, seen in found.items()
         }
+
+    def _known_of(self, one: Wanted) -> _Known:
+        """A new process may have tidied up after the one before."""
+        known = self._known.get(one.key)
+        return known if known is not None and known.pid == one.roots[0].pid else _Known(one.roots[0].pid)
 
     def _due(self, wanted: list[Wanted], now: float) -> set[str]:
         """Those that were not looked at for longest: as many as keep everybody's turn within `LOOK_EVERY_S`."""
@@ -171,14 +177,15 @@ class Footprints:
     def _walk(self, wanted: list[Wanted], now: float) -> None:
         """Go on with the walks, those first that matter most, as far as the time for this pass goes."""
         by_need = sorted(wanted, key=lambda one: (not self._is_urgent(one), self._known[one.key].walked_at))
-        began = time.perf_counter()
+        began, has_begun = time.perf_counter(), False
         for one in by_need:
             known, is_urgent = self._known[one.key], self._is_urgent(one)
             if known.walk is None and not is_urgent and now - known.walked_at < WALK_EVERY_S:
                 continue
             until = began + (URGENT_BUDGET_S if is_urgent else WALK_BUDGET_S)
-            if time.perf_counter() >= until:
+            if has_begun and time.perf_counter() >= until:
                 return
+            has_begun = True  # a step in each pass, whatever the time
             if known.walk is None:
                 uid = one.roots[0].uid
                 known.walk, known.used, known.written_since = walk(one.folder, uid), 0, 0

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,16 @@ def _has_cgroup2() -> bool:
     return controllers.exists() and os.access("/sys/fs/cgroup/cgroup.procs", os.W_OK)
 
 
+def own_address() -> str | None:
+    """An address of this machine that is not loopback's: the one that a packet would leave from. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.99", 9))
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
+
+
 NEEDS = {
     "root": Need(lambda: os.geteuid() == 0, "only root can do this", optional=True),
     "plain_user": Need(lambda: os.geteuid() != 0, "this is how it is for a plain user, and we are root", optional=True),
@@ -88,6 +99,7 @@ NEEDS = {
         _runs("npm", "ping", "--fetch-timeout=8000", "--fetch-retries=0"), "no package registry in reach", optional=True
     ),
     "docker": Need(_runs("docker", "info"), "no Docker Engine in reach", optional=True),
+    "address": Need(lambda: own_address() is not None, "this machine has no address but loopback's", optional=True),
     "node": Need(_has_node, "no node and npx"),
     "npm": Need(_on_path("npm"), "no npm"),
     "go": Need(_on_path("go"), "no Go", optional=True),

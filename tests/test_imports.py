@@ -52,6 +52,7 @@ def loaded_by(*names: str) -> set[str]:
         "controlplane.spawn.pool",
         "controlplane.egress.policy",
         "controlplane.egress.dns",
+        "controlplane.egress.names",
         "controlplane.egress.notices",
         "runtimes",
     ],

@@ -1,9 +1,6 @@
-"""DNS as a sandbox sees it: every name that may be looked up gets an address of its own that only the gate understands.
+"""DNS as a sandbox sees it. Pure: bytes in, bytes out.
 
-The addresses are of 198.18.0.0/15, which no server has (RFC 2544). They are given out in turn, so that one that a
-program still remembers is not somebody else's before 130,000 others have been. Pure: bytes in, bytes out.
-
-Answers A with one address, AAAA and HTTPS with none (there is no IPv6 and no second way), and refuses the rest.
+Answers A with addresses, AAAA and HTTPS with none (there is no IPv6 and no second way), and refuses the rest.
 """
 
 from __future__ import annotations
@@ -11,21 +8,16 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
-from collections import OrderedDict
+from collections.abc import Sequence
 from enum import IntEnum
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
-from controlplane.core.hosts import LOOPBACK
-
-FAKE = ipaddress.IPv4Network("198.18.0.0/15")
-MAX_NAMES = 4096
-"""Remembered per instance, those used last: 1 MB at the most."""
 MAX_PACKET_BYTES = 4096
 """A query is far shorter; what is cut off here is malformed."""
 MAX_NAME_BYTES = 255
-TTL_S = 60
-"""Below the time that any name is remembered for, in all but a flood of names."""
+TTL_S = 30
+"""Short: who looks a name up again gets its place in what is remembered back, after a restart of the process as well."""
 HEADER = struct.Struct(">HHHHHH")
 LABEL = re.compile(rb"[A-Za-z0-9_-]{1,63}")
 IN = 1
@@ -90,13 +82,11 @@ def parse(packet: bytes) -> Query | bytes | None:
     return query
 
 
-def answer(query: Query, code: Code, address: str | None = None) -> bytes:
-    """The packet that answers a query: with one address, with none, or with an error."""
-    header = HEADER.pack(query.number, _flags(query.flags, code), 1, 1 if address else 0, 0, 0)
-    if address is None:
-        return header + query.question
+def answer(query: Query, code: Code, addresses: Sequence[str] = ()) -> bytes:
+    """The packet that answers a query: with addresses, with none, or with an error."""
+    header = HEADER.pack(query.number, _flags(query.flags, code), 1, len(addresses), 0, 0)
     record = struct.pack(">HHHIH", 0xC000 | HEADER.size, A, IN, TTL_S, 4)  # the name is that of the question
-    return header + query.question + record + ipaddress.IPv4Address(address).packed
+    return header + query.question + b"".join(record + ipaddress.IPv4Address(address).packed for address in addresses)
 
 
 def _error(number: int, flags: int, code: Code) -> bytes:
@@ -132,46 +122,3 @@ def _is_rest_fine(rest: bytes, records: int) -> bool:
         return False
     root, kind, _size, _flags, length = struct.unpack_from(">BHHIH", rest)
     return (root, kind, len(rest)) == (0, OPT, 11 + length)
-
-
-@define(eq=False)
-class Names:
-    """Which address stands for which name, for one instance."""
-
-    max_names: int = MAX_NAMES
-    _addresses: OrderedDict[str, str] = field(factory=OrderedDict, init=False, repr=False)
-    _names: dict[str, str] = field(factory=dict, init=False, repr=False)
-    _given: int = field(default=0, init=False)
-
-    def address_of(self, name: str) -> str:
-        """The address that stands for a name, a new one if it has none."""
-        if is_localhost(name):
-            return LOOPBACK
-        address = self._addresses.get(name)
-        if address is None:
-            self._given = self._given % (FAKE.num_addresses - 2) + 1  # neither the first nor the last
-            address = str(FAKE[self._given])
-            self._addresses[name] = address
-            self._names[address] = name
-            if len(self._addresses) > self.max_names:
-                _oldest, forgotten = self._addresses.popitem(last=False)
-                del self._names[forgotten]
-        self._addresses.move_to_end(name)
-        return address
-
-    def name_of(self, address: str) -> str | None:
-        """The name that an address stands for; None once it is forgotten, and if it never stood for one."""
-        name = self._names.get(address)
-        if name is not None:
-            self._addresses.move_to_end(name)
-        return name
-
-
-def is_fake(address: str) -> bool:
-    """Whether an address is one that stands for a name."""
-    return ipaddress.IPv4Address(address) in FAKE
-
-
-def is_localhost(name: str) -> bool:
-    """Whether a name means the asker's own host wherever it is asked (RFC 6761)."""
-    return name == "localhost" or name.endswith(".localhost")

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import define, field
 
+from controlplane.core.hosts import LOOPBACK
 from controlplane.egress import dns
+from controlplane.egress.names import Given, StandIns, is_localhost, is_stand_in, means_the_same_inside
 from controlplane.egress.outside import Outside, Refused, Unknown
 from controlplane.egress.pace import Pace
 
@@ -62,7 +64,8 @@ class Gate:
     bytes_out: int = field(default=0, init=False)
     connections: int = field(default=0, init=False)
     """Open now."""
-    _names: dns.Names = field(factory=dns.Names, init=False, repr=False)
+    _given: Given = field(factory=Given, init=False, repr=False)
+    _stand_ins: StandIns = field(factory=StandIns, init=False, repr=False)
     _queries: int = field(default=0, init=False)
     _lookups: trio.Semaphore = field(factory=partial(trio.Semaphore, MAX_LOOKUPS), init=False, repr=False)
 
@@ -109,22 +112,30 @@ class Gate:
             address, port = _original_destination(sock)
         except OSError:
             return None  # gone already
-        host = self._names.name_of(address) if dns.is_fake(address) else address
         if address.startswith("127.") and (address, port) not in self.policy.loopback:
             return None  # the gate itself was called: nothing that a program means to reach
-        if host is None:
-            self.on_refused(address, port, FORGOTTEN)
-            return None
-        if is_one_too_many:
-            self.on_refused(host, port, TOO_MANY)
-            return None
+        names = self._names_of(address)
+        host = names[0] if names else address
         try:
-            return await self.outside.connect(self.policy, host, port)
+            if is_one_too_many:
+                raise Refused(TOO_MANY)
+            if not is_stand_in(address):
+                return await self.outside.connect(self.policy, address, port, names)
+            if not names:
+                raise Refused(FORGOTTEN)
+            return await self.outside.connect_by_name(self.policy, host, port)
         except Refused as refused:
             self.on_refused(host, port, str(refused))
         except UNREACHABLE:
             pass
         return None
+
+    def _names_of(self, address: str) -> tuple[str, ...]:
+        """What the program was given an address for, the last name first."""
+        if is_stand_in(address):
+            name = self._stand_ins.name_of(address)
+            return () if name is None else (name,)
+        return self._given.names_of(address, trio.current_time())
 
     async def _relay(self, inside: trio.SocketStream, outside: trio.SocketStream) -> None:
         """Carry bytes both ways until both have ended; if one breaks off, so does the other."""
@@ -169,21 +180,32 @@ class Gate:
             self._queries -= 1
 
     async def _answer(self, query: dns.Query) -> bytes:
-        name = query.name
-        reason = self.policy.name_refusal(name)
-        if reason is not None and not dns.is_localhost(name):
-            if query.wants_address:
-                self.on_refused(name, 0, reason)
-            return dns.answer(query, dns.Code.NO_SUCH_NAME)
         try:
-            if not dns.is_localhost(name):
-                async with self._lookups:
-                    await self.outside.look_up(name)
+            addresses = await self._addresses(query.name)
+        except Refused as refused:
+            if query.wants_address:
+                self.on_refused(query.name, 0, str(refused))
+            return dns.answer(query, dns.Code.NO_SUCH_NAME)
         except Unknown:
             return dns.answer(query, dns.Code.NO_SUCH_NAME)
         except OSError:
             return dns.answer(query, dns.Code.FAILED)
-        return dns.answer(query, dns.Code.OK, self._names.address_of(name) if query.wants_address else None)
+        return dns.answer(query, dns.Code.OK, addresses if query.wants_address else ())
+
+    async def _addresses(self, name: str) -> tuple[str, ...]:
+        """What a name is answered with; raises Refused, Unknown, OSError."""
+        if is_localhost(name):
+            return (LOOPBACK,)
+        reason = self.policy.name_refusal(name)
+        if reason is not None:
+            raise Refused(reason)
+        async with self._lookups:
+            found = await self.outside.look_up(self.policy, name)
+        addresses = tuple(address for address in found if means_the_same_inside(address))
+        if not addresses:
+            return (self._stand_ins.address_of(name),)
+        self._given.give(name, addresses, trio.current_time())
+        return addresses
 
 
 @define(eq=False)

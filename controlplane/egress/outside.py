@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
 from attrs import define, field, frozen
 
-from controlplane.core.addresses import is_numeric
 from controlplane.core.proxies import proxy_to
 
 if TYPE_CHECKING:
@@ -22,8 +21,14 @@ RESOLVE_LIMIT_S = 10.0
 """A resolver that works answers within one; the system's own gives up after 5 s per server."""
 CONNECT_LIMIT_S = 5.0
 """To one address: a far one answers within half a second."""
+PROXIED_RESOLVE_LIMIT_S = 2.0
+"""Of a name that the proxy will look up in any case: where a proxy is needed, the resolver may know no name outside."""
+UNRESOLVED_FOR_S = 60.0
+"""For how long such a name is not asked for again, once the resolver did not know it."""
+MAX_JUDGED = 64
+"""Of one name's addresses; a name of somebody hostile has thousands."""
 MAX_ADDRESSES = 8
-"""Of one name, that are tried. All are judged."""
+"""Of one name, that are given and tried."""
 REMEMBER_S = 5.0
 """For how long a look-up stands: from a sandbox's query to its connection."""
 MAX_REMEMBERED = 4096
@@ -61,36 +66,73 @@ class Outside:
     environ: Mapping[str, str] = field(factory=dict, repr=False)
     resolver: Resolver = field(default=trio.socket.getaddrinfo, repr=False)
     _found: dict[str, _Found] = field(factory=dict, init=False, repr=False)
+    _unresolved: dict[str, float] = field(factory=dict, init=False, repr=False)
+    """Names that only the proxy knows, and until when that is taken for granted."""
 
-    async def look_up(self, name: str) -> None:
-        """Find out whether a name leads anywhere; behind a proxy names are the proxy's to know.
+    async def look_up(self, policy: Policy, name: str) -> tuple[str, ...]:
+        """The addresses of a name that the policy lets reach at some port; none: only the proxy knows where it leads.
 
         Raises:
-            Unknown: it does not.
+            Refused: it has none but such as the policy does not let reach.
+            Unknown: there is no such name.
             OSError: it cannot be found out now.
         """
         if proxy_to(self.environ, name, 443) is None:
-            await self._resolve(name)
+            return _reachable(policy, name, await self._resolve(name), None)
+        if self._unresolved.get(name, 0.0) > trio.current_time():
+            return ()
+        try:
+            with trio.fail_after(PROXIED_RESOLVE_LIMIT_S):
+                return _reachable(policy, name, await self._resolve(name), None)
+        except Refused:
+            return ()  # it may lead elsewhere where the proxy is
+        except (Unknown, OSError, trio.TooSlowError):
+            if len(self._unresolved) >= MAX_REMEMBERED:
+                self._unresolved.clear()
+            self._unresolved[name] = trio.current_time() + UNRESOLVED_FOR_S
+            return ()
 
-    async def connect(self, policy: Policy, host: str, port: int) -> trio.SocketStream:
-        """A connection to a host (as `core.hosts.normal` gives it), where the policy lets it.
+    async def connect(self, policy: Policy, address: str, port: int, names: Sequence[str] = ()) -> trio.SocketStream:
+        """A connection to an address, where the policy lets it.
+
+        Args:
+            policy: Of whoever connects.
+            address: Of IPv4.
+            port: Of TCP.
+            names: What the address was given for (`names.Given`).
 
         Raises:
             Refused: the policy does not.
             Unknown, OSError: it cannot be reached.
         """
-        reason = policy.refusal(host, port)
+        verdict = policy.judge(address, port, names, is_own=_is_own(address))
+        if verdict.refusal is not None:
+            raise Refused(verdict.refusal)
+        proxy = None if policy.is_listed(verdict.host, address, port) else proxy_to(self.environ, verdict.host, port)
+        if proxy is not None:
+            return await _through(urlsplit(proxy), verdict.host, port)
+        try:
+            return await _connect((address,), port)
+        except OSError:
+            if len(names) != 1 or verdict.host == address:
+                raise
+        # The program believes that it is connected, and will not try the name's other addresses itself.
+        others = _reachable(policy, verdict.host, await self._resolve(verdict.host), port)
+        return await _connect(tuple(other for other in others if other != address), port)
+
+    async def connect_by_name(self, policy: Policy, name: str, port: int) -> trio.SocketStream:
+        """A connection to a name, for a program that was given a stand-in for its addresses.
+
+        Raises:
+            Refused, Unknown, OSError: as `connect`.
+        """
+        reason = policy.refusal(name, port)
         if reason is not None:
             raise Refused(reason)
-        proxy = None if policy.lists(host, port) else proxy_to(self.environ, host, port)
+        proxy = None if policy.lists(name, port) else proxy_to(self.environ, name, port)
         if proxy is not None:
-            return await _through(urlsplit(proxy), host, port)
-        addresses = (host,) if is_numeric(host) else await self._resolve(host)
-        for address in addresses:
-            reason = policy.address_refusal(host, address, port, is_own=_is_own(address))
-            if reason is not None:
-                raise Refused(reason)
-        return await _connect(addresses[:MAX_ADDRESSES], port)
+            return await _through(urlsplit(proxy), name, port)
+        return await _connect(_reachable(policy, name, await self._resolve(name), port), port)
 
     async def _resolve(self, name: str) -> tuple[str, ...]:
         now = trio.current_time()
@@ -118,6 +160,21 @@ class Outside:
         if not addresses:
             raise Unknown(name)
         return addresses
+
+
+def _reachable(policy: Policy, name: str, addresses: Sequence[str], port: int | None) -> tuple[str, ...]:
+    """Those addresses of a name that may be reached; raises Refused if there is none."""
+    reachable: list[str] = []
+    reasons: list[str] = []
+    for address in addresses[:MAX_JUDGED]:
+        reason = policy.address_refusal(name, address, port, is_own=_is_own(address))
+        if reason is None:
+            reachable.append(address)
+        else:
+            reasons.append(reason)
+    if not reachable:
+        raise Refused(reasons[0])
+    return tuple(reachable[:MAX_ADDRESSES])
 
 
 async def _connect(addresses: tuple[str, ...], port: int) -> trio.SocketStream:

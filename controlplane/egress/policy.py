@@ -1,13 +1,14 @@
 """Where one instance may connect to: decisions, with a reason that says what to do about it. Pure.
 
-A target is judged twice. `refusal` judges what the program asked for, a name or an address, and its port;
-`address_refusal` every address that the name then turns out to have, of which one that was judged is connected to: so a
-name cannot lead elsewhere a moment later.
+A look-up is judged by the name (`name_refusal`), and then by each address that it turns out to have (`address_refusal`
+at any port). A connection is judged by the address it goes to and the names that this address was given for (`judge`);
+what was judged is connected to, so a name cannot lead elsewhere a moment later.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +30,23 @@ PLACES: dict[Kind, str] = {
     "metadata": "an address where clouds hand out a machine's credentials",
     "special": "an address of a special purpose, such as link-local",
 }
+
+
+MAX_NAMES_TOLD = 3
+"""Of one address, in a reason."""
+
+
+@frozen
+class Verdict:
+    """What becomes of a connection to an address.
+
+    Args:
+        host: What it counts as: a name that the address was given for, or the address.
+        refusal: The reason; None: it may be made.
+    """
+
+    host: str
+    refusal: str | None = None
 
 
 @frozen(slots=False)
@@ -67,9 +85,7 @@ class Policy:
         """Why a name is not even looked up, at whatever port; None if it may be."""
         if self.mode == "none":
             return NOTHING
-        if self.mode == "allow" and not any(pattern.matches(name, pattern.port or 0) for pattern in self._hosts):
-            return f"{name} is not in network.hosts"
-        return None
+        return None if self._is_among_hosts(name, None) else f"{name} is not in network.hosts"
 
     def refusal(self, host: str, port: int) -> str | None:
         """Why a target is refused whatever addresses it has; None if those are to be judged.
@@ -80,42 +96,72 @@ class Policy:
         """
         if self.mode == "none":
             return NOTHING
-        if self.mode == "allow" and not any(pattern.matches(host, port) for pattern in self._hosts):
+        if not self._is_among_hosts(host, port):
             return f"{_target(host, port)} is not in network.hosts"
         return self.address_refusal(host, host, port) if is_numeric(host) else None
 
-    def address_refusal(self, host: str, address: str, port: int, *, is_own: bool = False) -> str | None:
+    def judge(self, address: str, port: int, names: Sequence[str] = (), *, is_own: bool = False) -> Verdict:
+        """Whether a connection to an address may be made.
+
+        Args:
+            address: Of IPv4.
+            port: Of TCP.
+            names: What it was given for, in this sandbox, the last one first: any that may be connected to will do.
+            is_own: As for `address_refusal`.
+        """
+        known_as = names or (address,)
+        if self.mode == "none":
+            return Verdict(known_as[0], NOTHING)
+        hosts = [host for host in (*names, address) if self._is_among_hosts(host, port)]
+        if not hosts:
+            shown = " or ".join(_target(host, port) for host in known_as[:MAX_NAMES_TOLD])
+            return Verdict(known_as[0], f"{shown} is not in network.hosts")
+        refusals = {host: self.address_refusal(host, address, port, is_own=is_own) for host in hosts}
+        passing = (host for host, reason in refusals.items() if reason is None)
+        host = next(passing, hosts[0])
+        return Verdict(host, refusals[host])
+
+    def address_refusal(self, host: str, address: str, port: int | None, *, is_own: bool = False) -> str | None:
         """Why a target is refused for one of its addresses; which one is not told: whoever asks may not know this network.
 
         Args:
             host: As for `refusal`.
             address: Numeric, as a resolver gives it.
-            port: Of TCP.
+            port: Of TCP; None: it is refused only if no port of it may be reached.
             is_own: The address is one of this host, so that more may listen there than the world can reach.
         """
         kind = kind_of(address)
-        if (kind in ANYBODYS and not is_own) or self.is_listed(host, address, port):
+        if (kind == "public" and not is_own) or self.is_listed(host, address, port):
             return None
         place = "an address of Corral's own host" if is_own else PLACES[kind]
         return f"{_target(host, port)} is at {place}; {ALLOW_HINT}"
 
-    def is_listed(self, host: str, address: str, port: int) -> bool:
+    def is_listed(self, host: str, address: str, port: int | None) -> bool:
         """Whether the operator lets instances reach it though it is not public.
 
         A name that is listed may lead to private addresses; to link-local ones and those of metadata, which whoever
         runs the name could point it to, only the address itself does.
         """
-        by_name = kind_of(address) in (*ANYBODYS, "private") and self.lists(host, port)
+        by_name = kind_of(address) in ("private", "public") and self.lists(host, port)
         return by_name or self.lists(ipaddress.ip_address(address.partition("%")[0]).compressed, port)
 
-    def lists(self, host: str, port: int) -> bool:
-        """Whether the operator named this very host and port."""
-        return any(pattern.matches(host, port) for pattern in self._private)
+    def lists(self, host: str, port: int | None) -> bool:
+        """Whether the operator named this very host and port; None: any port."""
+        return any(_matches(pattern, host, port) for pattern in self._private)
+
+    def _is_among_hosts(self, host: str, port: int | None) -> bool:
+        return self.mode == "open" or any(_matches(pattern, host, port) for pattern in self._hosts)
+
+
+def _matches(pattern: HostPattern, host: str, port: int | None) -> bool:
+    return pattern.matches(host, (pattern.port or 0) if port is None else port)
 
 
 def _is_loopback(host: str) -> bool:
     return is_numeric(host) and host.startswith(LOOPBACK.partition(".")[0] + ".")
 
 
-def _target(host: str, port: int) -> str:
+def _target(host: str, port: int | None) -> str:
+    if port is None:
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

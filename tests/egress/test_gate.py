@@ -21,7 +21,18 @@ from controlplane.egress.outside import Outside
 from controlplane.egress.policy import Policy
 from controlplane.spawn import confine, netns
 from tests.deploy.source.https_server import HOST, make_authority, proxying
-from tests.egress.sandbox import GREETING, TIMEOUT_S, Resolver, greeter, node, run, run_python, started, users
+from tests.egress.sandbox import (
+    GREETING,
+    TIMEOUT_S,
+    Resolver,
+    greeter,
+    node,
+    run,
+    run_python,
+    started,
+    users,
+)
+from tests.needs import own_address
 
 pytestmark = pytest.mark.needs("user_namespaces")
 each_user = pytest.mark.parametrize("uid", users())
@@ -46,7 +57,7 @@ class Opened:
 async def opened(policy: Policy, hosts: dict[str, str] | None = None, **outside: Any) -> AsyncIterator[Opened]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
-    found = Opened(policy, Outside(resolver=Resolver(hosts or {}), **outside), theirs.detach())
+    found = Opened(policy, Outside(**{"resolver": Resolver(hosts or {}), **outside}), theirs.detach())
 
     async def serve() -> None:
         await trio.lowlevel.wait_readable(ours)
@@ -154,7 +165,7 @@ async def test_a_name_that_is_allowed_is_connected_to_and_others_do_not_exist() 
         HELLO,
         "ECONNRESET",
         "no such name",
-        "ECONNRESET",
+        "no such name",
         "no such name",
         "ECONNRESET",
         "ECONNREFUSED",
@@ -164,14 +175,81 @@ async def test_a_name_that_is_allowed_is_connected_to_and_others_do_not_exist() 
     reasons = {(host, asked): reason for host, asked, reason in sandbox.refused}
     assert reasons["api.test", port + 1] == f"api.test:{port + 1} is not in network.hosts"
     assert reasons["other.test", 0] == "other.test is not in network.hosts"
-    assert "EGRESS_ALLOW_PRIVATE" in reasons["a.example.test", port]
+    assert "EGRESS_ALLOW_PRIVATE" in reasons["a.example.test", 0]
     assert reasons["93.184.216.34", 443] == "93.184.216.34:443 is not in network.hosts"
 
 
-async def test_a_name_that_leads_to_a_private_address_is_refused_where_it_leads_at_the_time() -> None:
-    async with greeter() as port, opened(Policy(), {"rebinding.test": "127.0.0.2"}) as sandbox:
-        assert await sandbox.python(f'say(try_tcp("rebinding.test", {port}))') == ["ECONNRESET"]
-    assert [refusal[:2] for refusal in sandbox.refused] == [("rebinding.test", port)]
+async def test_a_name_that_leads_to_private_addresses_alone_does_not_exist() -> None:
+    hosts = {"inner.test": "127.0.0.2 10.1.2.3", "mixed.test": "10.1.2.3 93.184.216.34 192.168.1.1"}
+    async with opened(Policy(), hosts) as sandbox:
+        got = await sandbox.python('say(try_tcp("inner.test", 80), socket.gethostbyname_ex("mixed.test")[2])')
+    assert got == ["no such name", ["93.184.216.34"]]
+    assert [refusal[:2] for refusal in sandbox.refused] == [("inner.test", 0)]
+    assert "inner.test is at" in sandbox.refused[0][2]
+
+
+async def test_a_program_that_judges_addresses_itself_sees_those_of_the_host() -> None:
+    async with opened(Policy("allow", ("api.test",)), {"api.test": "93.184.216.34 93.184.216.35"}) as sandbox:
+        got = await sandbox.python(
+            """
+            import ipaddress
+            found = sorted({answer[4][0] for answer in socket.getaddrinfo("api.test", 443)})
+            say(found, all(ipaddress.ip_address(address).is_global for address in found))
+            """
+        )
+    assert got == [["93.184.216.34", "93.184.216.35"], True]
+
+
+@pytest.mark.needs("address")
+async def test_an_address_is_reached_as_the_name_it_was_given_for_and_only_in_that_sandbox() -> None:
+    own = own_address()
+    async with greeter(own) as port:
+        policy = Policy("allow", (f"api.test:{port}",), (f"{own}:{port}",))
+        hosts = {"api.test": own}
+        program = f"""
+            before = try_tcp("{own}", {port})
+            address = socket.gethostbyname("api.test")
+            say(before, address, try_tcp(address, {port}), try_tcp(address, {port + 1}))
+            """
+        async with opened(policy, hosts) as one, opened(policy, hosts) as two:
+            got = await one.python(program)
+            assert await two.python(f'say(try_tcp("{own}", {port}))') == ["ECONNRESET"]
+    assert got == ["ECONNRESET", own, HELLO, "ECONNRESET"]
+    assert [refusal[2] for refusal in one.refused] == [
+        f"{own}:{port} is not in network.hosts",
+        f"api.test:{port + 1} is not in network.hosts",
+    ]
+
+
+@pytest.mark.needs("address")
+async def test_a_connection_goes_to_the_address_that_was_given_wherever_the_name_leads_later() -> None:
+    own = own_address()
+    async with greeter(own) as port:
+        resolver = Resolver({"rebinding.test": own})
+        async with opened(Policy(allow_private=(f"{own}:{port}",)), resolver=resolver) as sandbox:
+            program = """
+                address = socket.gethostbyname("rebinding.test")
+                print(address, flush=True)
+                print(try_tcp(address, int(sys.stdin.readline())), flush=True)
+                """
+            async with started(sandbox.fd, sandbox.policy, program) as process:
+                assert await process.stdout.receive_some(99) == f"{own}\n".encode()
+                resolver.hosts["rebinding.test"] = "10.1.2.3"
+                await process.stdin.send_all(b"%d\n" % port)
+                assert await process.stdout.receive_some(99) == GREETING + b"\n"
+    assert sandbox.refused == []
+
+
+@pytest.mark.needs("address")
+async def test_an_address_that_does_not_answer_is_made_up_for_by_another_of_its_name() -> None:
+    own = own_address()
+    async with greeter() as port:
+        policy = Policy(allow_private=(f"two.test:{port}", f"{own}:{port}"))
+        async with opened(policy, {"two.test": f"{own} 127.0.0.2"}) as sandbox:
+            got = await sandbox.python(
+                f'say(try_tcp("{own}", {port}), socket.gethostbyname("two.test"), try_tcp("two.test", {port}))'
+            )
+    assert got == ["ECONNRESET", own, HELLO]
 
 
 async def test_without_a_gate_nothing_can_be_reached_but_oneself() -> None:
@@ -335,15 +413,35 @@ async def test_behind_a_proxy_names_are_the_proxys_and_what_the_operator_lists_i
         with proxying(to=port) as (proxy, asked):
             environ = {"HTTPS_PROXY": f"http://user:p%40ss@127.0.0.1:{proxy}"}
             policy = Policy(allow_private=(f"127.0.0.2:{listed}",))
-            async with opened(policy, environ=environ) as sandbox:
+            hosts = {"known.test": "93.184.216.35", "inner.test": "10.1.2.3"}
+            async with opened(policy, hosts, environ=environ) as sandbox:
                 got = await sandbox.python(
                     f"""
                     say(try_tcp("only.the.proxy.knows.test", 443), try_tcp("93.184.216.34", 80),
-                        try_tcp("127.0.0.2", {listed}), try_tcp("10.1.2.3", 80))
+                        try_tcp("127.0.0.2", {listed}), try_tcp("10.1.2.3", 80),
+                        try_tcp(socket.gethostbyname("known.test"), 443), try_tcp("inner.test", 443))
                     """
                 )
-    assert got == [HELLO, HELLO, HELLO, "ECONNRESET"]
-    assert asked == ["only.the.proxy.knows.test:443", "93.184.216.34:80"]
+    assert got == [HELLO, HELLO, HELLO, "ECONNRESET", HELLO, HELLO]
+    assert asked == ["only.the.proxy.knows.test:443", "93.184.216.34:80", "known.test:443", "inner.test:443"]
+
+
+async def test_where_the_resolver_is_silent_behind_a_proxy_it_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("controlplane.egress.outside.PROXIED_RESOLVE_LIMIT_S", 0.05)
+    asked_for: list[str] = []
+
+    async def silent(host: str, *_rest: Any, **_options: Any) -> list[Any]:
+        asked_for.append(host)
+        await trio.sleep_forever()
+        return []
+
+    async with greeter("127.0.0.1") as port:
+        with proxying(to=port) as (proxy, asked):
+            async with opened(Policy(), resolver=silent, environ={"HTTPS_PROXY": f"127.0.0.1:{proxy}"}) as sandbox:
+                got = await sandbox.python('say(*(try_tcp(socket.gethostbyname("far.test"), 443) for _ in range(3)))')
+    assert (got, asked, asked_for) == ([HELLO] * 3, ["far.test:443"] * 3, ["far.test"])
 
 
 async def test_a_proxy_that_refuses_or_cannot_be_used_is_a_reset() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from controlplane.core.hosts import HostPattern, normal, parse_pattern
 from controlplane.egress.notices import MAX_TARGETS, WINDOW_S, Notices
 from controlplane.egress.pace import Pace
-from controlplane.egress.policy import NOTHING, Policy
+from controlplane.egress.policy import ALLOW_HINT, NOTHING, Policy, Verdict
 
 PRIVATE = "at a private address"
 LISTED = ("db.internal:5432", "10.0.0.5:443", "127.0.0.1:6379", "[fd00::5]:443", "169.254.169.254:80", "*.corp.test:80")
@@ -87,6 +87,78 @@ def test_every_address_of_a_name_is_judged_by_itself(
 
     assert (reason is not None) == is_refused, reason
     assert reason is None or (address not in reason and "EGRESS_ALLOW_PRIVATE" in reason)
+
+
+API = ("api.example.com",)
+DB = ("db.internal",)
+PUBLIC = "93.184.216.34"
+
+
+@pytest.mark.parametrize(
+    ("policy", "address", "port", "names", "outcome"),
+    [
+        (Policy(), PUBLIC, 443, (), (PUBLIC, None)),
+        (Policy(), PUBLIC, 443, API, ("api.example.com", None)),
+        (Policy(), "10.9.9.9", 443, (), ("10.9.9.9", PRIVATE)),
+        (Policy(), "10.9.9.9", 443, API, ("api.example.com", "api.example.com:443 is at a private address")),
+        (Policy("none"), PUBLIC, 443, API, ("api.example.com", NOTHING)),
+        (Policy(allow_private=LISTED), "10.9.9.9", 5432, DB, ("db.internal", None)),
+        (Policy(allow_private=LISTED), "10.9.9.9", 5432, (), ("10.9.9.9", PRIVATE)),
+        (Policy(allow_private=LISTED), "10.9.9.9", 5433, DB, ("db.internal", PRIVATE)),
+        (Policy(allow_private=LISTED), "10.9.9.9", 5432, (*API, *DB), ("db.internal", None)),
+        (Policy(allow_private=LISTED), "10.0.0.5", 443, (), ("10.0.0.5", None)),
+        (Policy(allow_private=LISTED), "10.0.0.5", 443, API, ("api.example.com", None)),
+        (Policy(allow_private=LISTED), "169.254.169.254", 5432, DB, ("db.internal", "link-local")),
+        (Policy("allow", API), PUBLIC, 443, API, ("api.example.com", None)),
+        (Policy("allow", API), PUBLIC, 443, (), (PUBLIC, f"{PUBLIC}:443 is not in network.hosts")),
+        (Policy("allow", (*API, *DB)), "10.9.9.9", 443, API, ("api.example.com", PRIVATE)),
+        (Policy("allow", ("api.example.com:443",)), PUBLIC, 443, API, ("api.example.com", None)),
+        (
+            Policy("allow", ("api.example.com:443",)),
+            PUBLIC,
+            80,
+            API,
+            ("api.example.com", "api.example.com:80 is not in"),
+        ),
+        (Policy("allow", ("a.test:1", "b.test:2")), PUBLIC, 1, ("b.test", "a.test"), ("a.test", None)),
+        (
+            Policy("allow", ("a.test:1", "b.test:2")),
+            PUBLIC,
+            3,
+            ("b.test", "a.test"),
+            ("b.test", "b.test:3 or a.test:3 is not in network.hosts"),
+        ),
+        (Policy("allow", ("*.example.com",)), PUBLIC, 443, API, ("api.example.com", None)),
+        (Policy("allow", (PUBLIC,)), PUBLIC, 443, (), (PUBLIC, None)),
+        (Policy("allow", DB, LISTED), "10.9.9.9", 5432, DB, ("db.internal", None)),
+        (Policy("allow", (), LISTED), "10.0.0.5", 443, (), ("10.0.0.5", "not in network.hosts")),
+        (Policy("allow", API, LISTED), "10.9.9.9", 5432, (), ("10.9.9.9", "not in network.hosts")),
+    ],
+)
+def test_a_connection_is_judged_by_its_address_and_the_names_that_this_was_given_for(
+    policy: Policy, address: str, port: int, names: tuple[str, ...], outcome: tuple[str, str | None]
+) -> None:
+    host, reason = outcome
+    verdict = policy.judge(address, port, names)
+
+    assert (verdict.host, verdict.refusal is None) == (host, reason is None), verdict
+    assert (reason or "") in (verdict.refusal or "")
+
+
+def test_an_address_of_the_host_itself_is_reached_only_where_it_is_listed() -> None:
+    assert Policy().judge(PUBLIC, 443, API, is_own=True).refusal
+    assert Policy(allow_private=LISTED).judge(PUBLIC, 5432, DB, is_own=True) == Verdict("db.internal")
+
+
+@pytest.mark.parametrize(
+    ("address", "is_given"),
+    [(PUBLIC, True), ("10.9.9.9", True), ("169.254.169.254", True), ("169.254.169.253", False), ("127.0.0.2", True)],
+)
+def test_a_name_is_given_the_addresses_that_some_port_of_may_be_reached(address: str, is_given: bool) -> None:
+    policy = Policy(allow_private=LISTED)
+
+    assert (policy.address_refusal("db.internal", address, None) is None) == is_given
+    assert policy.address_refusal("other.test", "10.9.9.9", None) == f"other.test is {PRIVATE}; {ALLOW_HINT}"
 
 
 @pytest.mark.parametrize(

@@ -80,11 +80,12 @@ class Supervisor:
         return runner
 
     def egress_refused(self, job: str, host: str, port: int, reason: str) -> None:
-        """A process of some instance may not connect to where it wanted to: its log tells."""
+        """A process of some instance may not connect to where it wanted to, or not look it up (port 0): its log tells."""
+        what = f"{host}:{port} refused" if port else f"the look-up of {host} is refused"
         for runner in self._runners.values():
             for child in runner.wiretap.children:
                 if child.job.id == job:
-                    child.logbook.system("warning", f"egress: {host}:{port} refused: {reason}")
+                    child.logbook.system("warning", f"egress: {what}: {reason}")
 
     def of_owner(self, owner: str) -> list[Runner]:
         return [r for r in self._runners.values() if r.instance.owner == owner]

@@ -1,6 +1,6 @@
 """The composition root: opens every part in order, and closes them in reverse.
 
-    home → spawner → Postgres and Redis → store, cache → journal, hub →
+    home → spawner → egress → Postgres and Redis → store, cache → journal, hub →
     supervisor, deployer → front door
 
 The root nursery is ours; the HTTP server is one task in it. A part that fails
@@ -147,6 +147,14 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         await stack.enter_async_context(trio_asyncio.open_loop())
         uids = stack.enter_context(open_uid_pool())
         spawner = await stack.enter_async_context(open_spawner(marker=home.owner_id, uids=uids))
+        spawner.gatekeeper = await stack.enter_async_context(
+            open_egress(
+                spawner,
+                environ=os.environ,
+                on_refused=lambda *refusal: supervisor.egress_refused(*refusal),  # noqa: PLW0108  (it comes below)
+                on_traffic=lambda _key, _in, _out: None,
+            )
+        )
         backing = await stack.enter_async_context(open_services(config, home, spawner))
         secret_box = SecretBox(home.secret_key, home.previous_keys)
         store = await stack.enter_async_context(open_store(backing.database_url, secret_box))
@@ -217,11 +225,6 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             started_at=began,
             accounts=around.accounts,
             embedded=backing.embedded,
-        )
-        spawner.gatekeeper = await stack.enter_async_context(
-            open_egress(
-                spawner, environ=environ, on_refused=supervisor.egress_refused, on_traffic=lambda _key, _in, _out: None
-            )
         )
         sampler = Sampler(supervisor, config.sample_interval_s)
         for service in (journal.run, hub.run_heartbeats, sampler.run, services.pulse.run):

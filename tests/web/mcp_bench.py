@@ -11,9 +11,11 @@ from uuid import UUID
 import trio
 from attrs import define, field
 
+from controlplane.config import Config
 from controlplane.hub import Hub
 from controlplane.model import Principal, Role
 from controlplane.protocol.handshake import META, MODERN_VERSION, Era, ProtocolFacts
+from controlplane.supervise.accounts import Accounts, of_operator
 from controlplane.supervise.lane import Lane
 from controlplane.supervise.meter import Meter
 from controlplane.web.mcp.legacy import LegacySide
@@ -163,7 +165,7 @@ async def open_bench(era: Era, *, may_ask: bool = True) -> AsyncIterator[Bench]:
         else:
             await talk.shake_hands(era.value)
         version = MODERN_VERSION if era is Era.MODERN else "2025-11-25"
-        child = SimpleNamespace(session=talk.session, over=trio.Event())
+        child = SimpleNamespace(session=talk.session, over=trio.Event(), leaving=trio.Event())
         lane = Lane(cast("Any", child), ProtocolFacts(era=era, version=version, capabilities=OFFERS))
         legacy = LegacySide(services)
         await nursery.start(legacy.run)
@@ -193,6 +195,7 @@ def _runner(lane: Lane) -> Any:
         lanes=SimpleNamespace(legacy=same, roomy=same, refuses_legacy=False),
         catalogue=SimpleNamespace(mirrored=dict),
         meter=_QuietMeter(),
+        account=Accounts(of_operator(Config())).of("ada"),
         serving=True,
         calls_in_flight=0,
     )

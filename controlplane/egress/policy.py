@@ -131,7 +131,7 @@ class Policy:
             is_own: The address is one of this host, so that more may listen there than the world can reach.
         """
         kind = kind_of(address)
-        if (kind == "public" and not is_own) or self.is_listed(host, address, port):
+        if (kind in ANYBODYS and not is_own) or self.is_listed(host, address, port):
             return None
         place = "an address of Corral's own host" if is_own else PLACES[kind]
         return f"{_target(host, port)} is at {place}; {ALLOW_HINT}"
@@ -142,7 +142,7 @@ class Policy:
         A name that is listed may lead to private addresses; to link-local ones and those of metadata, which whoever
         runs the name could point it to, only the address itself does.
         """
-        by_name = kind_of(address) in ("private", "public") and self.lists(host, port)
+        by_name = kind_of(address) in (*ANYBODYS, "private") and self.lists(host, port)
         return by_name or self.lists(ipaddress.ip_address(address.partition("%")[0]).compressed, port)
 
     def lists(self, host: str, port: int | None) -> bool:

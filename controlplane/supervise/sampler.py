@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 
 from controlplane.model import Sample
 from controlplane.spawn import proctree
+from controlplane.supervise.census import Census
 from controlplane.supervise.footprint import Footprint, Footprints, Index, Wanted, open_files
 from controlplane.supervise.watchdog import Figures, Watch
 
@@ -58,6 +59,7 @@ class Sampler:
     supervisor: Supervisor
     interval_s: float
     _pasts: dict[str, _Past] = field(factory=dict, init=False)
+    _census: Census = field(factory=Census, init=False)
     _footprints: Footprints = field(factory=Footprints, init=False)
 
     async def run(self) -> None:
@@ -91,7 +93,7 @@ class Sampler:
 
     def _look(self, wanted: list[Wanted], asked: list[proctree.Root], now: float, nice: Mapping[str, int]) -> Looked:
         """Blocks: for a worker thread."""
-        procs = proctree.scan()
+        procs = self._census.take()
         usages = proctree.trees(procs, [root for one in wanted for root in one.roots])
         index = Index(procs)
         rss = {one.key: _usage(one.roots, usages).rss_bytes for one in wanted}

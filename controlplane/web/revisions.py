@@ -94,7 +94,7 @@ def revision_out(runner: Runner, revision: Revision) -> RevisionOut:
         created_at=rfc3339(revision.created_at),
         source_type=spec.source_type.value,
         language=language_of(spec),
-        source=source_line(spec),
+        source=runner.logbook.redact(source_line(spec)),
         resolved=dict(spec.resolved.facts) if spec.resolved else {},
         ran_at=rfc3339(revision.ran_at) if revision.ran_at is not None else None,
         state=_state(runner, revision),

@@ -31,6 +31,8 @@ from controlplane.wire.answers import (
 from controlplane.wire.redact import redact_args, secret_positions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from controlplane.core.latency import Histogram
     from controlplane.model import Evidence, LogLine, Sample, Spec, Token, User
     from controlplane.protocol.handshake import ProtocolFacts
@@ -51,13 +53,13 @@ def instance_out(runner: Runner, *, notes: tuple[str, ...] = ()) -> InstanceOut:
 
 def instance_detail(runner: Runner, *, post_mortem: Evidence | None, tools: list[dict[str, Any]]) -> InstanceDetailOut:
     """All of one instance."""
-    spec = runner.instance.spec
+    spec, hide = runner.instance.spec, runner.logbook.redact  # which knows the secrets that the environment names
     return InstanceDetailOut(
         **_row(runner, secret_notes(spec)),
         incarnation=runner.instance.incarnation,
-        mcp_config=_launch(spec),
+        mcp_config=_launch(spec, hide),
         dependencies=list(spec.dependencies),
-        build_command=redactor(spec.env)(spec.build_command) if spec.build_command is not None else None,
+        build_command=hide(redactor(spec.env)(spec.build_command)) if spec.build_command is not None else None,
         environment_vars=sorted(spec.env),
         limits=attrs.asdict(spec.limits),
         restart=_restart(spec),
@@ -167,14 +169,14 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _launch(spec: Spec) -> dict[str, Any] | None:
+def _launch(spec: Spec, hide_secrets: Callable[[str], str]) -> dict[str, Any] | None:
     if spec.command is None:
         return None
     hide = redactor(spec.env)
     return {
-        "command": hide(spec.command.command),
-        "args": redact_args(spec.command.args, spec.env),
-        "cwd": None if spec.command.cwd is None else hide(spec.command.cwd),
+        "command": hide_secrets(hide(spec.command.command)),
+        "args": [hide_secrets(arg) for arg in redact_args(spec.command.args, spec.env)],
+        "cwd": None if spec.command.cwd is None else hide_secrets(hide(spec.command.cwd)),
     }
 
 

@@ -94,6 +94,7 @@ def make_spec(**changes: Any) -> Spec:
 @frozen
 class FakeLogbook:
     dropped: int = 0
+    redact: Callable[[str], str] = str
 
 
 @frozen
@@ -101,7 +102,6 @@ class FakeLaunch:
     """What the instance was last started with."""
 
     enforcement: Mapping[str, str] = field(factory=lambda: {"memory_mb": "hard", "disk_mb": "soft"})
-
 
 
 @define(eq=False)

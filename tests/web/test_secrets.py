@@ -8,12 +8,12 @@ import pytest
 from attrs import evolve
 
 from controlplane.core.lifecycle import State
-from controlplane.core.redact import SECRET_MIN_LENGTH
-from controlplane.model import Role
+from controlplane.core.redact import SECRET_MIN_LENGTH, redactor
+from controlplane.model import Command, Role
 from controlplane.web.secrets import SECRETS_PER_USER
 from controlplane.wire.secrets import VALUE_MAX_BYTES
 from tests.web.fakes import TOKENS
-from tests.web.fakes_api import BOB, Api, FakeRotation, make_spec, pointers, problem_of, serving
+from tests.web.fakes_api import BOB, Api, FakeLogbook, FakeRotation, make_spec, pointers, problem_of, serving
 
 if TYPE_CHECKING:
     from controlplane.model import Instance
@@ -166,3 +166,14 @@ async def test_the_key_is_replaced_by_administrators_alone() -> None:
             assert answer.json() == {"key_id": "0b" * 8, "previous_key_id": "0a" * 8, "boxes": 3}
         cast("FakeRotation", api.services.rotation).busy = True
         problem_of(await api.admin("POST", "/secrets/rotate-key"), 409, "conflict")
+
+
+async def test_an_argument_that_is_the_value_of_a_secret_is_hidden_though_the_spec_names_it_only() -> None:
+    async with serving() as api:
+        runner = api.named("alice", "memory")
+        command = Command(command="srv", args=("--mode", "zq7X"))
+        runner.instance = evolve(runner.instance, spec=evolve(make_spec(), command=command, env={"A": "${secret:PIN}"}))
+        runner.logbook = FakeLogbook(redact=redactor({}, {"PIN": "zq7X"}))
+        shown = (await api.ask("GET", "/instances/memory")).json()
+        assert shown["mcp_config"]["args"] == ["--mode", "[redacted:PIN]"]
+        assert shown["environment_vars"] == ["A"]

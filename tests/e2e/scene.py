@@ -154,7 +154,8 @@ def _offer_sockets(scene: Scene, stack: ExitStack) -> None:
     scene.abstract = scene.word
     serve(socket.AF_UNIX, socket.SOCK_STREAM, f"\0{scene.abstract}")
     scene.open_socket, scene.closed_socket = folder / "open.sock", folder / "closed.sock"
-    for path, mode in ((scene.open_socket, 0o666), (scene.closed_socket, 0o660)):
+    roots = 0o660 if os.geteuid() == 0 else 0  # where it cannot be root's, it is nobody's
+    for path, mode in ((scene.open_socket, 0o666), (scene.closed_socket, roots)):
         serve(socket.AF_UNIX, socket.SOCK_STREAM, str(path))
         path.chmod(mode)
 

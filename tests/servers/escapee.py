@@ -57,6 +57,11 @@ def read(path):
         return len(file.read(4096))
 
 
+def look_into(path):
+    """Open without reading: what comes through another's pipe is not to be lost to it."""
+    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+
+
 def write(path):
     with open(path, "wb") as file:
         file.write(b"x")
@@ -200,7 +205,7 @@ def shared_memory(segment):
 ATTEMPTS = {
     attempt.__name__: attempt
     for attempt in (
-        *(read, write, overwrite, change_mode, listing, memory, read_memory_by_call, see, signal_it, attach),
+        *(read, look_into, write, overwrite, change_mode, listing, memory, read_memory_by_call, see, signal_it, attach),
         *(limit_cores, slow_down, bind_to_processors, offer_to_the_oom_killer, tcp, unix, abstract, udp, raw, packets),
         *(mount, keyring, load_module, user_namespace, become_root, enter_namespace, shared_memory),
     )

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from attrs import frozen
 
-from bench import dashboard, fanout, installs, machine, programs, rest, starts
+from bench import dashboard, fanout, faults, installs, machine, programs, rest, starts
 from bench.calls import Calls, endpoint_targets, targets
 from bench.corral import Corral
 from bench.gateways import (
@@ -42,7 +42,7 @@ RUN_PARENT = Path("/var/tmp")
 FOLDER_PREFIX = "corral-bench-"
 ENTER_ONLY = 0o711
 SYSTEM_PYTHON = Path("/usr/bin/python3")
-PARTS = ("calls", "mcp", "starts", "installs", "fanout", "spawn", "dashboard")
+PARTS = ("calls", "mcp", "starts", "installs", "fanout", "faults", "spawn", "dashboard")
 EX_UNAVAILABLE = 69
 SPAWN_S = 60.0
 Peer = McpHub | NpmMcpProxy | PypiMcpProxy
@@ -192,6 +192,18 @@ class Run:
             patience_s=self.plan.patience_s,
         )
 
+    def measure_faults(self, corral: Corral) -> None:
+        """What a neighbour notices of an instance that takes all it can get."""
+        faults.Faults(
+            corral=corral,
+            folder=self.folder,
+            python=SYSTEM_PYTHON if SYSTEM_PYTHON.exists() else Path(sys.executable),
+            seconds=2 * self.plan.seconds,
+            repeats=self.plan.fans,
+            limit_s=2 * self.plan.part_s,
+            patience_s=self.plan.patience_s,
+        ).run(self.results)
+
     def measure_spawn(self) -> None:
         """The spawner alone."""
         folder = self.folder / "spawn"
@@ -219,7 +231,7 @@ class Run:
             self.measure_calls(parts)
         else:
             self.results.columns += [RAW]
-        if {"starts", "fanout"} & set(parts):
+        if {"starts", "fanout", "faults"} & set(parts):
             with ExitStack() as stack:
                 corral = Corral(self.program)
                 self._start(corral, stack)
@@ -227,6 +239,8 @@ class Run:
                     self.measure_starts(corral)
                 if "fanout" in parts:
                     self.measure_fanout(corral)
+                if "faults" in parts:
+                    self.measure_faults(corral)
         if "installs" in parts:
             self.results.columns.append(BY_HAND)
             installs.measure_first_and_next(self.folder, self.program, self.results, repeats=self.plan.installs)

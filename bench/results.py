@@ -18,6 +18,22 @@ SUBSCRIBERS = (1, 100, 1000)
 CALLS = "calls"
 """Rows of what a gateway is mostly called by: `execute`, REST, or MCP."""
 NONE = "–"
+FAULTS = "fault"
+"""Rows of what a neighbour notices."""
+UNDISTURBED = "none"
+FAULT_LABELS = {
+    UNDISTURBED: "undisturbed",
+    "memory": "while another takes 3 GiB of memory",
+    "children": "while 4 children of another take 600 MiB each",
+    "leak": "while another leaks 60 MiB/s",
+    "fork": "while another forks up to 1,500 times",
+    "disk": "while another fills the disk",
+    "files": "while another opens 10,000 files",
+    "spin": "while another spins in 8 threads",
+    "flood": "while another prints 100 MiB/s",
+    "hang": "while another hangs",
+}
+"""What goes on, by key; `bench.faults` has the same keys."""
 
 
 def through(pair: Pair) -> str:
@@ -80,6 +96,12 @@ def rows() -> list[Row]:
             Row(f"fan rate {n}", f"SSE, {at}: events/s delivered"),
             Row(f"fan last {n}", f"SSE, {at}: last has the last event after, ms"),
             Row(f"fan missing {n}", f"SSE, {at}: events missing"),
+        ]
+    for key, label in FAULT_LABELS.items():
+        found += [
+            Row(f"{FAULTS} p50 {key}", f"neighbour {label}: p50 ms"),
+            Row(f"{FAULTS} p99 {key}", f"neighbour {label}: p99 ms"),
+            Row(f"{FAULTS} ratio {key}", f"neighbour {label}: p99, of its p99 undisturbed just before"),
         ]
     fleet = "dashboard, 500 instances changing each second"
     return [

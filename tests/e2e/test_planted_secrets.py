@@ -209,7 +209,7 @@ def _look_at_answers(plane: Plane, instance_id: str) -> None:
         if "get" not in operations or "text/event-stream" in content:
             continue
         path = re.sub(r"\{(\w+)\}", lambda found: names[found[1]], template)
-        for asked in (path, path.replace(instance_id, "refuser")):
+        for asked in {path, path.replace(f"/{instance_id}", "/refuser")}:
             answer = plane.request("GET", asked)
             assert answer.status_code in (200, 404, 405), (asked, answer.text)
             assert_clean(asked, answer.content)
@@ -218,7 +218,7 @@ def _look_at_answers(plane: Plane, instance_id: str) -> None:
     log = plane.get("/instances/teller/logs", params={"limit": 500})
     assert "[redacted:" in json.dumps(log)
     assert "[redacted:" in json.dumps(plane.get("/instances/teller/incarnations"))
-    for words in (("logs", "teller"), ("inspect", "teller"), ("secret", "ls"), ("events", "teller")):
+    for words in (("inspect", "teller"), ("secret", "ls")):
         shown = plane.corral(*words)
         assert shown.returncode == 0, shown.stderr
         assert_clean(" ".join(words), shown.stdout + shown.stderr)

@@ -25,6 +25,8 @@ from tests.e2e.plane import below, deployment, text_of
 from tests.spawn.children import PYTHON
 
 if TYPE_CHECKING:
+    import httpx
+
     from tests.e2e.plane import Plane
 
 ANSWER = b"here\n"
@@ -36,6 +38,7 @@ class Scene:
     """Whom and what there is to attack. Pids and paths are as the attackers would see them, were nothing hidden."""
 
     running: Plane
+    client: httpx.Client
     levels: dict[str, Any] = field(factory=dict)
     """Why a level is not to be had here; None where it is."""
     other: int = 0
@@ -77,8 +80,11 @@ class Scene:
 
     def attempt(self, level: str, what: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Have the attacker at a level try something."""
-        answer: dict[str, Any] = json.loads(self.running.tool(level, "attempt", what=what, **arguments))
-        return answer
+        params = {"name": "attempt", "arguments": {"what": what, **arguments}}
+        answer = self.client.post(f"/mcp/{level}/execute", json={"method": "tools/call", "params": params})
+        assert answer.status_code == 200, answer.text
+        said: dict[str, Any] = json.loads(text_of(answer))
+        return said
 
 
 def _serve(server: socket.socket, answer: bytes) -> None:
@@ -132,12 +138,12 @@ def _private_address() -> str:
 @contextmanager
 def set_up(plane: Plane, *, contained: bool = False) -> Iterator[Scene]:
     """The instances and what else there is, in a control plane that has just started, in a container or not."""
-    scene = Scene(running=plane)
+    scene = Scene(running=plane, client=plane.client())
     with ExitStack() as stack:
         _offer_sockets(scene, stack)
         _leave_files(scene, stack, plane.folder if contained else None)
         _deploy(scene)
-        _find_processes(scene, container.process_in(plane) if contained else plane.pid)
+        _find_processes(scene, container.process_in(plane) if contained else None)
         yield scene
 
 
@@ -195,7 +201,8 @@ def _deploy(scene: Scene) -> None:
         scene.levels[level] = None if answer.status_code == 201 else answer.text
 
 
-def _find_processes(scene: Scene, plane: int) -> None:
+def _find_processes(scene: Scene, contained: int | None) -> None:
+    plane = contained or scene.running.pid
     lines = {process.pid: Path(f"/proc/{process.pid}/cmdline").read_bytes() for process in below(plane)}
 
     def first(word: bytes) -> int:
@@ -204,7 +211,7 @@ def _find_processes(scene: Scene, plane: int) -> None:
     postgres = first(b"bin/postgres\0-D")
     scene.plane, scene.postgres = _inside(plane), _inside(postgres)
     scene.spawner, scene.gate = _inside(first(b"spawner.py")), _inside(first(b"controlplane.egress"))
-    rows = [line.split() for line in _segments(plane).splitlines()[1:]]
+    rows = [line.split() for line in _segments(contained).splitlines()[1:]]
     scene.segment = next(int(row[1]) for row in rows if int(row[4]) == postgres)
     scene.own_home = scene.other_home
 
@@ -215,9 +222,9 @@ def _inside(pid: int) -> int:
     return int(re.findall(r"^NSpid:.*\s(\d+)$", status, re.MULTILINE)[0])
 
 
-def _segments(pid: int) -> str:
-    """System V segments of the IPC namespace that a process is in."""
-    if Path(f"/proc/{pid}/ns/ipc").samefile("/proc/self/ns/ipc"):
+def _segments(contained: int | None) -> str:
+    """System V segments of this host, or of the container that a process is in."""
+    if contained is None:
         return Path("/proc/sysvipc/shm").read_text()
-    command = ["nsenter", "--target", str(pid), "--ipc", "cat", "/proc/sysvipc/shm"]
+    command = ["nsenter", "--target", str(contained), "--ipc", "cat", "/proc/sysvipc/shm"]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout

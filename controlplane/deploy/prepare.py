@@ -38,7 +38,7 @@ from controlplane.deploy.leases import Lease, Leases
 from controlplane.deploy.limits import rlimits_of
 from controlplane.deploy.plan import notes_on
 from controlplane.deploy.secrets import resolve
-from controlplane.deploy.sheltering import check_mounts, shelter, tool_places, without_proxies
+from controlplane.deploy.sheltering import real_mounts, shelter, tool_places, without_proxies
 from controlplane.errors import BuildFailed, InvalidRequest, Overloaded, SourceRejected
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.launch import Launch
@@ -180,9 +180,12 @@ class HostPrepare:
     async def _shelter(self, instance: Instance, level: str, place: _Place, tree: Path | None) -> Shelter:
         names = [*FOLDERS[:2], *(() if place.is_private else FOLDERS[2:])]
         own = [*(str(place.folder / name) for name in names), *([str(tree)] if tree is not None else [])]
-        await trio.to_thread.run_sync(check_mounts, instance.spec.mounts, self.config.allowed_mounts)
+        allowed = self.config.allowed_mounts
+        mounts = await trio.to_thread.run_sync(real_mounts, instance.spec.mounts, allowed, level)
         shown = await trio.to_thread.run_sync(tool_places, self.toolchain, self.environ)
-        return shelter(instance, level, own=own, shown=shown, config=self.config, hierarchy=self.hierarchy)
+        return shelter(
+            instance, level, own=own, shown=shown, mounts=mounts, config=self.config, hierarchy=self.hierarchy
+        )
 
     async def _furnish(self, instance: Instance, place: _Place, uid: int | None) -> None:
         if _is_candidate(instance):  # its instance's processes are at home there

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from controlplane.egress.policy import Policy
 from controlplane.errors import InvalidRequest
@@ -55,6 +55,7 @@ def shelter(
     *,
     own: Iterable[str],
     shown: Iterable[str],
+    mounts: Iterable[Mount] = (),
     config: Config,
     hierarchy: Hierarchy | None,
 ) -> Shelter:
@@ -63,14 +64,15 @@ def shelter(
     Args:
         own: Its own folders, which it may write to.
         shown: What else of the host it reads: tools, certificates.
+        mounts: Its own, as they are now (`real_mounts`).
         hierarchy: Where control groups are made; None: nowhere.
     """
     spec = instance.spec
     network, gate = _network(spec, level, config)
     binds = [Bind(path, path, writable=True) for path in own]
     binds += [Bind(path, path) for path in shown]
-    mounts = sorted(spec.mounts, key=lambda mount: mount.target)  # one within another comes after it
-    binds += [Bind(mount.source, mount.target, mount.writable) for mount in mounts]
+    for mount in sorted(mounts, key=lambda mount: mount.target):  # one within another comes after it
+        binds.append(Bind(mount.source, mount.target, mount.writable))
     confinement = Confinement(
         level=level,
         binds=tuple(binds) if level != "process" else (),
@@ -158,13 +160,16 @@ def _links(file: str) -> list[str]:
     return found
 
 
-def check_mounts(mounts: Iterable[Mount], allowed: Iterable[Path]) -> None:
-    """Follow what may have become a link since the deploy: nobody gets out of the operator's folders by one. Blocking.
+def real_mounts(mounts: Iterable[Mount], allowed: Iterable[Path], level: str) -> tuple[Mount, ...]:
+    """Mounts of what their links lead to now: nobody gets out of the operator's folders by one. Blocking.
+
+    At the level `confined`, what is to be seen where it is, is seen where it really is.
 
     Raises:
         InvalidRequest: a mount is not there, or leads elsewhere.
     """
     roots = [root.resolve() for root in allowed]
+    found = []
     for mount in mounts:
         try:
             real = Path(mount.source).resolve(strict=True)
@@ -172,3 +177,6 @@ def check_mounts(mounts: Iterable[Mount], allowed: Iterable[Path]) -> None:
             raise InvalidRequest(f"the mount {mount.source} is not there: {error}") from None
         if not any(PurePosixPath(real).is_relative_to(root) for root in roots):
             raise InvalidRequest(f"the mount {mount.source} leads to a place outside ALLOWED_MOUNTS")
+        stays = level == "confined" and mount.target == mount.source
+        found.append(evolve(mount, source=str(real), target=str(real) if stays else mount.target))
+    return tuple(found)

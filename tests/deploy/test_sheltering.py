@@ -16,8 +16,8 @@ from controlplane.deploy.sheltering import (
     MIB,
     PROXIES,
     Shelter,
-    check_mounts,
     enforcement,
+    real_mounts,
     shelter,
     without_proxies,
 )
@@ -42,9 +42,16 @@ def instance(**members: Any) -> Instance:
 
 
 def sheltered(
-    level: str, *, hierarchy: Hierarchy | None = None, config: Config | None = None, **members: Any
+    level: str,
+    *,
+    mounts: tuple[Mount, ...] = (),
+    hierarchy: Hierarchy | None = None,
+    config: Config | None = None,
+    **members: Any,
 ) -> Shelter:
-    return shelter(instance(**members), level, own=OWN, shown=SHOWN, config=config or Config(), hierarchy=hierarchy)
+    return shelter(
+        instance(**members), level, own=OWN, shown=SHOWN, mounts=mounts, config=config or Config(), hierarchy=hierarchy
+    )
 
 
 @pytest.mark.parametrize("level", ["confined", "namespaced"])
@@ -150,13 +157,18 @@ def ground(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def checked(ground: Path, *names: str) -> None:
-    check_mounts([Mount(source=str(ground / name), target="/x") for name in names], [ground / "allowed"])
+def checked(ground: Path, *names: str) -> list[str]:
+    """What there is mounted in the end, relative to `ground`."""
+    mounts = [Mount(source=str(ground / name), target="/x") for name in names]
+    found = real_mounts(mounts, [ground / "allowed"], "namespaced")
+    assert all(mount.target == "/x" for mount in found)
+    return [str(Path(mount.source).relative_to(ground.resolve())) for mount in found]
 
 
 def test_folders_and_files_below_the_operators_are_let_through(ground: Path) -> None:
     (ground / "allowed/inward").symlink_to("folder")
-    checked(ground, "allowed", "allowed/folder", "allowed/file", "allowed/inward")
+    names = ("allowed", "allowed/folder", "allowed/file", "allowed/inward")
+    assert checked(ground, *names) == ["allowed", "allowed/folder", "allowed/file", "allowed/folder"]
 
 
 @pytest.mark.parametrize("target", ["../secret", "../secret/../secret", "/etc", "..", "."])
@@ -185,4 +197,13 @@ def test_a_mount_that_is_not_there_is_refused_by_its_name(ground: Path, name: st
 
 def test_the_operators_folder_may_itself_be_a_link(ground: Path) -> None:
     os.symlink(ground / "allowed", ground / "known-as")
-    check_mounts([Mount(source=str(ground / "known-as/folder"), target="/x")], [ground / "known-as"])
+    real_mounts([Mount(source=str(ground / "known-as/folder"), target="/x")], [ground / "known-as"], "namespaced")
+
+
+def test_where_everything_is_seen_where_it_is_a_link_is_seen_where_it_leads(ground: Path) -> None:
+    (ground / "allowed/inward").symlink_to("folder")
+    link, real = str(ground / "allowed/inward"), str((ground / "allowed/folder").resolve())
+    mounts = [Mount(source=link, target=link, writable=True)]
+    allowed = [ground / "allowed"]
+    assert real_mounts(mounts, allowed, "confined") == (Mount(source=real, target=real, writable=True),)
+    assert real_mounts(mounts, allowed, "namespaced") == (Mount(source=real, target=link, writable=True),)

@@ -48,6 +48,7 @@ class Corral:
         """Start the control plane alone, on the home that is there; `more` goes into its environment."""
         home = folder / f"home-{self.port}"
         own = {"CORRAL_HOME": str(home), "HOST": "127.0.0.1", "PORT": str(self.port), "ADMIN_TOKEN": self.token}
+        own["ALLOWED_MOUNTS"] = str(self.program.parent)
         env = environment(folder) | own | RAISED | {"PYTHONPATH": str(HERE.parent)} | dict(more or {})
         argv = [sys.executable, "-m", "controlplane"]
         self.server = Server.start(argv, env=env, folder=folder, name=f"corral-{self.port}")
@@ -70,13 +71,27 @@ class Corral:
         return rest.request(self.port, method, path, body, self._fields)
 
     def deploy(
-        self, name: str, argv: list[str], env: Mapping[str, str] | None = None, *, wait_s: float = START_S
+        self,
+        name: str,
+        argv: list[str],
+        env: Mapping[str, str] | None = None,
+        *,
+        limits: Mapping[str, float] | None = None,
+        wait_s: float = START_S,
     ) -> str:
         """Start one more instance; returns its id once it runs, or at once where nothing is to be waited for."""
         config = {"command": argv[0], "args": argv[1:], "env": dict(env or {})}
-        body = {"name": name, "source_type": "mcp_config", "mcp_config": config}
+        body = {"name": name, "source_type": "mcp_config", "mcp_config": config, "mounts": self._shown(argv)}
+        if limits is not None:
+            body["limits"] = dict(limits)
         status = 201 if wait_s else 202
         return str(self.ask("POST", f"/api/v2/deploy?wait={wait_s:g}", body, status)["instance_id"])
+
+    def _shown(self, argv: list[str]) -> list[dict[str, str]]:
+        """What a command needs of this run's folder, which is hidden from instances otherwise."""
+        run = self.program.parent
+        inside = {Path(word).relative_to(run).parts[0] for word in argv if Path(word).is_relative_to(run)}
+        return [{"source": str(run / name), "target": str(run / name)} for name in sorted(inside)]
 
     def call(self, instance: str, method: str, params: Any) -> Any:
         """One call; returns its result."""

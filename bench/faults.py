@@ -96,10 +96,8 @@ class Faults:
         print(f"fault {fault.key}: {len(quiet)} and {len(disturbed)} calls, p99 x {ratio:.2f}", file=sys.stderr)
 
     def _deploy(self, program: Path) -> dict[str, Any]:
-        config = {"command": str(self.python), "args": [str(program)]}
-        body = {"name": "hog", "source_type": "mcp_config", "mcp_config": config, "limits": LIMITS}
-        found: dict[str, Any] = self.corral.ask("POST", "/api/v2/deploy?wait=20", body, 201)
-        return dict(self.corral.ask("GET", f"/instances/{found['instance_id']}"))
+        instance = self.corral.deploy("hog", [str(self.python), str(program)], limits=LIMITS)
+        return dict(self.corral.ask("GET", f"/instances/{instance}"))
 
     def _begin(self, instance: str, fault: Fault) -> None:
         with suppress(BenchError, OSError, http.client.HTTPException):  # whatever comes of it: it is the fault

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 UMASK = 0o077
 UNPRIVILEGED_ID = 65534
 """`nobody`: what a service that refuses to run as root sees itself as, inside a user namespace of its own."""
+CATCHABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 REPORT_BYTES = 4096
 """At most PIPE_BUF, so that a report is written whole or not at all."""
 FAILED_EXIT = 127
@@ -186,8 +187,9 @@ def _no_new_privs(_child: Child) -> None:
 
 def _signals(_child: Child) -> None:
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
+    for number in CATCHABLE:
+        if signal.getsignal(number) != signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -321,6 +321,21 @@ def test_a_mount_is_seen_and_written_to_only_where_that_was_asked_for(
 
 
 @pytest.mark.parametrize("level", ["confined", "namespaced"])
+def test_a_link_within_the_operators_folder_is_mounted_as_what_it_leads_to(
+    ground: Ground, shelf: Path, level: str
+) -> None:
+    name, link = f"led-on-{level}", shelf.parent / f"{shelf.name}-link"
+    link.symlink_to(shelf.name)
+    target = str(link) if level == "confined" else "/data"
+    ground.deploy(name, level, mounts=[{"source": str(link), "target": target, "mode": "rw"}])
+    seen = str(shelf) if level == "confined" else target
+    assert ground.plane.tool(name, "read", path=f"{seen}/note") == "read me"
+    assert ground.plane.tool(name, "write", path=f"{seen}/new", text="moo") == "3"
+    ground.remove(name)
+    link.unlink()
+
+
+@pytest.mark.parametrize("level", ["confined", "namespaced"])
 def test_what_is_not_mounted_is_not_seen(ground: Ground, shelf: Path, level: str) -> None:
     name = f"unmounted-{level}"
     ground.deploy(name, level)

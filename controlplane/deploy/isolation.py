@@ -15,6 +15,7 @@ from attrs import field, frozen
 from controlplane.model import Mount
 from controlplane.spawn import view
 from controlplane.spawn.confinement import LEVELS, Bind
+from controlplane.wire.deploy import MountIn
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from controlplane.deploy.refusals import Refusals
     from controlplane.model import Spec
     from controlplane.spawn.job import Features
-    from controlplane.wire.deploy import MountIn
 
 TCP_RULES_ABI = 4
 """The Landlock ABI from which `confined` can keep a job from TCP."""
@@ -98,6 +98,11 @@ def plan_mounts(wanted: Sequence[MountIn], level: str, config: Config, refusals:
         Mount(source=view.normal(mount.source), target=target, writable=mount.mode == "rw")
         for mount, target in zip(wanted, targets, strict=True)
     )
+
+
+def asked_again(mounts: Sequence[Mount]) -> list[MountIn]:
+    """Mounts as they were asked for, to be judged at another level or by other settings."""
+    return [MountIn(source=one.source, target=one.target, mode="rw" if one.writable else "ro") for one in mounts]
 
 
 def _judge_mount(mount: MountIn, pointer: str, level: str, config: Config, refusals: Refusals) -> None:

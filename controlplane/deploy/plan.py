@@ -16,7 +16,7 @@ from attrs import evolve
 
 from controlplane.core.hosts import parse_pattern
 from controlplane.core.restart import RestartMode, RestartPolicy
-from controlplane.deploy.isolation import HostLevels, network_notes, plan_level, plan_mounts
+from controlplane.deploy.isolation import HostLevels, asked_again, network_notes, plan_level, plan_mounts
 from controlplane.deploy.references import check_written, refuse_elsewhere
 from controlplane.deploy.refusals import Refusals
 from controlplane.deploy.wanted import plan_source, wanted_again, wanted_first
@@ -91,7 +91,7 @@ def replan(
     _bounded(members.get("command"), env, refusals)
     limits = before.limits if body.limits is None else plan_limits(body.limits, config, refusals, before.limits)
     network = before.network if body.network is None else _network(body.network, refusals)
-    mounts = before.mounts if body.mounts is None else plan_mounts(body.mounts, level, config, refusals)
+    mounts = plan_mounts(asked_again(before.mounts) if body.mounts is None else body.mounts, level, config, refusals)
     refusals.raise_if_any()
     return Spec(
         **members,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from controlplane.deploy.isolation import DOCTOR
 from controlplane.egress.policy import Policy
 from controlplane.errors import InvalidRequest
 from controlplane.spawn import view
@@ -166,8 +167,13 @@ def real_mounts(mounts: Iterable[Mount], allowed: Iterable[Path], level: str) ->
     At the level `confined`, what is to be seen where it is, is seen where it really is.
 
     Raises:
-        InvalidRequest: a mount is not there, or leads elsewhere.
+        InvalidRequest: a mount is not there, or leads elsewhere, or the level has fallen below what it takes.
     """
+    mounts = tuple(mounts)
+    if mounts and level == "process":
+        raise InvalidRequest("mounts need at least the level confined, and there is only process now", hint=DOCTOR)
+    if level == "confined" and any(mount.source != mount.target for mount in mounts):
+        raise InvalidRequest("a mount that is seen elsewhere needs the level namespaced, not confined", hint=DOCTOR)
     roots = [root.resolve() for root in allowed]
     found = []
     for mount in mounts:
@@ -177,6 +183,5 @@ def real_mounts(mounts: Iterable[Mount], allowed: Iterable[Path], level: str) ->
             raise InvalidRequest(f"the mount {mount.source} is not there: {error}") from None
         if not any(PurePosixPath(real).is_relative_to(root) for root in roots):
             raise InvalidRequest(f"the mount {mount.source} leads to a place outside ALLOWED_MOUNTS")
-        stays = level == "confined" and mount.target == mount.source
-        found.append(evolve(mount, source=str(real), target=str(real) if stays else mount.target))
+        found.append(evolve(mount, source=str(real), target=str(real) if level == "confined" else mount.target))
     return tuple(found)

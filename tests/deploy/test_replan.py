@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from controlplane.config import Config
 from controlplane.core.restart import RestartMode, RestartPolicy
+from controlplane.deploy.isolation import HostLevels
 from controlplane.deploy.plan import replan
 from controlplane.errors import InvalidRequest
-from controlplane.model import Command, Limits, Origin, Resolved, SourceType, Spec
+from controlplane.model import Command, Limits, Mount, Origin, Resolved, SourceType, Spec
 from controlplane.wire.convert import structure
 from controlplane.wire.deploy import RedeployIn
 
@@ -183,3 +186,30 @@ def test_a_wrong_redeploy_is_refused_where_it_is_wrong(
     before: Spec, members: dict[str, Any], uploaded: bool, expected: set[str]
 ) -> None:
     assert refused(before, uploaded=uploaded, **members) == expected
+
+
+DATA = Mount(source="/srv/data", target="/data", writable=True)
+
+
+@pytest.mark.parametrize(
+    ("members", "allowed", "pointers"),
+    [
+        ({}, "/srv", set()),
+        ({"mounts": []}, "/srv", set()),
+        ({"isolation": "confined"}, "/srv", {"/mounts/0/target"}),
+        ({"isolation": "process"}, "/srv", {"/mounts/0"}),
+        ({"isolation": "process", "mounts": []}, "/srv", set()),
+        ({}, "/opt", {"/mounts/0/source"}),
+    ],
+)
+def test_mounts_that_stay_are_judged_by_the_level_and_the_settings_of_now(
+    members: dict[str, Any], allowed: str, pointers: set[str]
+) -> None:
+    config, host = evolve(CONFIG, allowed_mounts=(Path(allowed),)), HostLevels(why={}, landlock=7)
+    before, body = evolve(COMMAND, mounts=(DATA,)), structure(members, RedeployIn)
+    if not pointers:
+        assert replan(body, before, config, host=host).mounts == (() if "mounts" in members else (DATA,))
+        return
+    with pytest.raises(InvalidRequest) as caught:
+        replan(body, before, config, host=host)
+    assert {wrong.pointer for wrong in caught.value.errors} == pointers

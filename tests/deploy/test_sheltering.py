@@ -207,3 +207,14 @@ def test_where_everything_is_seen_where_it_is_a_link_is_seen_where_it_leads(grou
     allowed = [ground / "allowed"]
     assert real_mounts(mounts, allowed, "confined") == (Mount(source=real, target=real, writable=True),)
     assert real_mounts(mounts, allowed, "namespaced") == (Mount(source=real, target=link, writable=True),)
+
+
+@pytest.mark.parametrize(
+    ("level", "words"), [("process", "only process now"), ("confined", "needs the level namespaced")]
+)
+def test_a_mount_that_the_level_cannot_show_any_more_is_refused_at_the_start(
+    ground: Path, level: str, words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        real_mounts([Mount(source=str(ground / "allowed"), target="/x")], [ground / "allowed"], level)
+    assert real_mounts([], [], level) == ()

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from attrs import frozen
 
-from bench import dashboard, fanout, faults, installs, machine, programs, rest, starts
+from bench import dashboard, fanout, faults, installs, levels, machine, programs, rest, starts
 from bench.calls import Calls, endpoint_targets, targets
 from bench.corral import Corral
 from bench.gateways import (
@@ -35,14 +35,14 @@ from bench.gateways import (
     install_npm,
 )
 from bench.programs import BenchError, Native
-from bench.results import BY_HAND, CORRAL, RAW, Results, endpoint_table, summary, table
+from bench.results import BY_HAND, RAW, Results, add_spawns, endpoint_table, summary, table
 
 RUN_PARENT = Path("/var/tmp")
 """Not /tmp: instances have a /tmp of their own."""
 FOLDER_PREFIX = "corral-bench-"
 ENTER_ONLY = 0o711
 SYSTEM_PYTHON = Path("/usr/bin/python3")
-PARTS = ("calls", "mcp", "starts", "installs", "fanout", "faults", "spawn", "dashboard")
+PARTS = ("calls", "mcp", "starts", "installs", "fanout", "faults", "spawn", "levels", "dashboard")
 EX_UNAVAILABLE = 69
 SPAWN_S = 60.0
 Peer = McpHub | NpmMcpProxy | PypiMcpProxy
@@ -220,10 +220,7 @@ class Run:
         )
         if done.returncode:
             raise BenchError(f"the spawner: {done.stderr[-programs.LOG_TAIL_CHARS :]}")
-        found = json.loads(done.stdout)
-        for column, key in ((CORRAL, "corral"), (RAW, "bare")):
-            for milliseconds in found[key]:
-                self.results.add("spawn", column, milliseconds)
+        add_spawns(self.results, json.loads(done.stdout))
 
     def run(self, parts: list[str]) -> None:
         """Everything, in order."""
@@ -247,6 +244,12 @@ class Run:
             installs.measure_fleet(self.folder, self.program, self.results)
         if "spawn" in parts:
             self.measure_spawn()
+        if "levels" in parts:
+            with ExitStack() as stack:
+                corral = Corral(self.program)
+                self._start(corral, stack)
+                seconds, limit_s = self.plan.seconds, self.plan.part_s
+                levels.measure(corral, self.native, self.folder, self.results, seconds=seconds, limit_s=limit_s)
         if "dashboard" in parts:
             dashboard.measure(
                 self.results, keys=self.plan.keys, stretch_s=self.plan.dashboard_s, hour_s=self.plan.hour_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from attrs import define, field, frozen
@@ -17,6 +17,12 @@ CONNECTIONS = (1, 16, 64)
 SUBSCRIBERS = (1, 100, 1000)
 CALLS = "calls"
 """Rows of what a gateway is mostly called by: `execute`, REST, or MCP."""
+SPAWNS = (
+    ("process", "process"),
+    ("confined", "confined"),
+    ("namespaced", "namespaced without a network"),
+    ("gated", "namespaced with its gate"),
+)
 NONE = "–"
 FAULTS = "fault"
 """Rows of what a neighbour notices."""
@@ -106,13 +112,36 @@ def rows() -> list[Row]:
     fleet = "dashboard, 500 instances changing each second"
     return [
         *found,
-        Row("spawn", "spawn request → process runs, ms"),
+        *spawn_rows(),
+        *level_rows(),
         Row("dashboard p50", f"{fleet}: key → paint, p50 ms"),
         Row("dashboard p95", f"{fleet}: key → paint, p95 ms"),
         Row("dashboard cpu", f"{fleet}: CPU, % of a core", "less"),
         Row("dashboard half", "RSS of the dashboard after half an hour's worth of events (900,000), MiB"),
         Row("dashboard hour", "after an hour's worth, MiB"),
     ]
+
+
+def spawn_rows() -> list[Row]:
+    """From the request to the program's first answer, at each level; beside it the same program started plainly."""
+    found = []
+    for name, label in SPAWNS:
+        at = f"spawn request → first answer, {label}"
+        found += [
+            Row(f"spawn {name} p50", f"{at}: p50 ms"),
+            Row(f"spawn {name} p95", f"{at}: p95 ms"),
+            Row(f"spawn {name} more", f"{at}: p50 above the plain start, ms"),
+        ]
+    return found
+
+
+def level_rows() -> list[Row]:
+    """Calls to instances of each level, of one run."""
+    found = []
+    for level in ("process", "confined", "namespaced"):
+        found.append(Row(f"level p50 {level}", f"call of an instance at level {level}, 1 connection: p50 ms"))
+        found.append(Row(f"level share {level}", "of that at level process"))
+    return found
 
 
 def _connections(c: int) -> str:
@@ -207,6 +236,23 @@ def _ratio(results: Results, row: Row) -> str:
         return NONE
     best = max(known) if row.better == "more" else min(known)
     return f"{mine / best if row.better == 'more' else best / mine:.2f} ×"
+
+
+def add_spawns(results: Results, took: Mapping[str, Sequence[float]]) -> None:
+    """Add what `bench.spawning` found, in milliseconds: `plain` stands beside every level of the same run."""
+    plain = took["plain"]
+    for name, _label in SPAWNS:
+        if name not in took:
+            continue
+        for column, samples in ((CORRAL, took[name]), (RAW, plain)):
+            results.add(f"spawn {name} p50", column, median(samples))
+            results.add(f"spawn {name} p95", column, quantile(samples, 0.95))
+        results.add(f"spawn {name} more", CORRAL, median(took[name]) - median(plain))
+
+
+def quantile(samples: Sequence[float], share: float) -> float:
+    """The sample that this share of them does not exceed."""
+    return sorted(samples)[min(len(samples) - 1, int(len(samples) * share))]
 
 
 def number(value: float) -> str:

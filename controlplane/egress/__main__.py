@@ -16,6 +16,8 @@ from controlplane.spawn import landlock, linux, seccomp
 
 log = logging.getLogger("egress")
 
+NAME = "corral-egress"
+"""What operators see in `ps`."""
 LOOKUP_THREADS = 200
 """Look-ups at once, of all instances; they sleep in the system's resolver."""
 
@@ -28,6 +30,7 @@ LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64")
 def main() -> None:
     """Serve until the control plane has gone."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    linux.set_name(NAME)
     shut_in()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -329,6 +329,7 @@ class Spawner:
             job._on_exit(LOST)
         try:
             await trio.to_thread.run_sync(bury, self.marker, roots, link.start_ticks)
+            await trio.to_thread.run_sync(cgroups.sweep, self.marker)
         except LeftOvers as left:
             log.error("after the spawner's end: %s", left)
             self._orphans = len(left.pids)

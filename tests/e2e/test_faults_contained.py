@@ -47,7 +47,7 @@ LIMIT_S = 100
 ASK_EVERY_S = 0.1
 HELD_US = 300_000
 """Standing still for this long in all is being held; a machine with much else to do may not give more than the limit."""
-SERVICES = ("postgres", "valkey")
+SERVICES = ("postgres", "valkey", "corral-egress")
 in_thread = trio.to_thread.run_sync
 
 

@@ -30,7 +30,7 @@ REMOVE_S = 25
 """For a DELETE of whatever it is."""
 MAX_PROCESSES = 256
 """The default of an instance."""
-SERVICES = ("postgres", "valkey")
+SERVICES = ("postgres", "valkey", "corral-egress")
 in_thread = trio.to_thread.run_sync
 
 

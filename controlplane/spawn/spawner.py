@@ -218,10 +218,10 @@ class Server:
             if job.kill is None and (elapsed >= SERVICE_GRACE_S or not job.is_live):
                 self.jobs.kill(job.key)
         self.jobs.tick_at = min(self.jobs.tick_at, now + CLOSE_PAUSE_S)
-        if self.jobs.is_empty and self.groups is not None:
+        is_late = elapsed >= CLOSE_LIMIT_S
+        if self.groups is not None and (self.jobs.is_empty or is_late):
             self.groups.dismiss_all()
-        is_empty = self.jobs.is_empty and (self.groups is None or self.groups.is_settled)
-        return elapsed >= CLOSE_LIMIT_S or is_empty
+        return is_late or (self.jobs.is_empty and (self.groups is None or self.groups.is_settled))
 
 
 def _close_all(fds: list[int]) -> None:

@@ -50,8 +50,7 @@ def _request(corral: Corral, level: str) -> bytes:
     config = {"command": str(corral.program), "args": []}
     body = {"name": f"at-{level}", "source_type": "mcp_config", "mcp_config": config, "isolation": level}
     if level != "process":  # which hides nothing, so there is nothing to show
-        folder = str(corral.program.parent)
-        body["mounts"] = [{"source": folder, "target": folder}]
+        body["mounts"] = [{"source": str(corral.program), "target": str(corral.program)}]
     instance = corral.ask("POST", "/api/v2/deploy?wait=20", body, 201)["instance_id"]
     call = {"method": "tools/call", "params": rest.echo_params(rest.MARK)}
     return corral.request("POST", f"/mcp/{instance}/execute", call)

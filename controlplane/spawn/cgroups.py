@@ -24,6 +24,9 @@ __all__ = ["GroupLimits", "GroupUsage", "Hierarchy", "find", "folder_name", "own
 
 ALSO_1 = ("cpuacct", "freezer")
 """What version 1 has in hierarchies of their own, and version 2 in every group."""
+ENTRANCES: dict[Driver, str] = {"cgroup1": "tasks", "cgroup2": "cgroup.procs"}
+"""Moving one thread waits for nobody; moving a whole process waits until every CPU has looked up, some 5 ms. Version 2
+moves whole processes only."""
 SWEEP_LIMIT_S = 5.0
 """For what an earlier life left in its groups to end."""
 SWEEP_PAUSE_S = 0.01
@@ -84,13 +87,13 @@ class Hierarchy(NamedTuple):
             cgroupio.limit_processes(f"{self.processes}/{name}", limits.processes)
 
     def enter(self, name: str) -> None:
-        """The calling process joins, and with it all that it starts from here on.
+        """The calling process, which has one thread, joins, and with it all that it starts from here on.
 
         Raises:
             OSError: there is no such group, or it may not be entered.
         """
         for folder in self.folders:
-            cgroupio.write(f"{folder}/{_checked(name)}/cgroup.procs", 0)
+            cgroupio.write(f"{folder}/{_checked(name)}/{ENTRANCES[self.driver]}", 0)
 
     def usage(self, name: str) -> GroupUsage | None:
         """What the group uses; None when there is none of that name."""

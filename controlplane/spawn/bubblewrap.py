@@ -54,18 +54,20 @@ def arguments(system: System, order: Order, texts: Sequence[tuple[str, int]], se
     Args:
         system: What of the host everybody sees.
         order: What this job sees besides; without a `private_tmp` its /tmp is in memory.
-        texts: (path, descriptor) of small files.
+        texts: (path, descriptor) of small files, which are copied: the host's own, and those for this job alone.
         seccomp_fd: Descriptor of the filter, which bubblewrap installs last.
     """
     tmp = order.private_tmp
     words = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     words += ["--die-with-parent", "--hostname", HOST_NAME, "--cap-drop", "ALL"]
+    copied = {path for path, _fd in texts}
     for path in system.folders:
-        words += ["--ro-bind", path, path]
+        if path not in copied:
+            words += ["--ro-bind", path, path]
     for target, path in system.links:
         words += ["--symlink", target, path]
     for path, fd in texts:
-        words += ["--ro-bind-data", str(fd), path]
+        words += ["--perms", "0444", "--file", str(fd), path]  # nobody writes to them: the root is read-only in the end
     words += [
         "--proc",
         "/proc",
@@ -83,6 +85,19 @@ def arguments(system: System, order: Order, texts: Sequence[tuple[str, int]], se
     for bind in order.confinement.binds:
         words += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
     return [*words, "--remount-ro", "/", "--chdir", order.cwd, "--seccomp", str(seccomp_fd)]
+
+
+def copies(system: System) -> list[tuple[str, int]]:
+    """The host's small files, open, to be read by bubblewrap; what is no longer there is left out."""
+    found = []
+    for path in system.small:
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except OSError:
+            continue
+        os.set_inheritable(fd, True)
+        found.append((path, fd))
+    return found
 
 
 def in_memory(content: bytes) -> int:

@@ -288,6 +288,7 @@ def _exec_shut_in(child: Child, program: str) -> NoReturn:
         (file.path, bubblewrap.in_memory(file.text.encode()))
         for file in bubblewrap.files(os.getuid(), os.getgid(), order.env.get("HOME", "/"))
     ]
+    texts += bubblewrap.copies(host.system)
     program_fd = bubblewrap.in_memory(seccomp.program())
     words = bubblewrap.arguments(host.system, order, texts, program_fd)
     words_fd = bubblewrap.in_memory("\0".join(words).encode(errors="surrogateescape"))

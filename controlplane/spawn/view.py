@@ -34,6 +34,8 @@ KERNEL = (
 
 
 ROOT = Path("/")
+COPIED_BYTES = 16 << 10
+"""A mount takes bubblewrap 0.1 ms, and reading the table of all mounts; a copy takes memory of the instance's."""
 
 
 class System(NamedTuple):
@@ -42,10 +44,12 @@ class System(NamedTuple):
     Args:
         folders: Existing folders and files, each where it is.
         links: Links at the root, as (target, path): `/bin` is one to `usr/bin` on most hosts.
+        small: Files among `folders` that are quicker copied than mounted.
     """
 
     folders: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
+    small: tuple[str, ...] = ()
 
 
 def of_host() -> System:
@@ -53,7 +57,11 @@ def of_host() -> System:
     there = [*map(Path, FOLDERS), *(path for name in ETC for path in sorted(Path("/etc").glob(name)))]
     links = tuple((str(path.readlink()), str(path)) for path in there if path.is_symlink() and path.parent == ROOT)
     folders = tuple(str(path) for path in there if path.exists() and (path.parent != ROOT or not path.is_symlink()))
-    return System(folders, links)
+    return System(folders, links, tuple(path for path in folders if _is_small(Path(path))))
+
+
+def _is_small(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= COPIED_BYTES
 
 
 def normal(path: str) -> str:

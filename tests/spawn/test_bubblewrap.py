@@ -41,7 +41,7 @@ def test_the_host_is_seen_through_what_is_listed_and_nothing_else() -> None:
     assert places(said, "--ro-bind") == [("/usr", "/usr"), ("/etc/ssl", "/etc/ssl"), ("/srv/data", "/data")]
     assert places(said, "--bind") == [("/srv/tmp", "/tmp"), ("/srv/own", "/srv/own")]
     assert places(said, "--symlink") == [("usr/bin", "/bin")]
-    assert places(said, "--ro-bind-data") == [("7", "/etc/passwd")]
+    assert places(said, "--file") == [("7", "/etc/passwd")]
 
 
 def test_it_has_namespaces_of_its_own_no_capability_and_dies_with_its_parent() -> None:
@@ -89,3 +89,18 @@ def test_a_text_in_memory_is_read_from_its_start() -> None:
         assert os.get_inheritable(fd)
     finally:
         os.close(fd)
+
+
+def test_a_small_file_of_the_host_is_copied_instead_of_mounted_and_nobody_may_write_to_it(tmp_path) -> None:
+    there, gone = tmp_path / "services", tmp_path / "gone"
+    there.write_text("ssh 22/tcp")
+    system = System(("/usr", str(there)), (), (str(there), str(gone)))
+    ((path, fd),) = bubblewrap.copies(system)
+    with os.fdopen(fd):
+        assert path == str(there)
+        assert os.get_inheritable(fd)
+    said = bubblewrap.arguments(system, ORDER, [(path, 9)], 3)
+    assert places(said, "--ro-bind")[0] == ("/usr", "/usr")
+    assert str(there) not in [target for _, target in places(said, "--ro-bind")]
+    at = said.index("--file")
+    assert said[at - 2 : at + 3] == ["--perms", "0444", "--file", "9", str(there)]

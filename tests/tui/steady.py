@@ -46,9 +46,18 @@ STEADY: Mapping[str, Any] = {
     "errors": 3,
     "calls_total": 120,
     "errors_total": 3,
+    "isolation": "namespaced",
+    "auto": "namespaced",
+    "landlock": 7,
 }
 """Members by name, and the value that each is given where it has one."""
 START_S = 20.0
+HELD: Mapping[str, Any] = {
+    "driver": "cgroup2",
+    "enforcement": {"memory_mb": "hard", "cpu_percent": "hard", "processes": "hard", "disk_mb": "soft"},
+    "unlock": None,
+}
+"""What holds limits in pictures: what this machine has is its own affair."""
 GROUPS = {"control_plane", "host", "dropped", "calls"}
 """Members that are all figures of the machine."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
@@ -61,22 +70,38 @@ _PORT = re.compile(r"127\.0\.0\.1:\d+")
 def steadied(value: Any, name: str = "") -> Any:
     """The same document with every restless figure at rest."""
     if isinstance(value, dict):
-        if name == "limits":
-            return value
-        if name in GROUPS:
-            return {key: _at_rest(key, member) for key, member in value.items()}
-        return {key: steadied(member, key) for key, member in value.items()}
-    if name == "runtimes":  # what a machine has is its own affair
-        return [steadied(member) for member in value if member["language"] in {"python", "node"}]
-    if name == "samples":  # how many a machine takes of a process that fails at once
-        return []
+        return _steady_object(value, name)
     if isinstance(value, list):
-        return [steadied(member, name) for member in value]
+        return _steady_list(value, name)
     if name in STEADY and isinstance(value, str | int | float):
         return STEADY[name]
     if isinstance(value, str):
         return _PORT.sub("127.0.0.1:8000", _HOME.sub("/var/lib/corral", _TIME.sub(STAMP, value)))
     return value
+
+
+def _steady_object(value: dict[str, Any], name: str) -> dict[str, Any]:
+    match name:
+        case "limits":
+            return value | HELD if "driver" in value else value
+        case "enforcement":
+            return {limit: HELD["enforcement"].get(limit, "hard") for limit in value}
+        case "in_force":
+            return {STEADY["isolation"]: sum(value.values())}
+        case _ if name in GROUPS:
+            return {key: _at_rest(key, member) for key, member in value.items()}
+    return {key: steadied(member, key) for key, member in value.items()}
+
+
+def _steady_list(value: list[Any], name: str) -> list[Any]:
+    match name:
+        case "runtimes":  # what a machine has is its own affair
+            return [steadied(member) for member in value if member["language"] in {"python", "node"}]
+        case "levels":
+            return [{**level, "available": True, "why": None, "unlock": None} for level in value]
+        case "samples":  # how many a machine takes of a process that fails at once
+            return []
+    return [steadied(member, name) for member in value]
 
 
 def _at_rest(name: str, value: Any) -> Any:

@@ -8,6 +8,7 @@ from tui.deploying.batch import read_servers, told
 from tui.deploying.course import KEPT_LINES, Course
 from tui.deploying.draft import Draft, command_line, request_of, suggested_name
 from tui.deploying.fields import field_at
+from tui.deploying.levels import labels, missing
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,23 @@ def test_the_same_as_a_command_has_no_value_of_a_variable_and_no_password_in_it(
     draft = Draft(way="git", texts={"url": "https://me:secret@x.example/y.git"}, variables=[("K", "hunter2")])
     assert command_line(draft) == "corral deploy y -e K 'https://…@x.example/y.git'"
     texts = {"command": "npx 'a b'", "cpu_percent": "50", "network": "none"}
-    assert command_line(Draft(texts=texts)) == "corral deploy a-b --cpu 50 -- npx 'a b'   # network: with -f FILE"
+    assert command_line(Draft(texts=texts)) == "corral deploy a-b --cpu 50 --network none -- npx 'a b'"
+    texts = {"command": "srv", "disk_mb": "500", "network": "allow", "hosts": "a.example b.example:443"}
+    hosts = "--allow-host a.example --allow-host b.example:443"
+    assert command_line(Draft(texts=texts)) == f"corral deploy srv --limit disk=500 --network allow {hosts} -- srv"
+
+
+def test_levels_that_the_host_cannot_give_say_so_and_why() -> None:
+    document = {
+        "levels": [
+            {"name": "confined", "available": True, "why": None, "unlock": None},
+            {"name": "namespaced", "available": False, "why": "no bwrap\x1b[2J", "unlock": "install it"},
+        ],
+        "auto": "confined",
+    }
+    assert labels(document) == {"auto": "auto: confined", "namespaced": "namespaced, not here"}
+    assert missing(document) == {"namespaced": "this host cannot give it: no bwrap\\x1b[2J → install it"}
+    assert labels({"auto": None}) == {"auto": "auto, refused here"}
 
 
 @pytest.mark.parametrize(

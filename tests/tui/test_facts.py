@@ -117,10 +117,22 @@ def test_a_long_tail_is_cut_at_its_beginning() -> None:
     assert said["stderr"].startswith(f"the last {facts.STDERR_LINES} of 500\n{500 - facts.STDERR_LINES}\n")
 
 
+def test_limits_say_what_holds_them_and_mounts_what_is_seen_of_the_host() -> None:
+    row = Row(id="i", cpu=40.0, memory=10.0, processes=1)
+    held = {"cpu_percent": "hard", "memory_mb": "soft"}
+    said = told(facts.usage(row, {"cpu_percent": 80, "memory_mb": 1000}, held))
+    assert said["CPU"].endswith("40% of 80% (50%), hard")
+    assert said["memory"].endswith("(1.0%), soft")
+    mounts = [{"source": "/a", "target": "/a", "mode": "ro"}, {"source": "/b", "target": "/data", "mode": "rw"}]
+    said = told(facts.confinement({"mounts": mounts, "isolation": "namespaced"}))
+    assert said["mounts"] == "/a, read-only\n/b, seen as /data, read and write"
+
+
 def test_nothing_that_a_server_wrote_can_harm_the_terminal() -> None:
     document: dict[str, Any] = {
         "mcp_config": {"command": HOSTILE, "args": [HOSTILE], "cwd": HOSTILE},
         "labels": {HOSTILE: HOSTILE},
+        "mounts": [{"source": HOSTILE, "target": HOSTILE, "mode": HOSTILE}],
         "notes": [HOSTILE],
         "dependencies": [HOSTILE],
         "protocol": {"version": HOSTILE, "server_info": {"name": HOSTILE, "title": HOSTILE}, "capabilities": {HOSTILE: {}},

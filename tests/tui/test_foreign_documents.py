@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from tui.board import event_columns, facts, fleet_history, frames, host_facts, incarnations, series
+from tui.deploying import levels
 
 HOSTILE = "\x1b]52;c;aGk=\x07\u202e"
 VALUES: list[Any] = [
@@ -68,8 +69,10 @@ READERS: dict[str, Callable[[Any], Any]] = {
         for name in ("launch", "confinement", "protocol", "post_mortem", "ending", "revision", "process")
     },
     "usage": partial(facts.usage, None),
+    "held": lambda document: facts.usage(None, {"memory_mb": 1}, document),
+    "levels": lambda document: [*levels.labels(document).values(), *levels.missing(document).values()],
     "state": lambda document: facts.state(None, 0.0, document, document),
-    "host": lambda document: host_facts.sections(document, document, document, document).values(),
+    "host": lambda document: host_facts.sections(document, document, document, document, document).values(),
     "incarnations": lambda document: incarnations.read([document]),
     "alerts": lambda document: fleet_history.earlier_alerts([document]),
     "happenings": lambda document: [one.said for one in fleet_history.earlier_happenings([document], [])],

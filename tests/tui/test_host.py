@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.tui.driving import contexts_of, drive
-from tui.board.host_facts import control_plane, languages, machine, services, store
+from tui.board.host_facts import control_plane, host_isolation, languages, machine, services, store
 
 if TYPE_CHECKING:
     from tests.e2e.plane import Plane
@@ -72,6 +72,29 @@ def test_a_service_that_is_away_is_said_with_what_it_says() -> None:
     cells = {fact.name: fact.cell for fact in section.facts}
     assert (cells["Postgres"].text, cells["Postgres"].tone) == ("✗ disconnected", "bad")
     assert cells["Postgres says"].text == "! no route\\x1b[2J"
+
+
+def test_isolation_says_what_is_there_what_is_not_and_what_holds_limits() -> None:
+    document = {
+        "levels": [
+            {"name": "process", "available": True, "why": None, "unlock": None},
+            {"name": "namespaced", "available": False, "why": "no bwrap", "unlock": "install it"},
+        ],
+        "auto": "process",
+        "minimum": "process",
+        "limits": {
+            "driver": None,
+            "enforcement": {"memory_mb": "soft", "open_files": "hard"},
+            "unlock": "Delegate=yes",
+        },
+    }
+    cells = {fact.name: fact.cell for fact in host_isolation(document).facts}
+    assert (cells["process"].text, cells["process"].tone) == ("● available", "good")
+    assert cells["namespaced"].text == "○ no bwrap → install it"
+    assert cells["hard limits"].text == "open files"
+    assert (cells["soft limits"].text, cells["soft limits"].tone) == ("! memory → Delegate=yes", "warn")
+    assert host_isolation(document | {"auto": None}).facts[2].cell.tone == "warn"
+    assert host_isolation({}).facts[0].cell.text == "this server does not say"
 
 
 def test_a_language_says_how_to_get_what_it_lacks() -> None:

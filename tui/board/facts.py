@@ -57,15 +57,20 @@ def bar(share: float, cells: int = BAR_CELLS) -> str:
     return "█" * full + "░" * (cells - full)
 
 
-def usage(row: Row | None, limits: Mapping[str, Any]) -> Section:
-    """What it may use, and what of it it uses now."""
+def usage(row: Row | None, limits: Mapping[str, Any], enforcement: object = None) -> Section:
+    """What it may use, what of it it uses now, and what holds it to that: `hard` is the kernel, `soft` is Corral."""
+    held = enforcement if isinstance(enforcement, Mapping) else {}
     cpu, memory, processes = (row.cpu, row.memory, row.processes) if row is not None else (None, None, None)
     disk = row.disk if row is not None else None
+
+    def measured(name: str, member: str, used: float | None, shown: Any) -> Fact:
+        return _measured(name, used, limits.get(member), shown, clean(held.get(member) or ""))
+
     facts = [
-        _measured("CPU", cpu, limits.get("cpu_percent"), percent),
-        _measured("memory", memory, limits.get("memory_mb"), mebibytes),
-        _measured("processes", processes, limits.get("processes"), _number),
-        _measured("disk", disk, limits.get("disk_mb"), mebibytes),
+        measured("CPU", "cpu_percent", cpu, percent),
+        measured("memory", "memory_mb", memory, mebibytes),
+        measured("processes", "processes", processes, _number),
+        measured("disk", "disk_mb", disk, mebibytes),
         Fact("open files", Cell(f"{_number(limits.get('open_files'))} per process at most")),
         Fact("call time", Cell(f"{duration(limits.get('call_timeout_s'))} at most")),
         Fact("log", Cell(f"{_number(limits.get('log_kb_s'))} KiB a second at most")),
@@ -73,15 +78,16 @@ def usage(row: Row | None, limits: Mapping[str, Any]) -> Section:
     return Section("Limits and use", tuple(facts))
 
 
-def _measured(name: str, used: float | None, limit: object, shown: Any) -> Fact:
+def _measured(name: str, used: float | None, limit: object, shown: Any, held: str) -> Fact:
+    how = f", {held}" if held else ""
     if not is_figure(limit) or not limit:
         return Fact(name, Cell(f"{shown(used)}, no limit"))
     if used is None:
-        return Fact(name, Cell(f"{bar(0)} - of {shown(limit)}", "dim"))
+        return Fact(name, Cell(f"{bar(0)} - of {shown(limit)}{how}", "dim"))
     share = used / limit
     tone: Tone = "bad" if share >= FULL else "warn" if share >= NEAR else ""
     word = " at the limit" if tone == "bad" else " near it" if tone == "warn" else ""
-    return Fact(name, Cell(f"{bar(share)} {shown(used)} of {shown(limit)} ({percent(share * 100)}){word}", tone))
+    return Fact(name, Cell(f"{bar(share)} {shown(used)} of {shown(limit)} ({percent(share * 100)}){word}{how}", tone))
 
 
 def state(row: Row | None, now: float, document: Document | None = None, failure: Document | None = None) -> Section:
@@ -149,10 +155,23 @@ def confinement(document: Document) -> Section:
     facts = [
         _said("isolation", document.get("isolation")),
         Fact("network", Cell(f"{mode}: {clean(hosts)}" if hosts else mode)),
+        *_mounts(document.get("mounts")),
         Fact("restart", Cell(again)),
         _said("sessions", document.get("sessions")),
     ]
     return Section("How it is kept", _there(facts))
+
+
+def _mounts(mounts: object) -> list[Fact]:
+    found: list[Fact] = []
+    for mount in mounts if isinstance(mounts, list) else ():
+        if not isinstance(mount, Mapping):
+            continue
+        source, target = clean(mount.get("source") or ""), clean(mount.get("target") or "")
+        where = source if source == target else f"{source}, seen as {target}"
+        how = "read and write" if mount.get("mode") == "rw" else "read-only"
+        found.append(Fact("" if found else "mounts", Cell(f"{where}, {how}")))
+    return found
 
 
 def protocol(document: Document) -> Section:

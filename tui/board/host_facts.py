@@ -1,4 +1,7 @@
-"""What the host page says, as sections of named facts. Pure: `/health`, `/stats`, `/runtimes`, `/cache` in, clean text out."""
+"""What the host page says, as sections of named facts. Pure: documents in, clean text out.
+
+The documents are `/health`, `/stats`, `/isolation`, `/runtimes` and `/cache`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controlplane.wire.text import clean
-from controlplane.wire.units import count, duration, is_figure, mebibytes, millis, percent
+from controlplane.wire.units import count, duration, is_figure, mebibytes, millis, percent, plain_name
 from tui.board.alerts import SERVICES
 from tui.board.cells import Cell, Tone
 from tui.board.facts import Fact, Section, bar
@@ -21,13 +24,16 @@ INSTALLS_SHOWN = 8
 """The ones used last; `corral cache ls` has all."""
 
 
-def sections(health: Document, stats: Document, runtimes: Document, cache: Document | None) -> dict[str, Section]:
+def sections(
+    health: Document, stats: Document, isolation: Document, runtimes: Document, cache: Document | None
+) -> dict[str, Section]:
     """Every section by its name; `cache` is None for who may not see it."""
     own, host = mapping(stats.get("control_plane")), mapping(stats.get("host"))
     return {
         "control": control_plane(health, stats, own),
         "services": services(health, own),
         "machine": machine(host),
+        "isolation": host_isolation(isolation),
         "fleet": fleet(stats),
         "runtimes": languages(runtimes),
         "store": store(cache),
@@ -174,9 +180,40 @@ def fleet(stats: Document) -> Section:
         Fact("latency", Cell(f"p50 {millis(calls.get('p50_ms'))}, p95 {millis(calls.get('p95_ms'))}")),
         Fact("restarts", Cell(count(stats.get("restarts")))),
         Fact("isolation", Cell(_counts(levels))),
-        Fact("", Cell(f"at least {clean(isolation.get('minimum') or '-')}", "dim")),
     )
     return Section("Fleet", facts)
+
+
+def host_isolation(document: Document) -> Section:
+    """The levels that the host can give, what `auto` comes to, and what holds the limits."""
+    if not document:
+        return Section("Isolation", (Fact("", Cell("this server does not say", "dim")),))
+    facts = [_level(mapping(level)) for level in _list(document.get("levels"))]
+    auto, minimum = document.get("auto"), clean(document.get("minimum") or "-")
+    given = Cell(f"gives {clean(auto)}") if auto else Cell(f"! refused: less than {minimum}", "warn")
+    facts += [Fact("auto", given), Fact("", Cell(f"at least {minimum} is demanded", "dim"))]
+    return Section("Isolation", (*facts, *_limits(mapping(document.get("limits")))))
+
+
+def _level(level: Document) -> Fact:
+    name = clean(level.get("name") or "?")
+    if level.get("available"):
+        return Fact(name, Cell("● available", "good"))
+    unlock = f" → {clean(level['unlock'])}" if level.get("unlock") else ""
+    return Fact(name, Cell(f"○ {clean(level.get('why') or 'not here')}{unlock}", "dim"))
+
+
+def _limits(limits: Document) -> list[Fact]:
+    held = mapping(limits.get("enforcement"))
+    hard, soft = (", ".join(clean(plain_name(str(n))) for n in held if held[n] == kind) for kind in ("hard", "soft"))
+    driver = f" ({clean(limits['driver'])})" if limits.get("driver") else ""
+    unlock = limits.get("unlock")
+    facts = [Fact("hard limits", Cell(f"{hard or 'none'}{driver}"))]
+    if soft:
+        facts.append(
+            Fact("soft limits", Cell(f"! {soft} → {clean(unlock)}" if unlock else soft, "warn" if unlock else ""))
+        )
+    return facts
 
 
 def _counts(numbers: Document) -> str:

@@ -179,10 +179,10 @@ def _limits(draft: Draft, wrong: list[Wrong]) -> dict[str, float]:
 _FLAGS = {
     "cwd": "--cwd", "ref": "--ref", "subdir": "--subdir", "language": "--language", "entry": "--entry",
     "build": "--build", "memory_mb": "--memory", "cpu_percent": "--cpu", "restart": "--restart",
-    "isolation": "--isolation", "sessions": "--sessions",
+    "isolation": "--isolation", "network": "--network", "sessions": "--sessions",
 }  # fmt: skip
-_REPEATED = {"labels": "-l", "dependencies": "-d"}
-_ONLY_IN_JSON = ("disk_mb", "processes", "call_timeout_s", "log_kb_s", "network", "hosts")
+_LIMITS = {"disk_mb": "disk", "processes": "processes", "call_timeout_s": "call-timeout", "log_kb_s": "log"}
+_REPEATED = {"labels": "-l", "dependencies": "-d", "hosts": "--allow-host"}
 
 
 def command_line(draft: Draft, program: str = "corral") -> str:
@@ -196,11 +196,12 @@ def command_line(draft: Draft, program: str = "corral") -> str:
         text = _chosen(draft, found.key) if found.choices else draft.text(found.key)
         if found.key in _FLAGS and text:
             words += [_FLAGS[found.key], text]
+        elif found.key in _LIMITS:
+            words += ["--limit", f"{_LIMITS[found.key]}={text}"]
         elif found.key in _REPEATED:
             words += [word for item in text.replace(",", " ").split() for word in (_REPEATED[found.key], item)]
     if draft.way == "command":
         words += ["--", *(_words(draft.text("command")) or ["COMMAND"])]
     else:
         words.append(_SECRET_IN_URL.sub("…@", draft.text("url" if draft.way == "git" else "path")) or "SOURCE")
-    rest = [found.label.partition(",")[0].lower() for found in said if found.key in _ONLY_IN_JSON]
-    return shlex.join(words) + (f"   # {', '.join(rest)}: with -f FILE" if rest else "")
+    return shlex.join(words)

@@ -186,7 +186,8 @@ class OverviewPane(Pane):
         document = self.story.document or {}
         past = None if row is not None and row.status in FAILING else self.story.last_post_mortem
         self._sheet("state").tell(facts.state(row, now, document, past))
-        self._sheet("usage").tell(facts.usage(row, document.get("limits") or {}) if document else None)
+        limits, enforcement = document.get("limits") or {}, document.get("enforcement")
+        self._sheet("usage").tell(facts.usage(row, limits, enforcement) if document else None)
         running = self._grid("processes")
         running.touch([str(process.get("number")) for process in self.story.incarnations[:1]])
 

@@ -12,9 +12,11 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Input, Select, Static, Tab, Tabs
 
+from tui.client import Failure
 from tui.deploying.batch import Batch, Item
 from tui.deploying.draft import Draft, Wrong, command_line, folded, suggested_name
 from tui.deploying.fields import FIELDS, WAYS, Field, field_at, fields_of
+from tui.deploying.levels import labels, missing
 from tui.deploying.sending import Deployment, Parcel, pack
 from tui.screens.base import BoardScreen
 from tui.screens.batch import BatchScreen
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.widget import Widget
 
-    from tui.client import Failure
     from tui.deploying.fields import Way
 
 PLACE = "deploy"
@@ -65,6 +66,7 @@ class DeployScreen(BoardScreen):
     def __init__(self) -> None:
         super().__init__()
         self._sending = False
+        self._missing_levels: dict[str, str] = {}
 
     @property
     def draft(self) -> Draft:
@@ -91,6 +93,23 @@ class DeployScreen(BoardScreen):
             self._line(key).put(text)
         self._arrange()
         self.call_later(self.query_one(Variables).put, list(self.draft.variables))
+        set_to_work(self, self._ask_levels, group="levels")
+
+    async def _ask_levels(self) -> None:
+        """Say which levels the host can give; a server that does not know is no hindrance: it judges the request."""
+        try:
+            document = await self.plane.api.get("/isolation")
+        except Failure:
+            return
+        self._missing_levels = missing(document)
+        line = self._line("isolation")
+        line.relabel(labels(document))
+        self._doubt(line)
+
+    def _doubt(self, line: FormLine) -> None:
+        """Warn of what the server would refuse."""
+        if line.key == "isolation":
+            line.complain(self._missing_levels.get(self.draft.text("isolation"), ""))
 
     def main_widget(self) -> Widget | None:
         if self.draft.way == "servers":
@@ -144,6 +163,7 @@ class DeployScreen(BoardScreen):
 
     def _typed(self, line: FormLine) -> None:
         line.complain("")
+        self._doubt(line)
         taken = folded(self.draft.name)
         if any(row.name == taken for row in self.plane.board.rows.values()) and not self.draft.failed:
             self._line("name").complain(f"there is a {taken} already")

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 READ_EVERY_S = 2.0
 SLOWLY_EVERY = 15
-"""Readings between two of what changes rarely: runtimes, and the store, which is walked for it."""
-FORBIDDEN = 403
+"""Readings between two of what changes rarely: isolation, runtimes, and the store, which is walked for it."""
+FORBIDDEN, NOT_FOUND = 403, 404
 WIDE_CELLS, WIDEST_CELLS = 104, 160
 """From which the sections stand in two and in three columns."""
-COLUMNS = (("control", "services"), ("machine", "fleet"), ("runtimes", "store"))
+COLUMNS = (("control", "services"), ("machine", "isolation", "fleet"), ("runtimes", "store"))
 
 
 class HostScreen(BoardScreen):
@@ -54,6 +54,7 @@ class HostScreen(BoardScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self._isolation: dict[str, Any] = {}
         self._runtimes: dict[str, Any] = {}
         self._cache: dict[str, Any] | None = None
         self._readings = 0
@@ -107,12 +108,13 @@ class HostScreen(BoardScreen):
         api = self.plane.api
         stats = await api.get("/stats")
         if self._readings % SLOWLY_EVERY == 0:
+            self._isolation = await self._get_unless("/isolation", NOT_FOUND) or {}  # not in older servers
             self._runtimes = await api.get("/runtimes")
-            self._cache = await self._of_administrators("/cache")
+            self._cache = await self._get_unless("/cache", FORBIDDEN)  # for administrators
         self._readings += 1
         self._read_at = self.plane.clock()
         health = await self._health()
-        for name, section in sections(health, stats, self._runtimes, self._cache).items():
+        for name, section in sections(health, stats, self._isolation, self._runtimes, self._cache).items():
             self.query_one(f"#{name}", FactSheet).tell(section)
         self.query_one("#note").remove_class("-told")
 
@@ -125,11 +127,12 @@ class HostScreen(BoardScreen):
                 raise
         return document if isinstance(document, dict) else {}
 
-    async def _of_administrators(self, path: str) -> Any:
+    async def _get_unless(self, path: str, status: int) -> Any:
+        """The document; None where the answer is a problem of this status."""
         try:
             return await self.plane.api.get(path)
         except Failure as failure:
-            if failure.status == FORBIDDEN:
+            if failure.status == status:
                 return None
             raise
 

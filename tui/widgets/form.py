@@ -15,7 +15,7 @@ from textual.widgets import Input, Select, Static
 from controlplane.wire.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from textual.app import ComposeResult
     from textual.widget import Widget
@@ -40,9 +40,9 @@ class FormLine(Vertical):
     FormLine.-wrong .label { color: $text-error; }
     """
 
-    def __init__(self, key: str, label: str, control: Widget) -> None:
+    def __init__(self, key: str, label: str, control: Widget, choices: Sequence[str] = ()) -> None:
         super().__init__(id=f"line-{key}")
-        self.key = key
+        self.key, self.choices = key, choices
         self._label, self._control = label, control
 
     def compose(self) -> ComposeResult:
@@ -68,6 +68,15 @@ class FormLine(Vertical):
         if isinstance(self._control, Input):
             self._control.placeholder = text
 
+    def relabel(self, labels: Mapping[str, str]) -> None:
+        """Show other words for some of the choices; what is chosen stays."""
+        control = self._control
+        if isinstance(control, Select):
+            chosen = control.value
+            with control.prevent(Select.Changed):
+                control.set_options([(labels.get(choice, choice), choice) for choice in self.choices])
+                control.value = chosen
+
     def complain(self, message: str) -> None:
         """Say what is wrong; empty: nothing is."""
         self.query_one(".complaint", Static).update(Content(f"✗ {clean(message)}" if message else ""))
@@ -87,7 +96,7 @@ def text_line(key: str, label: str, hint: str = "", *, secret: bool = False) -> 
 def choice_line(key: str, label: str, choices: Sequence[str]) -> FormLine:
     """A field that is one of a few words; the first is what it begins with."""
     control = Select([(word, word) for word in choices], value=choices[0], allow_blank=False, compact=True)
-    return FormLine(key, label, control)
+    return FormLine(key, label, control, choices)
 
 
 class Variables(Vertical):

@@ -99,7 +99,7 @@ async def marked(person: Driver, _plane: Plane) -> None:
 
 async def overview(person: Driver, _plane: Plane) -> None:
     await person.command("open alpha")
-    await person.sees("Overview", "primary")
+    await person.sees("Overview", "Lanes")
 
 
 async def failed(person: Driver, _plane: Plane) -> None:

@@ -105,6 +105,6 @@ def mount_of(text: str) -> dict[str, str]:
     """Read --mount; without a target it is seen where it is."""
     words = text.split(":")
     mode = words.pop() if words[-1] in MODES else "ro"
-    if len(words) > 2 or not all(word.startswith("/") for word in words):
+    if len(words) not in (1, 2) or not all(word.startswith("/") for word in words):
         raise click.BadParameter(f"{text!r} is not SOURCE[:TARGET][:ro|rw], with absolute paths")
     return {"source": words[0], "target": words[-1], "mode": mode}

@@ -23,6 +23,7 @@ NAMESERVER = "127.0.0.1"
 """The gate answers there; without one nobody does."""
 HOSTS = "127.0.0.1 localhost corral\n::1 localhost\n"
 HOST_NAME = "corral"
+SHELL = "/bin/sh"
 
 
 class File(NamedTuple):
@@ -98,6 +99,20 @@ def copies(system: System) -> list[tuple[str, int]]:
         os.set_inheritable(fd, True)
         found.append((path, fd))
     return found
+
+
+def command(argv: Sequence[str], stdin_fd: int, stdout_fd: int) -> list[str]:
+    """What bubblewrap runs: the job's command, with its streams where they belong.
+
+    Bubblewrap's own processes keep what they got as standard input and output for as long as they live, but no other
+    descriptors. So the pipes come as others, and end when the program closes them. The shell becomes the program.
+
+    Args:
+        argv: The job's.
+        stdin_fd: From 3 to 9, as the shells of some hosts know no others.
+        stdout_fd: So, too.
+    """
+    return [SHELL, "-c", f'exec "$@" <&{stdin_fd} >&{stdout_fd} {stdin_fd}<&- {stdout_fd}>&-', SHELL, *argv]
 
 
 def in_memory(content: bytes) -> int:

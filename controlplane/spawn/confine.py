@@ -10,6 +10,7 @@ Refuses to run an instance or a build as uid 0. Standard library only.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -32,6 +33,7 @@ CATCHABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTO
 REPORT_BYTES = 4096
 """At most PIPE_BUF, so that a report is written whole or not at all."""
 FAILED_EXIT = 127
+FIRST_FREE_FD = 3
 
 
 class Host(NamedTuple):
@@ -284,6 +286,10 @@ def _exec_shut_in(child: Child, program: str) -> NoReturn:
         os.stat(program)  # noqa: PTH116
         if os.path.isdir(program) or not os.access(program, os.X_OK):  # noqa: PTH112
             raise PermissionError(errno.EACCES, "not executable", program)
+    streams = [fcntl.fcntl(fd, fcntl.F_DUPFD, FIRST_FREE_FD) for fd in (0, 1)]  # before others take the low numbers
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in (0, 1):
+        os.dup2(nothing, fd, inheritable=True)
     texts = [
         (file.path, bubblewrap.in_memory(file.text.encode()))
         for file in bubblewrap.files(os.getuid(), os.getgid(), order.env.get("HOME", "/"))
@@ -292,7 +298,7 @@ def _exec_shut_in(child: Child, program: str) -> NoReturn:
     program_fd = bubblewrap.in_memory(seccomp.program())
     words = bubblewrap.arguments(host.system, order, texts, program_fd)
     words_fd = bubblewrap.in_memory("\0".join(words).encode(errors="surrogateescape"))
-    argv = [host.bwrap, "--args", str(words_fd), "--", *order.argv]
+    argv = [host.bwrap, "--args", str(words_fd), "--", *bubblewrap.command(order.argv, *streams)]
     os.execve(host.bwrap, argv, order.env)
 
 

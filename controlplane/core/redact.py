@@ -1,8 +1,9 @@
 """Keep secrets and an instance's environment values out of everything that is stored or shown.
 
 Pure. A value is found whole, line by line (output comes in lines, and keys in
-PEM have many), as JSON and URLs write it, and in base64, also amid other text
-(`Authorization: Basic …`).
+PEM have many), as JSON, URLs and Python write it, and in base64, also amid other
+text (`Authorization: Basic …`). JSON has dialects: what one language writes as it is,
+another escapes, and hexadecimal digits are of either case.
 
 An environment value shorter than `MIN_LENGTH` is left alone: replacing every "1"
 or "true" would ruin the log and hide nothing. What somebody set as a secret is one
@@ -69,8 +70,12 @@ def redactor(env: Mapping[str, str], secrets: Mapping[str, str] | None = None) -
 
 def _any_of(forms: Iterable[str]) -> re.Pattern[str]:
     """Matches the longest of these at a place; none of them: nothing."""
-    longest_first = sorted(forms, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+    ends: dict[str, list[str]] = {}
+    for form in sorted(forms, key=len, reverse=True):
+        ends.setdefault(form[:SECRET_MIN_LENGTH], []).append(re.escape(form[SECRET_MIN_LENGTH:]))
+    # By their beginnings: what forms of one value have in common is compared once.
+    longest_first = sorted(ends.items(), key=lambda item: len(item[0]), reverse=True)
+    return re.compile("|".join(f"{re.escape(start)}(?:{'|'.join(rest)})" for start, rest in longest_first) or r"(?!)")
 
 
 def _forms(value: str) -> Iterator[str]:
@@ -87,15 +92,59 @@ def _forms_of_secret(value: str) -> Iterator[str]:
 
 
 def _written(part: str) -> Iterator[str]:
-    """A text as it is, and as JSON and URLs write it."""
-    yield from {part, part.strip(), _in_json(part, ascii_only=True), _in_json(part, ascii_only=False)}
-    if not part.isalnum():
-        utf8 = part.encode("utf-8", "surrogatepass")
-        yield from {quote(utf8, safe=""), quote_plus(utf8), quote(utf8)}
+    """A text as it is, and as JSON, URLs and Python write it."""
+    yield from {part, part.strip()}
+    if not (part.isascii() and part.isalnum()):
+        yield from {*_in_json(part), *_in_urls(part), *_in_python(part)}
 
 
-def _in_json(text: str, *, ascii_only: bool) -> str:
-    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+def _in_json(text: str) -> Iterator[str]:
+    """As the libraries of several languages do."""
+    as_it_is = json.dumps(text, ensure_ascii=False)[1:-1]
+    in_ascii = json.dumps(text)[1:-1]
+    for written in (as_it_is, in_ascii):
+        yield from (written, written.replace("/", r"\/"))  # the latter is PHP's
+    yield from (as_it_is.translate(_FOR_HTML), as_it_is.translate(_GSON))
+    yield from (in_ascii.translate(_FOR_HTML), in_ascii.translate(_FLASK))
+    for written in (in_ascii, in_ascii.translate(_FOR_HTML), in_ascii.replace(r"\"", r"\u0022").translate(_DOTNET)):
+        yield _JSON_ESCAPE.sub(_in_upper_case, written)
+
+
+def _escapes(characters: str) -> dict[int, str]:
+    return {ord(character): f"\\u{ord(character):04x}" for character in characters}
+
+
+_FOR_HTML = _escapes("&<>\u2028\u2029")
+"""Go's, and that of Rails."""
+_FLASK = _escapes("&<>'")
+_GSON = _escapes("&<>'=\u2028\u2029")
+_DOTNET = _escapes("&<>'+`")
+_JSON_ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")
+
+
+def _in_upper_case(escape: re.Match[str]) -> str:
+    return f"\\u{escape[0][2:].upper()}" if escape[0][1] == "u" else escape[0]
+
+
+def _in_urls(text: str) -> Iterator[str]:
+    """In percent escapes, which are of either case."""
+    utf8 = text.encode("utf-8", "surrogatepass")
+    for written in (quote_plus(utf8), *(quote(utf8, safe) for safe in _SAFE_IN_URLS)):
+        yield from (written, _PERCENT.sub(lambda escape: escape[0].lower(), written))
+
+
+_SAFE_IN_URLS = ("", "/", "!'()*", ";/?:@&=+$,#!'()*", "$&+,;=")
+"""What is not escaped: two ways of Python's, JavaScript's `encodeURIComponent` and `encodeURI`, and Go's for a password."""
+_PERCENT = re.compile("%..")
+
+
+def _in_python(text: str) -> Iterator[str]:
+    """What stands between the quotes of a `repr`; the quote itself is escaped where the text around has both kinds."""
+    quotes = "\"'"
+    utf8 = (quotes + text).encode("utf-8", "surrogatepass")
+    for shown in (repr(quotes + text), ascii(quotes + text), repr(utf8)[1:]):
+        written = shown[len(repr(quotes)) - 1 : -1]
+        yield from (written, written.replace(r"\'", "'"))
 
 
 def _in_base64(value: str) -> Iterator[str]:

@@ -84,6 +84,45 @@ def test_a_value_is_found_as_urls_write_it(secret: str) -> None:
             assert redact(f"https://x/?q={written}&r=1") == "https://x/?q=[redacted:S]&r=1"
 
 
+@pytest.mark.parametrize(
+    ("secret", "written"),
+    [
+        ("wJalr/UtnFEMI/K7", r"wJalr\/UtnFEMI\/K7"),  # PHP
+        ("grün/grün/grün", r"gr\u00fcn\/gr\u00fcn\/gr\u00fcn"),
+        ("grün/grün/grün", r"grün\/grün\/grün"),  # PHP with JSON_UNESCAPED_UNICODE
+        ("a<b>&c=grün", r"a\u003cb\u003e\u0026c=grün"),  # Go, Rails
+        ("a<b>&c='grün'", r"a\u003cb\u003e\u0026c\u003d\u0027grün\u0027"),  # Gson
+        ("a<b>&c='grün'", r"a\u003cb\u003e\u0026c=\u0027gr\u00fcn\u0027"),  # Flask
+        ("grün☃grün", r"gr\u00FCn\u2603gr\u00FCn"),
+        ("a<b>+'\"grün", r"a\u003Cb\u003E\u002B\u0027\u0022gr\u00FCn"),  # .NET
+        (r"back\u00e4slash&", r"back\\u00e4slash\u0026"),
+        ("p@ss w/rd+1", "p%40ss%20w%2frd%2b1"),
+        ("p@ss w/rd+1", "p%40ss+w%2frd%2b1"),
+        ("grüngrüngrün", "gr%c3%bcngr%c3%bcngr%c3%bcn"),
+        ("grüngrüngrün", "gr%C3%BCngr%C3%BCngr%C3%BCn"),
+        ("it's (a) w/rd!*", "it's%20(a)%20w%2Frd!*"),  # JavaScript's encodeURIComponent
+        ("https://a.b/c d?e='", "https://a.b/c%20d?e='"),  # JavaScript's encodeURI
+        ("p@ss&w/rd=$", "p%40ss&w%2Frd=$"),  # a password in a URL of Go's
+        ('it\'s a "grün"', repr('it\'s a "grün"')[1:-1]),
+        ("it's a secret", repr("it's a secret")[1:-1]),
+        ("tab\tgrün\x01\\", repr("tab\tgrün\x01\\")[1:-1]),
+        ("tab\tgrün\x01\\", ascii("tab\tgrün\x01\\")[1:-1]),
+        ("tab\tgrün'\\", repr("tab\tgrün'\\".encode())[2:-1]),
+        ("it's a secret", repr("'\"it's a secret").removeprefix("'\\'\"")[:-1]),
+    ],
+)
+def test_a_value_is_found_as_other_languages_write_it(secret: str, written: str) -> None:
+    for redact in (redactor({"S": secret}), redactor({}, {"S": secret})):
+        assert redact(f"it is {written}.") == "it is [redacted:S]."
+
+
+def test_of_values_that_begin_alike_the_longest_is_found() -> None:
+    values = {f"V{length}": "abcdefghijkl"[:length] for length in range(MIN_LENGTH, 13)}
+    redact = redactor(values, {"FIVE": "abcde", "FOUR": "abcd"})
+
+    assert redact("abcdefghijkl abcdefghi abcdef") == "[redacted:V12] [redacted:V9] [redacted:FIVE]f"
+
+
 @pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
 @pytest.mark.parametrize("after", ["", "x", "xy", "xyz"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])

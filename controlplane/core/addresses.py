@@ -28,6 +28,7 @@ METADATA = _networks(
     "100.100.100.200/32",  # Alibaba Cloud
     "168.63.129.16/32",  # Azure; a public address by its number
     "fd00:ec2::254/128",  # AWS
+    "fd20:ce::254/128",  # Google Cloud
 )
 """Where clouds hand out a machine's credentials, as far as it is not link-local."""
 SPECIAL = _networks(

@@ -96,6 +96,11 @@ class Spawner:
     _killed: list[int] = field(factory=lambda: [0], init=False, repr=False)
     """Orphans killed, by each spawner process in turn."""
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that starts all jobs and inherits their orphans; None while there is none."""
+        return None if self._link is None else self._link.pid
+
     async def spawn(self, spec: JobSpec) -> Job:
         """Start a process; returns once it has become its program.
 

@@ -47,12 +47,16 @@ class Proc(NamedTuple):
 
 
 class Root(NamedTuple):
-    """Where a job's tree begins. `uid` is given only where every process of that user is the job's."""
+    """Where a job's tree begins. `uid` is given only where every process of that user is the job's.
+
+    `marker` is what the job's processes carry in their environment, for `trees`.
+    """
 
     key: str
     pid: int
     start_ticks: int
     uid: int | None = None
+    marker: str | None = None
 
 
 class Usage(NamedTuple):
@@ -196,11 +200,15 @@ def signal_all(procs: Mapping[int, Proc], pids: Iterable[int], sig: int) -> None
 class _Claims:
     """What a process says by itself about whose it is."""
 
-    def __init__(self, roots: Iterable[Root]) -> None:
+    def __init__(self, roots: Iterable[Root], carried: Mapping[int, str] | None = None) -> None:
         self.sessions: dict[int, Root] = {}
         self.users: dict[int, list[str]] = {}
+        self._carried = carried or {}
+        self._marked: dict[str, str] = {}
         for root in roots:
             self.sessions[root.pid] = root
+            if root.marker is not None:
+                self._marked[root.marker] = root.key
             if root.uid is not None:
                 self.users.setdefault(root.uid, []).append(root.key)
 
@@ -210,6 +218,9 @@ class _Claims:
             if root is not None and proc.start_ticks >= root.start_ticks:
                 return root.key
         return None
+
+    def by_marker(self, pid: int) -> str | None:
+        return self._marked.get(self._carried.get(pid, ""))
 
 
 _STRAY = ""
@@ -229,7 +240,7 @@ def _verdicts(
         is_top = proc.ppid == reaper
         if reaper is not None and not is_top and above is None:
             return None
-        claim = claims.by_session(pid, proc) or above
+        claim = claims.by_session(pid, proc) or claims.by_marker(pid) or above
         if claim is not None or not is_top:
             return claim
         return orphan(pid) if proc.is_live else None  # a zombie is about to be reaped
@@ -279,11 +290,19 @@ def assign(
     return Assignment(members, strays)
 
 
-def trees(procs: Mapping[int, Proc], roots: Iterable[Root]) -> dict[str, Usage]:
-    """Sum what each job's live processes use: by its own user, else by session and descent."""
+def trees(
+    procs: Mapping[int, Proc], roots: Iterable[Root], carried: Mapping[int, str] | None = None
+) -> dict[str, Usage]:
+    """Sum what each job's live processes use: by its own user, else by session, descent and marker.
+
+    Args:
+        procs: One `scan`, or those of it that can be of a job.
+        roots: The jobs' leaders.
+        carried: The markers of processes whose parents are gone, by pid; None: nobody has looked.
+    """
     roots = list(roots)
     sums = {root.key: [0, 0, 0, 0] for root in roots}
-    for pid, key in _verdicts(procs, _Claims(roots), None, lambda _pid: _STRAY).items():
+    for pid, key in _verdicts(procs, _Claims(roots, carried), None, lambda _pid: _STRAY).items():
         proc = procs[pid]
         if key and proc.is_live:
             total = sums[key]

@@ -17,6 +17,8 @@ from controlplane.spawn import proctree
 
 AGAIN_EVERY = 10
 """Passes in which each process of others is read once."""
+NOBODY = 0
+"""The parent of a namespace's first process, and of what was put into it from outside."""
 
 
 @define(eq=False)
@@ -35,11 +37,14 @@ class Census:
         self._others &= there
         known = {pid for pid in self._others if pid % AGAIN_EVERY != turn}
         found = {pid: proc for pid in there - known if (proc := proctree.look(pid)) is not None}
-        self._others = known | self._not_below(found)
+        self._others = known | self._not_below(found, known)
         return found
 
-    def _not_below(self, found: Mapping[int, proctree.Proc]) -> set[int]:
-        """Those whose parents do not lead to `top`; each is looked at once."""
+    def _not_below(self, found: Mapping[int, proctree.Proc], known: set[int]) -> set[int]:
+        """Those whose parents do not lead to `top`; each is looked at once.
+
+        Where they lead to one that has ended meanwhile, the next pass tells: the spawner may have got its children.
+        """
         is_below = {self.top: True}
         for start in found:
             chain, pid = [], start
@@ -47,6 +52,7 @@ class Census:
                 is_below[pid] = False  # ends the walk should a reused pid have made a ring of this
                 chain.append(pid)
                 pid = found[pid].ppid
-            verdict = is_below.get(pid, False)
+            has_ended = pid not in found and pid not in known and pid != NOBODY
+            verdict = is_below.get(pid, has_ended)
             is_below.update(dict.fromkeys(chain, verdict))
         return {pid for pid in found if not is_below[pid]}

@@ -81,10 +81,13 @@ class _Known:
 
 
 class Index:
-    """The processes of one pass by parent, session and user."""
+    """The processes of one pass by parent, session, user, and what they carry; see `proctree.trees`."""
 
-    def __init__(self, procs: Mapping[int, proctree.Proc]) -> None:
+    def __init__(self, procs: Mapping[int, proctree.Proc], carried: Mapping[int, str] | None = None) -> None:
         self._procs = procs
+        self._marked: dict[str, list[int]] = {}
+        for pid, marker in (carried or {}).items():
+            self._marked.setdefault(marker, []).append(pid)
         self._below: dict[int, list[int]] = {}
         self._within: dict[int, list[int]] = {}
         self._of_user: dict[int, list[int]] = {}
@@ -94,11 +97,12 @@ class Index:
             self._of_user.setdefault(proc.uid, []).append(pid)
 
     def members(self, root: proctree.Root) -> set[int]:
-        """Live processes of its own user, or of its session and below; see `proctree.trees`."""
+        """Live processes of its own user, or of its session and with its marker, and below; see `proctree.trees`."""
         if root.uid is not None:
             found = set(self._of_user.get(root.uid, ()))
         else:
-            found, to_do = set[int](), [root.pid, *self._within.get(root.pid, ())]
+            marked = () if root.marker is None else self._marked.get(root.marker, ())
+            found, to_do = set[int](), [root.pid, *self._within.get(root.pid, ()), *marked]
             while to_do:
                 pid = to_do.pop()
                 if pid not in found and pid in self._procs:

@@ -21,6 +21,7 @@ from controlplane.model import Sample
 from controlplane.spawn import proctree
 from controlplane.supervise.census import Census
 from controlplane.supervise.footprint import Footprint, Footprints, Index, Wanted, open_files
+from controlplane.supervise.orphans import Orphans
 from controlplane.supervise.watchdog import Figures, Watch
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Looked:
     """What one pass found. `stopped` tells of the children asked about whether a process of theirs stands still."""
 
     procs: Mapping[int, proctree.Proc]
+    carried: Mapping[int, str]
     usages: Mapping[str, proctree.Usage]
     footprints: Mapping[str, Footprint]
     stopped: Mapping[int, bool]
@@ -60,6 +62,7 @@ class Sampler:
     interval_s: float
     _pasts: dict[str, _Past] = field(factory=dict, init=False)
     _census: Census = field(factory=Census, init=False)
+    _orphans: Orphans = field(factory=Orphans, init=False)
     _footprints: Footprints = field(factory=Footprints, init=False)
 
     async def run(self) -> None:
@@ -75,8 +78,13 @@ class Sampler:
         if not running:
             return
         wanted = [_wanted(runner) for runner, _ in running.values()]
-        asked = [child for runner, _ in running.values() for child in _children(runner) if child.session.pending]
-        look = partial(self._look, wanted, [_root(child) for child in asked], trio.current_time(), self._nice())
+        asked = [
+            _root(child)._replace(marker=None)  # a daemon that has left answers no calls, so it may stand still
+            for runner, _ in running.values()
+            for child in _children(runner)
+            if child.session.pending
+        ]
+        look = partial(self._look, wanted, asked, trio.current_time(), self._nice())
         looked = await trio.to_thread.run_sync(look)
         now = trio.current_time()
         roots_of = {one.key: one.roots for one in wanted}
@@ -94,15 +102,17 @@ class Sampler:
     def _look(self, wanted: list[Wanted], asked: list[proctree.Root], now: float, nice: Mapping[str, int]) -> Looked:
         """Blocks: for a worker thread."""
         procs = self._census.take()
-        usages = proctree.trees(procs, [root for one in wanted for root in one.roots])
-        index = Index(procs)
+        roots = [root for one in wanted for root in one.roots]
+        carried = self._orphans.of(procs, self.supervisor.around.spawner.pid, roots)
+        usages = proctree.trees(procs, roots, carried)
+        index = Index(procs, carried)
         rss = {one.key: _usage(one.roots, usages).rss_bytes for one in wanted}
         footprints = self._footprints.look(wanted, procs, rss, index, now)
         for one in wanted:
             if one.key in nice:
                 _renice(nice[one.key], {pid for root in one.roots for pid in index.members(root)})
         stopped = {root.pid: any(procs[pid].state in _STOPPED for pid in index.members(root)) for root in asked}
-        return Looked(procs, usages, footprints, stopped)
+        return Looked(procs, carried, usages, footprints, stopped)
 
     def _fold(self, runner: Runner, pid: int, usage: proctree.Usage, looked: Looked, now: float) -> None:
         key = str(runner.instance.id)
@@ -124,7 +134,7 @@ class Sampler:
         )
         runner.meter.peak(figures.memory_mb, usage.processes)
         _publish(runner, figures, interval_s)
-        past.watch.look(figures, looked.stopped, partial(_share, looked.procs), now)
+        past.watch.look(figures, looked.stopped, partial(_share, looked.procs, looked.carried), now)
 
 
 def _publish(runner: Runner, figures: Figures, interval_s: float) -> None:
@@ -146,14 +156,14 @@ def _publish(runner: Runner, figures: Figures, interval_s: float) -> None:
     )
 
 
-def _share(procs: Mapping[int, proctree.Proc], what: What, child: Child) -> float:
+def _share(procs: Mapping[int, proctree.Proc], carried: Mapping[int, str], what: What, child: Child) -> float:
     """How much of a figure is due to one child's tree."""
     root = _root(child)
-    usage = proctree.trees(procs, [root])[root.key]
+    usage = proctree.trees(procs, [root], carried)[root.key]
     if what == "processes":
         return usage.threads
     if what == "open_files":
-        return max((open_files(pid, procs[pid].uid) or 0 for pid in Index(procs).members(root)), default=0)
+        return max((open_files(pid, procs[pid].uid) or 0 for pid in Index(procs, carried).members(root)), default=0)
     return usage.rss_bytes
 
 
@@ -165,14 +175,14 @@ def _children(runner: Runner) -> list[Child]:
 
 def _root(child: Child) -> proctree.Root:
     """Of one process's own tree, whoever else has its user."""
-    return proctree.Root(str(child.job.pid), child.job.pid, child.job.start_ticks)
+    return proctree.Root(str(child.job.pid), child.job.pid, child.job.start_ticks, marker=child.job.id)
 
 
 def _wanted(runner: Runner) -> Wanted:
     """Where an instance's processes begin. Its own user tells them all; without one each lane is a root beside the primary."""
     assert runner.child is not None
     key, job, limits = str(runner.instance.id), runner.child.job, runner.instance.spec.limits
-    roots = [proctree.Root(key, job.pid, job.start_ticks, job.spec.own_user)]
+    roots = [proctree.Root(key, job.pid, job.start_ticks, job.spec.own_user, job.id)]
     if job.spec.own_user is None:
         roots += [_root(child)._replace(key=f"{key}/{child.job.pid}") for child in runner.lanes.children]
     folder = str(runner.around.config.home / "instances" / key)

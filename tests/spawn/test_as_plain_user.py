@@ -18,6 +18,7 @@ WHAT_DEPENDS_ON_THE_USER = (
         f"tests/spawn/test_{name}.py"
         for name in ("confinement", "job", "death", "sweep", "uids", "landlock", "seccomp", "levels", "probe")
     ),
+    "tests/supervise/test_orphans.py",
     f"{SERVICES}::test_both_start_serve_stop_and_keep_their_data",
     f"{SERVICES}::test_a_killed_postgres_serves_again_by_itself_at_the_same_address",
     f"{SERVICES}::test_neither_can_be_reached_without_its_password_or_by_another_user",

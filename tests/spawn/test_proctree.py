@@ -75,6 +75,20 @@ def test_an_orphan_is_the_jobs_whose_marker_it_carries_or_a_stray_with_all_below
     assert found == {"a": [20, 40, 41], "strays": [50, 51, 60]}
 
 
+def test_an_orphan_and_all_below_it_are_summed_up_with_the_job_whose_marker_it_carries() -> None:
+    procs = {
+        SPAWNER: proc(1),
+        20: proc(SPAWNER, sid=20),
+        40: proc(SPAWNER, sid=39),
+        41: proc(40, sid=41),
+        50: proc(SPAWNER, sid=49),
+        60: proc(SPAWNER, sid=59),
+    }
+    roots = [Root("a", 20, 100, marker="aa"), Root("b", 99, 100)]
+    found = trees(procs, roots, {40: "aa", 50: "long gone"})
+    assert {key: usage.processes for key, usage in found.items()} == {"a": 3, "b": 0}
+
+
 def test_a_user_of_its_own_decides_wherever_the_process_is() -> None:
     procs = {
         SPAWNER: proc(1),

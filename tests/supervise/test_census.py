@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+from controlplane.spawn import proctree
 from controlplane.supervise.census import AGAIN_EVERY, Census
 
 
@@ -33,3 +34,17 @@ def test_a_new_process_is_found_in_the_next_pass_though_its_parent_is_new_too() 
         assert below[0] in census.take()
         parent.communicate(b"\n", timeout=30)
     assert below[0] not in census.take()
+
+
+def test_one_whose_parent_has_ended_while_the_pass_went_on_is_read_again_in_the_next() -> None:
+    census = Census()
+    mine = proctree.look(os.getpid())
+    assert mine is not None
+    ended, stranger = 2**22 + 1, 2**22 + 2
+    found = {
+        os.getpid(): mine,
+        10: mine._replace(ppid=ended),
+        11: mine._replace(ppid=stranger),
+        12: mine._replace(ppid=0),
+    }
+    assert census._not_below(found, {stranger}) == {11, 12}

@@ -260,6 +260,12 @@ class Config:
     build_timeout_s: float = _var(
         "BUILD_TIMEOUT", _seconds, 600.0, "Seconds that fetching, installing and building may take."
     )
+    build_memory_mb: int = _var(
+        "BUILD_MEMORY_MB",
+        _count(64),
+        4096,
+        "Memory of all processes of one build together, where the kernel can hold it, MiB.",
+    )
     fetch_timeout_s: float = _var(
         "FETCH_TIMEOUT", _seconds, 120.0, "Seconds that fetching a repository or an archive may take."
     )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TCP_RULES_ABI = 4
 """The Landlock ABI from which `confined` can keep a job from TCP."""
 DOCTOR = "corral doctor says what this host can give, and what would unlock the rest"
-MOUNTS = "a mount (--mount) can show it, if the operator lists it, or a folder above it, in ALLOWED_MOUNTS"
+MOUNTS = "mounts (--mount) can show it, if the operator lists it, or a folder above it, in ALLOWED_MOUNTS"
 
 
 @frozen(kw_only=True)

@@ -36,9 +36,10 @@ from controlplane.deploy.installs.linking import drop_tree
 from controlplane.deploy.isolation import DOCTOR, HostLevels, LevelMissing, level_of
 from controlplane.deploy.leases import Lease, Leases
 from controlplane.deploy.limits import rlimits_of
+from controlplane.deploy.mounts import make_stages, real_mounts
 from controlplane.deploy.plan import notes_on
 from controlplane.deploy.secrets import resolve
-from controlplane.deploy.sheltering import real_mounts, shelter, tool_places, without_proxies
+from controlplane.deploy.sheltering import shelter, tool_places, without_proxies
 from controlplane.errors import BuildFailed, InvalidRequest, Overloaded, SourceRejected
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.launch import Launch
@@ -182,9 +183,18 @@ class HostPrepare:
         own = [*(str(place.folder / name) for name in names), *([str(tree)] if tree is not None else [])]
         allowed = self.config.allowed_mounts
         mounts = await trio.to_thread.run_sync(real_mounts, instance.spec.mounts, allowed, level)
+        stages = place.folder / "mounts"
+        await trio.to_thread.run_sync(make_stages, stages, mounts)
         shown = await trio.to_thread.run_sync(tool_places, self.toolchain, self.environ)
         return shelter(
-            instance, level, own=own, shown=shown, mounts=mounts, config=self.config, hierarchy=self.hierarchy
+            instance,
+            level,
+            own=own,
+            shown=shown,
+            mounts=mounts,
+            stages=stages,
+            config=self.config,
+            hierarchy=self.hierarchy,
         )
 
     async def _furnish(self, instance: Instance, place: _Place, uid: int | None) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from controlplane.deploy.isolation import DOCTOR
+from controlplane.deploy.mounts import stage_of
 from controlplane.egress.policy import Policy
-from controlplane.errors import InvalidRequest
 from controlplane.spawn import view
 from controlplane.spawn.confinement import GATED_NETWORK, HOST_NETWORK, NO_NETWORK, Bind, Confinement, Group
 
@@ -57,6 +56,7 @@ def shelter(
     own: Iterable[str],
     shown: Iterable[str],
     mounts: Iterable[Mount] = (),
+    stages: Path,
     config: Config,
     hierarchy: Hierarchy | None,
 ) -> Shelter:
@@ -65,7 +65,8 @@ def shelter(
     Args:
         own: Its own folders, which it may write to.
         shown: What else of the host it reads: tools, certificates.
-        mounts: Its own, as they are now (`real_mounts`).
+        mounts: Its own, as they are now (`mounts.real_mounts`).
+        stages: The folder where they are put on their way (`mounts.make_stages`).
         hierarchy: Where control groups are made; None: nowhere.
     """
     spec = instance.spec
@@ -73,7 +74,7 @@ def shelter(
     binds = [Bind(path, path, writable=True) for path in own]
     binds += [Bind(path, path) for path in shown]
     for mount in sorted(mounts, key=lambda mount: mount.target):  # one within another comes after it
-        binds.append(Bind(mount.source, mount.target, mount.writable))
+        binds.append(Bind(mount.source, mount.target, mount.writable, stage_of(stages, mount)))
     confinement = Confinement(
         level=level,
         binds=tuple(binds) if level != "process" else (),
@@ -159,29 +160,3 @@ def _links(file: str) -> list[str]:
     while Path(found[-1]).is_symlink() and len(found) < MAX_LINKS:
         found.append(posixpath.normpath(posixpath.join(posixpath.dirname(found[-1]), Path(found[-1]).readlink())))
     return found
-
-
-def real_mounts(mounts: Iterable[Mount], allowed: Iterable[Path], level: str) -> tuple[Mount, ...]:
-    """Mounts of what their links lead to now: nobody gets out of the operator's folders by one. Blocking.
-
-    At the level `confined`, what is to be seen where it is, is seen where it really is.
-
-    Raises:
-        InvalidRequest: a mount is not there, or leads elsewhere, or the level has fallen below what it takes.
-    """
-    mounts = tuple(mounts)
-    if mounts and level == "process":
-        raise InvalidRequest("mounts need at least the level confined, and there is only process now", hint=DOCTOR)
-    if level == "confined" and any(mount.source != mount.target for mount in mounts):
-        raise InvalidRequest("a mount that is seen elsewhere needs the level namespaced, not confined", hint=DOCTOR)
-    roots = [root.resolve() for root in allowed]
-    found = []
-    for mount in mounts:
-        try:
-            real = Path(mount.source).resolve(strict=True)
-        except (OSError, RuntimeError) as error:
-            raise InvalidRequest(f"the mount {mount.source} is not there: {error}") from None
-        if not any(PurePosixPath(real).is_relative_to(root) for root in roots):
-            raise InvalidRequest(f"the mount {mount.source} leads to a place outside ALLOWED_MOUNTS")
-        found.append(evolve(mount, source=str(real), target=str(real) if level == "confined" else mount.target))
-    return tuple(found)

@@ -10,20 +10,21 @@ import os
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
+from controlplane.spawn import linux
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from controlplane.spawn.messages import Order
     from controlplane.spawn.view import System
 
-SHM_BYTES = 64 << 20
-"""Memory to share between its processes, as much as a container gets; like all memory it counts against the limit."""
 RUN_BYTES = 1 << 20
 NAMESERVER = "127.0.0.1"
 """The gate answers there; without one nobody does."""
 HOSTS = "127.0.0.1 localhost corral\n::1 localhost\n"
 HOST_NAME = "corral"
 SHELL = "/bin/sh"
+TMP = "/tmp"  # noqa: S108 - its own
 
 
 class File(NamedTuple):
@@ -75,16 +76,16 @@ def arguments(system: System, order: Order, texts: Sequence[tuple[str, int]], se
         "--dev",
         "/dev",
         "--size",
-        str(SHM_BYTES),
+        str(linux.SHARED_MEMORY_BYTES),
         "--tmpfs",
         "/dev/shm",  # noqa: S108
         "--remount-ro",
         "/dev",
     ]
     words += ["--size", str(RUN_BYTES), "--tmpfs", "/run"]
-    words += ["--bind", tmp, "/tmp"] if tmp is not None else ["--size", str(SHM_BYTES), "--tmpfs", "/tmp"]  # noqa: S108
+    words += ["--bind", tmp, TMP] if tmp is not None else ["--size", str(linux.SHARED_MEMORY_BYTES), "--tmpfs", TMP]
     for bind in order.confinement.binds:
-        words += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
+        words += ["--bind" if bind.writable else "--ro-bind", bind.stage or bind.source, bind.target]
     return [*words, "--remount-ro", "/", "--chdir", order.cwd, "--seccomp", str(seccomp_fd)]
 
 

@@ -18,7 +18,7 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from controlplane.spawn import bubblewrap, landlock, linux, netns, seccomp, view
-from controlplane.spawn.confinement import GATED_NETWORK, HOST_NETWORK, LEVELS, NO_NETWORK, Confinement
+from controlplane.spawn.confinement import GATED_NETWORK, HOST_NETWORK, LEVELS, NO_NETWORK, Bind, Confinement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -140,18 +140,42 @@ def _namespaces(child: Child) -> None:
             linux.unshare(linux.CLONE_NEWUSER)
             linux.map_own_user(uid, gid, uid, gid)
         _network(child)
+        _stage(child)
         return
     if order.userns_root:
         linux.unshare(linux.CLONE_NEWUSER)
         linux.map_own_user(UNPRIVILEGED_ID, UNPRIVILEGED_ID, uid, gid)
     if order.private_tmp is None:
         return
+    # With a /tmp of its own go shared memory and message queues: they outlive a process, and count against nobody.
+    own = linux.CLONE_NEWNS | linux.CLONE_NEWIPC
     if child.host.was_root:
-        linux.unshare(linux.CLONE_NEWNS)
+        linux.unshare(own)
     else:
-        linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+        linux.unshare(linux.CLONE_NEWUSER | own)
         linux.map_own_user(uid, gid, uid, gid)
     linux.bind_over_tmp(order.private_tmp)
+
+
+def _stage(child: Child) -> None:
+    """Put what is to be seen, and others may write to, where bubblewrap finds it and nobody can swap it for a link."""
+    staged = [bind for bind in child.order.confinement.binds if bind.stage is not None]
+    if not staged:
+        return
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.keep_mounts_to_oneself()
+    for bind in staged:
+        assert bind.stage is not None
+        fd = _open_mount(bind)
+        linux.mount(f"/proc/self/fd/{fd}", bind.stage, linux.MS_BIND | linux.MS_REC)
+        os.close(fd)
+
+
+def _open_mount(bind: Bind) -> int:
+    try:
+        return linux.open_plainly(bind.source)
+    except OSError as error:
+        raise Refused(error.errno or 0, f"the mount {bind.source} cannot be shown: {error.strerror}") from None
 
 
 def _network(child: Child) -> None:
@@ -187,6 +211,10 @@ def _no_new_privs(_child: Child) -> None:
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
 
 
+def _keyring(_child: Child) -> None:
+    linux.join_new_session_keyring()
+
+
 def _signals(_child: Child) -> None:
     signal.set_wakeup_fd(-1)
     for number in CATCHABLE:
@@ -208,14 +236,16 @@ def _landlock(child: Child) -> None:
         return
     order, confinement = child.order, child.order.confinement
     shown = [f"/etc/{name}" for name in view.ETC_OF_NAMES]
-    readable = [bind.source for bind in confinement.binds if not bind.writable]
-    writable = [bind.source for bind in confinement.binds if bind.writable]
+    readable = [bind.source for bind in confinement.binds if not bind.writable and bind.stage is None]
+    writable = [bind.source for bind in confinement.binds if bind.writable and bind.stage is None]
+    mounts = [(_open_mount(bind), bind.writable) for bind in confinement.binds if bind.stage is not None]
     if order.private_tmp is not None:
         writable.append("/tmp")  # noqa: S108 - its own, by now
     landlock.restrict(
         landlock.Ruleset(
             readable=(*child.host.system.folders, *shown, *view.KERNEL, *readable),
             writable=(*view.DEVICES, *writable),
+            descriptors=tuple(mounts),
             no_network=confinement.network == NO_NETWORK,
         )
     )
@@ -312,6 +342,7 @@ STEPS: tuple[tuple[str, Callable[[Child], None]], ...] = (
     ("namespaces", _namespaces),
     ("bounding_set", _bounding_set),
     ("user", _user),
+    ("keyring", _keyring),
     ("capabilities", _capabilities),
     ("no_new_privs", _no_new_privs),
     ("pdeathsig", _die_with_spawner),
@@ -362,9 +393,9 @@ def try_private_tmp() -> None:
     """What a private /tmp takes, over itself, where nobody sees it; raises OSError where the host forbids it."""
     uid, gid = os.getuid(), os.getgid()
     if uid == 0:
-        linux.unshare(linux.CLONE_NEWNS)
+        linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC)
     else:
-        linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+        linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS | linux.CLONE_NEWIPC)
         linux.map_own_user(uid, gid, uid, gid)
     linux.bind_over_tmp("/tmp")  # noqa: S108
 

@@ -22,11 +22,17 @@ GATED_NETWORK = "gated"
 
 
 class Bind(NamedTuple):
-    """A place of the host and where the job sees it. Elsewhere than where it is only at the level `namespaced`."""
+    """A place of the host and where the job sees it. Elsewhere than where it is only at the level `namespaced`.
+
+    Args:
+        stage: For a place that somebody else may write to or around: an empty folder (or file) of Corral's own. The
+            source is taken without following any link, and put there for bubblewrap to find, where nobody can swap it.
+    """
 
     source: str
     target: str
     writable: bool = False
+    stage: str | None = None
 
 
 class Group(NamedTuple):

@@ -58,12 +58,14 @@ class Ruleset(NamedTuple):
     """Absolute paths, each with everything below it; whatever is in neither tuple cannot be opened.
 
     `readable` paths can be read, listed and executed; symbolic links are followed, so nobody untrusted may
-    write above them. `writable` paths can be read and changed in every way. `no_network` forbids TCP.
+    write above them. `writable` paths can be read and changed in every way. `no_network` forbids TCP. `descriptors` are
+    of places (O_PATH) that stand for themselves, each with whether it can be changed; they are closed.
     """
 
     readable: tuple[str, ...]
     writable: tuple[str, ...]
     no_network: bool = False
+    descriptors: tuple[tuple[int, bool], ...] = ()
 
 
 def abi() -> int:
@@ -102,6 +104,8 @@ def restrict(ruleset: Ruleset) -> None:
             _allow_reading(fd, path)
         for path in ruleset.writable:
             _allow_writing(fd, path, rights)
+        for beneath, is_writable in ruleset.descriptors:
+            _add_rule(fd, beneath, rights if is_writable else READ_RIGHTS)
         linux.syscall(RESTRICT_SELF, fd, 0)
     finally:
         os.close(fd)

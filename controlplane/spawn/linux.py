@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,16 +21,30 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
 PR_SET_NO_NEW_PRIVS = 38
 
+CLONE_NEWIPC = 0x0800_0000
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWUSER = 0x1000_0000
 
+MS_NOSUID = 2
+MS_NODEV = 4
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x4_0000
 
+OPENAT2 = 437
+"""A system call's number: the same on every machine but Alpha."""
+AT_FDCWD = -100
+RESOLVE_NO_SYMLINKS = 4
+KEYCTL = {"x86_64": 250, "aarch64": 219}
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
 CAPABILITY_LIMIT = 64
 """Capability numbers end before this in every kernel; the first one that is unknown ends the loop."""
 CAPABILITY_VERSION_3 = 0x2008_0522
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108
+SHARED_MEMORY_BYTES = 64 << 20
+"""As much as a container gets; like all memory it counts against the limit."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,15 +96,44 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
-def mount(source: str, target: str, flags: int) -> None:
-    """mount(2) for the cases that need neither a file system type nor data."""
-    _check(_libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None), f"mount {target}")
+def mount(source: str, target: str, flags: int, kind: str | None = None, data: str | None = None) -> None:
+    """mount(2)."""
+    words = [None if word is None else os.fsencode(word) for word in (kind, data)]
+    _check(
+        _libc.mount(os.fsencode(source), os.fsencode(target), words[0], ctypes.c_ulong(flags), words[1]),
+        f"mount {target}",
+    )
+
+
+def open_plainly(path: str) -> int:
+    """A descriptor (O_PATH) of what is at a path, none of whose components may be a symbolic link (openat2(2)).
+
+    Raises:
+        OSError: ELOOP, one is.
+    """
+    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS)
+    return syscall(OPENAT2, AT_FDCWD, os.fsencode(path) + b"\0", address_of(how), len(how))
+
+
+def join_new_session_keyring() -> None:
+    """Leave the keys of whoever started this process behind, where the host lets one: a container's filter may not."""
+    number = KEYCTL.get(os.uname().machine)
+    if number is not None:
+        with suppress(OSError):
+            syscall(number, KEYCTL_JOIN_SESSION_KEYRING, 0)
+
+
+def keep_mounts_to_oneself() -> None:
+    """In a mount namespace just entered: what is mounted from now on, nobody else sees."""
+    mount("none", "/", MS_REC | MS_PRIVATE)
 
 
 def bind_over_tmp(folder: str) -> None:
-    """Put `folder` over /tmp in a mount namespace that nobody else sees; `unshare` comes first."""
-    mount("none", "/", MS_REC | MS_PRIVATE)
+    """Put `folder` over /tmp, and new memory over /dev/shm, in a mount namespace that nobody else sees."""
+    keep_mounts_to_oneself()
     mount(folder, "/tmp", MS_BIND)  # noqa: S108 - this is what makes /tmp private
+    if os.path.isdir(SHARED_MEMORY):  # noqa: PTH112 - some containers have none
+        mount("tmpfs", SHARED_MEMORY, MS_NOSUID | MS_NODEV, "tmpfs", f"size={SHARED_MEMORY_BYTES},mode=1777")
 
 
 def map_own_user(inside_uid: int, inside_gid: int, outside_uid: int, outside_gid: int) -> None:

@@ -11,13 +11,13 @@ import pytest
 from attrs import evolve
 
 from controlplane.config import Config
+from controlplane.deploy.mounts import make_stages, real_mounts, stage_of
 from controlplane.deploy.sheltering import (
     BUBBLEWRAPS,
     MIB,
     PROXIES,
     Shelter,
     enforcement,
-    real_mounts,
     shelter,
     without_proxies,
 )
@@ -32,6 +32,7 @@ NUMBER = UUID("12345678-1234-1234-1234-123456789abc")
 OWN = ("/srv/corral/home", "/srv/corral/work")
 SHOWN = ("/srv/tools",)
 WHOLE = Hierarchy("cgroup1", memory="/m", cpu="/c", processes="/p", accounting="/c", freezer="/f")
+STAGES = Path("/srv/corral/mounts")
 LIMITS = Limits(memory_mb=256, cpu_percent=50, processes=40)
 MOUNTS = (Mount(source="/srv/data", target="/data"), Mount(source="/srv/out", target="/out", writable=True))
 
@@ -50,7 +51,14 @@ def sheltered(
     **members: Any,
 ) -> Shelter:
     return shelter(
-        instance(**members), level, own=OWN, shown=SHOWN, mounts=mounts, config=config or Config(), hierarchy=hierarchy
+        instance(**members),
+        level,
+        own=OWN,
+        shown=SHOWN,
+        mounts=mounts,
+        stages=STAGES,
+        config=config or Config(),
+        hierarchy=hierarchy,
     )
 
 
@@ -60,8 +68,8 @@ def test_its_own_folders_may_be_written_tools_only_read_and_mounts_come_last(lev
         Bind("/srv/corral/home", "/srv/corral/home", writable=True),
         Bind("/srv/corral/work", "/srv/corral/work", writable=True),
         Bind("/srv/tools", "/srv/tools"),
-        Bind("/srv/data", "/data"),
-        Bind("/srv/out", "/out", writable=True),
+        Bind("/srv/data", "/data", stage=stage_of(STAGES, MOUNTS[0])),
+        Bind("/srv/out", "/out", writable=True, stage=stage_of(STAGES, MOUNTS[1])),
     )
 
 
@@ -218,3 +226,18 @@ def test_a_mount_that_the_level_cannot_show_any_more_is_refused_at_the_start(
     with pytest.raises(InvalidRequest, match=words):
         real_mounts([Mount(source=str(ground / "allowed"), target="/x")], [ground / "allowed"], level)
     assert real_mounts([], [], level) == ()
+
+
+def test_each_mount_has_a_stage_of_its_kind_and_another_once_that_changes(tmp_path: Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    file.write_text("x")
+    mounts = [Mount(source=str(folder), target="/a"), Mount(source=str(file), target="/b")]
+    stages = tmp_path / "stages"
+    for _ in range(2):
+        make_stages(stages, mounts)
+    assert [Path(stage_of(stages, mount)).is_dir() for mount in mounts] == [True, False]
+    folder.rmdir()
+    folder.write_text("y")
+    make_stages(stages, mounts)
+    assert Path(stage_of(stages, mounts[0])).is_file()

@@ -360,6 +360,32 @@ def test_a_link_that_leads_out_of_the_operators_folder_is_refused_at_the_start(
 
 
 @pytest.mark.parametrize("level", ["confined", "namespaced"])
+def test_a_mount_that_becomes_a_link_while_its_instance_runs_is_not_followed_when_that_starts_again(
+    ground: Ground, shelf: Path, level: str
+) -> None:
+    ground.need(level)
+    name, mounted, elsewhere = f"swapped-{level}", shelf / "mounted", Path(tempfile.mkdtemp(dir=ground.plane.folder))
+    mounted.mkdir(mode=0o755)
+    (mounted / "note").write_text("mine")
+    elsewhere.chmod(0o755)
+    (elsewhere / "note").write_text("somebody's")
+    target = str(mounted) if level == "confined" else "/data"
+    ground.deploy(name, level, mounts=[{"source": str(mounted), "target": target}])
+    assert ground.plane.tool(name, "read", path=f"{target}/note") == "mine"
+    mounted.rename(shelf / "before")
+    mounted.symlink_to(elsewhere)
+    ground.plane.execute(name, "tools/call", {"name": "kill", "arguments": {"signal": signal.SIGKILL}})
+    told = wait_until(lambda: failure(ground.plane.instance(name), "cannot be shown"), 30, "the refusal")
+    assert str(mounted) in told
+    ground.remove(name)
+
+
+def failure(instance: dict[str, Any], words: str) -> str | None:
+    reason = (instance["last_error"] or {}).get("reason", "")
+    return reason if words in reason else None
+
+
+@pytest.mark.parametrize("level", ["confined", "namespaced"])
 def test_a_place_of_the_host_that_is_hidden_is_refused_with_a_word_on_mounts(
     ground: Ground, shelf: Path, level: str
 ) -> None:

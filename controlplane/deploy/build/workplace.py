@@ -16,6 +16,7 @@ import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import trio
@@ -28,12 +29,12 @@ from controlplane.deploy.build.output import Output
 from controlplane.deploy.ground import ground
 from controlplane.deploy.isolation import HostLevels
 from controlplane.deploy.limits import rlimits_of
-from controlplane.deploy.sheltering import tool_places, without_proxies
+from controlplane.deploy.sheltering import BUBBLEWRAPS, MIB, tool_places, without_proxies
 from controlplane.egress.policy import Policy
 from controlplane.errors import BuildFailed, Overloaded, SourceRejected
 from controlplane.model import Limits
 from controlplane.spawn.client import JobSpec, LeftOvers, SpawnFailed
-from controlplane.spawn.confinement import GATED_NETWORK, Bind, Confinement
+from controlplane.spawn.confinement import GATED_NETWORK, Bind, Confinement, Group
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.evidence import guess_hint, signal_name
 
@@ -81,14 +82,25 @@ class BuildHost:
         """
         config = self.config
         level = HostLevels.of(self.spawner.features).strongest(config.auto_isolation)
-        if level == "namespaced" and config.source_allow_private:
+        if level == "namespaced" and config.source_allow_private and config.min_isolation != "namespaced":
             level = "confined"
         shown = [*tool_places(self.toolchain, self.environ), *(path for path in REGISTRIES if Path(path).exists())]
         binds = [*(Bind(str(path), str(path), writable=True) for path in own), *(Bind(path, path) for path in shown)]
+        group = self._group()
         if level != "namespaced":
-            return Confinement(level, tuple(binds) if level == "confined" else ()), None
+            return Confinement(level, tuple(binds) if level == "confined" else (), group=group), None
         gate = Policy(mode="open", allow_private=config.egress_allow_private)
-        return Confinement(level, tuple(binds), GATED_NETWORK, gate.loopback), gate
+        return Confinement(level, tuple(binds), GATED_NETWORK, gate.loopback, group), gate
+
+    def _group(self) -> Group | None:
+        """For one step. How many builds run at a time is bounded by the cores, so their CPU is not."""
+        if self.spawner.features.hierarchy is None:
+            return None
+        return Group(
+            name=f"build-{token_hex(8)}",
+            memory_bytes=self.config.build_memory_mb * MIB,
+            processes=self.config.max_processes + BUBBLEWRAPS,
+        )
 
 
 @define(kw_only=True, eq=False)

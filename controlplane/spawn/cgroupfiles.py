@@ -67,6 +67,13 @@ class GroupUsage(NamedTuple):
     throttled_us: int | None = None
 
 
+class CpuCount(NamedTuple):
+    """What a group has used since it was made; another group of its name has another `identity`."""
+
+    identity: int
+    used_us: int
+
+
 def memberships(text: str) -> dict[str, str]:
     """/proc/PID/cgroup as controller to path; version 2's controller is the empty name.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controlplane.spawn import cgroupfiles
-from controlplane.spawn.cgroupfiles import CPU_PERIOD_US, Driver
+from controlplane.spawn.cgroupfiles import CPU_PERIOD_US, CpuCount, Driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +168,24 @@ def cpu_usage(driver: Driver, accounting: str, quota: str | None) -> dict[str, i
         used = _thousandth(_number(f"{accounting}/cpuacct.usage"))
         stopped = _thousandth(None if quota is None else _figure(f"{quota}/cpu.stat", "throttled_time"))
     return {"cpu_us": used, "throttled_us": stopped}
+
+
+def cpu_count(driver: Driver, group: str) -> CpuCount | None:
+    """CPU time alone, from the group's folder where it is counted: one file."""
+    path = f"{group}/{'cpu.stat' if driver == 'cgroup2' else 'cpuacct.usage'}"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        identity, text = os.fstat(fd).st_ino, os.read(fd, FILE_BYTES).decode("ascii", "replace")
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    is_2 = driver == "cgroup2"
+    used = cgroupfiles.figure(text, "usage_usec") if is_2 else _thousandth(cgroupfiles.number(text))
+    return None if used is None else CpuCount(identity, used)
 
 
 def _thousandth(value: int | None) -> int | None:

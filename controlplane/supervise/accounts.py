@@ -20,7 +20,6 @@ from controlplane.model import UsageDay
 
 if TYPE_CHECKING:
     from controlplane.config import Config
-    from controlplane.model import Sample
 
 EPOCH = date(1970, 1, 1)
 CLOSED_MAX = 10_000
@@ -102,9 +101,9 @@ class Account:
             if exceeded is not None:
                 raise quotas.refusal_of_day(exceeded, quotas.until_next_day_s(now))
 
-    def sampled(self, sample: Sample) -> None:
-        """Count the processor time since an instance's last sample."""
-        self.cpu_s += sample.cpu_percent / 100 * (sample.interval_s or 0.0)
+    def used_cpu(self, seconds: float) -> None:
+        """Count the processor time of an instance since it was counted last."""
+        self.cpu_s += seconds
 
     def turn(self, day: int) -> None:
         """Another day begins: what the last one came to is handed over, and all counts from nothing."""

@@ -185,7 +185,6 @@ class Runner:
     def sampled(self, sample: Sample) -> None:
         """Take a look's result: for the list, the stream and the journal."""
         self.last_sample = sample
-        self.account.sampled(sample)
         self.herald.sampled(sample, self.meter.calls, self.meter.errors)
 
     # -- commands

@@ -21,6 +21,7 @@ from controlplane.model import Sample
 from controlplane.spawn import proctree
 from controlplane.supervise.census import Census
 from controlplane.supervise.footprint import Footprint, Footprints, Index, Wanted, open_files
+from controlplane.supervise.groupcpu import GroupCpu
 from controlplane.supervise.orphans import Orphans
 from controlplane.supervise.watchdog import Figures, Watch
 
@@ -40,6 +41,7 @@ class Looked:
 
     procs: Mapping[int, proctree.Proc]
     carried: Mapping[int, str]
+    group_cpu_s: Mapping[str, float]
     usages: Mapping[str, proctree.Usage]
     footprints: Mapping[str, Footprint]
     stopped: Mapping[int, bool]
@@ -51,6 +53,7 @@ class _Past:
 
     watch: Watch
     cpu_ticks: int
+    """Of the processes that were seen."""
     at: float
 
 
@@ -63,6 +66,7 @@ class Sampler:
     _pasts: dict[str, _Past] = field(factory=dict, init=False)
     _census: Census = field(factory=Census, init=False)
     _orphans: Orphans = field(factory=Orphans, init=False)
+    _group_cpu: GroupCpu = field(factory=GroupCpu, init=False)
     _footprints: Footprints = field(factory=Footprints, init=False)
 
     async def run(self) -> None:
@@ -73,7 +77,9 @@ class Sampler:
 
     async def sample(self) -> None:
         """Take one sample of every running instance."""
-        running = {str(r.instance.id): (r, r.pid) for r in self.supervisor.runners() if r.pid is not None}
+        runners = list(self.supervisor.runners())
+        self._group_cpu.keep(str(runner.instance.id) for runner in runners)
+        running = {str(r.instance.id): (r, r.pid) for r in runners if r.pid is not None}
         self._pasts = {key: past for key, past in self._pasts.items() if key in running}
         if not running:
             return
@@ -84,11 +90,13 @@ class Sampler:
             for child in _children(runner)
             if child.session.pending
         ]
-        look = partial(self._look, wanted, asked, trio.current_time(), self._nice())
+        names = {key: name for key, (runner, _) in running.items() if (name := _group(runner)) is not None}
+        look = partial(self._look, wanted, asked, names, trio.current_time(), self._nice())
         looked = await trio.to_thread.run_sync(look)
         now = trio.current_time()
         roots_of = {one.key: one.roots for one in wanted}
         for key, (runner, pid) in running.items():
+            runner.account.used_cpu(looked.group_cpu_s.get(key, 0.0))
             if runner.pid == pid and pid in looked.procs:
                 self._fold(runner, pid, _usage(roots_of[key], looked.usages), looked, now)
 
@@ -99,9 +107,17 @@ class Sampler:
             self._pasts[key].watch.nice = None
         return nice
 
-    def _look(self, wanted: list[Wanted], asked: list[proctree.Root], now: float, nice: Mapping[str, int]) -> Looked:
+    def _look(
+        self,
+        wanted: list[Wanted],
+        asked: list[proctree.Root],
+        groups: Mapping[str, str],
+        now: float,
+        nice: Mapping[str, int],
+    ) -> Looked:
         """Blocks: for a worker thread."""
         procs = self._census.take()
+        group_cpu_s = self._group_cpu.since(self.supervisor.around.groups, groups)
         roots = [root for one in wanted for root in one.roots]
         carried = self._orphans.of(procs, self.supervisor.around.spawner.pid, roots)
         usages = proctree.trees(procs, roots, carried)
@@ -112,25 +128,31 @@ class Sampler:
             if one.key in nice:
                 _renice(nice[one.key], {pid for root in one.roots for pid in index.members(root)})
         stopped = {root.pid: any(procs[pid].state in _STOPPED for pid in index.members(root)) for root in asked}
-        return Looked(procs, carried, usages, footprints, stopped)
+        return Looked(procs, carried, group_cpu_s, usages, footprints, stopped)
 
     def _fold(self, runner: Runner, pid: int, usage: proctree.Usage, looked: Looked, now: float) -> None:
         key = str(runner.instance.id)
         past = self._pasts.get(key)
-        if past is None or past.watch.pid != pid:
+        is_new = past is None or past.watch.pid != pid
+        if past is None or is_new:
             past = self._pasts[key] = _Past(Watch(runner, pid), usage.cpu_ticks, now - self.interval_s)
         interval_s = max(now - past.at, 1e-3)
-        cpu = max(0, usage.cpu_ticks - past.cpu_ticks) / proctree.TICKS_PER_S / interval_s * 100
+        cpu_s = max(0, usage.cpu_ticks - past.cpu_ticks) / proctree.TICKS_PER_S
+        if key not in looked.group_cpu_s:
+            runner.account.used_cpu(cpu_s)
+        elif not is_new:  # what the group has used before is nobody's share of one interval
+            cpu_s = looked.group_cpu_s[key]
         past.cpu_ticks, past.at = usage.cpu_ticks, now
         footprint = looked.footprints.get(key, Footprint())
         memory = usage.rss_bytes if footprint.memory_bytes is None else footprint.memory_bytes
         figures = Figures(
             memory_mb=round(memory / MIB, 2),
-            cpu_percent=round(cpu, 1),
+            cpu_percent=round(cpu_s / interval_s * 100, 1),
             processes=usage.processes,
             threads=usage.threads,
             open_files=footprint.open_files,
             disk_mb=None if footprint.disk_bytes is None else round(footprint.disk_bytes / MIB, 1),
+            disk_beyond=footprint.disk_beyond,
         )
         runner.meter.peak(figures.memory_mb, usage.processes)
         _publish(runner, figures, interval_s)
@@ -171,6 +193,12 @@ def _children(runner: Runner) -> list[Child]:
     """The primary and what runs beside it."""
     primary = [] if runner.child is None else [runner.child]
     return primary + list(runner.lanes.children)
+
+
+def _group(runner: Runner) -> str | None:
+    """The control group that its launch is in."""
+    group = None if runner.launch is None else runner.launch.confinement.group
+    return None if group is None else group.name
 
 
 def _root(child: Child) -> proctree.Root:

@@ -18,7 +18,7 @@ from controlplane.core.liveness import FROZEN, Liveness, Signs
 from controlplane.core.watchdog import Finding, Limits, Reading, Watchdog, What
 
 if TYPE_CHECKING:
-    from controlplane.spawn.cgroups import GroupUsage
+    from controlplane.spawn.cgroups import CpuCount, GroupUsage
     from controlplane.supervise.child import Child
     from controlplane.supervise.runner import Runner
 
@@ -38,6 +38,10 @@ class Groups(Protocol):
         """Of a group; None where there is none of this name."""
         ...
 
+    def cpu_count(self, name: str, /) -> CpuCount | None:
+        """The CPU time of a group alone; None where it is not counted, or gone."""
+        ...
+
 
 @frozen(kw_only=True)
 class Figures:
@@ -49,6 +53,8 @@ class Figures:
     threads: int
     open_files: int | None = None
     disk_mb: float | None = None
+    disk_beyond: str | None = None
+    """Why there is more than could be counted."""
 
 
 ShareOf = Callable[["What", "Child"], float]
@@ -130,6 +136,7 @@ class Watch:
             processes=max(figures.threads, (group.processes or 0) if group is not None else 0),
             open_files=figures.open_files,
             disk_mb=self._disk(figures.disk_mb, now),
+            disk_beyond=figures.disk_beyond,
             log_kb_s=None if passed_s is None else max(0, seen_bytes - bytes_before) / 1024 / passed_s,
             dropped_lines=max(0, dropped - dropped_before),
             oom_kills=None if group is None else group.oom_kills,

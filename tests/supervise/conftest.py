@@ -134,7 +134,7 @@ def toolchain(yard_folder: Path) -> Any:
 
 
 @asynccontextmanager
-async def open_yard(folder: Path, toolchain: Any, **settings: Any) -> AsyncIterator[Yard]:
+async def open_yard(folder: Path, toolchain: Any, *, with_groups: bool = False, **settings: Any) -> AsyncIterator[Yard]:
     config = Config(home=folder, **settings)
     instances = folder / "instances"
     instances.mkdir(mode=0o711, exist_ok=True)
@@ -142,14 +142,19 @@ async def open_yard(folder: Path, toolchain: Any, **settings: Any) -> AsyncItera
     with open_uid_pool() as uids:
         async with open_spawner(marker=secrets.token_hex(8), uids=uids) as spawner:
             journal, wishes, hub = MemoryJournal(), WishBook(), Hub(config.buffer_max_mb * 2**20)
+            groups = spawner.features.hierarchy if with_groups else None
+            private_tmp = spawner.features.private_tmp
             around = Surroundings(
                 config=config,
                 version="0.0.test",
                 spawner=spawner,
-                prepare=HostPrepare(config, instances, toolchain, uids, spawner.features.private_tmp, dict(os.environ)),
+                prepare=HostPrepare(
+                    config, instances, toolchain, uids, private_tmp, dict(os.environ), hierarchy=groups
+                ),
                 scheduler=StartScheduler(config.start_concurrency),
                 journal=journal,
                 hub=hub,
+                groups=groups,
             )
             async with trio.open_nursery() as nursery:
                 supervisor = Supervisor(around, wishes, nursery)

@@ -12,7 +12,7 @@ from attrs import define, field
 from controlplane.config import Config
 from controlplane.core.quotas import NO_OVERRIDES, Overrides
 from controlplane.errors import QuotaExceeded
-from controlplane.model import Sample, UsageDay
+from controlplane.model import UsageDay
 from controlplane.supervise.accounts import Account, Accounts, of_operator
 
 MONDAY = datetime(2026, 11, 30, 23, 0, tzinfo=UTC).timestamp()
@@ -68,10 +68,9 @@ def test_the_call_that_would_be_one_too_many_is_refused_until_midnight() -> None
 def test_processor_time_and_bytes_use_up_a_day_too() -> None:
     accounts = World().accounts(max_cpu_seconds_per_day=2, max_mb_per_day=1)
     one, other = accounts.of("ada"), accounts.of("bob")
-    sample = Sample(at=datetime.now(UTC), cpu_percent=150.0, memory_mb=1.0, processes=1, interval_s=1.0)
-    one.sampled(sample)
+    one.used_cpu(1.5)
     call(one)
-    one.sampled(sample)
+    one.used_cpu(1.5)
     assert refused(one) == {"quota": "cpu_s_per_day", "used": 3.0, "limit": 2}
 
     other.bytes_in += 2**19

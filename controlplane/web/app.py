@@ -54,6 +54,16 @@ class RefConverter(BaseConverter):
     weight = 300
 
 
+_BESIDE_SECRETS = sorted({path for route in ROUTES if "{" not in (path := route.path.partition("/secrets/")[2])} - {""})
+"""`rotate-key`: what it does not take is a 405 there, not the secret of that name."""
+
+
+class SecretConverter(BaseConverter):
+    """A secret's name; words of the API's own, which stand in the same place, are none."""
+
+    regex = rf"(?!(?:{'|'.join(_BESIDE_SECRETS)})$)[^/]+"
+
+
 def make_app(services: Services) -> App:
     """The whole ASGI application, as the door serves it."""
     return mount(cast("App", make_quart(services)), services)
@@ -64,7 +74,7 @@ def make_quart(services: Services) -> QuartTrio:
     app = QuartTrio("corral", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # `BodyGuard` counts, for chunked bodies as well
     app.url_map.merge_slashes = False  # a path that is not exactly right is a 404, never a redirect
-    app.url_map.converters["ref"] = RefConverter
+    app.url_map.converters |= {"ref": RefConverter, "secret": SecretConverter}
     for route in ROUTES:
         if route.handler is not None:
             _add(app, route, _view(route, route.handler, services))

@@ -69,4 +69,5 @@ class Route:
     @property
     def rule(self) -> str:
         """The path as Quart writes it: `{id}` is an instance's name, id, or `owner/name`."""
-        return _PLACEHOLDER.sub(lambda found: "<ref:id>" if found[1] == "id" else f"<{found[1]}>", self.path)
+        converters = {"id": "ref:", "name": "secret:" if self.path.startswith("/secrets/") else ""}
+        return _PLACEHOLDER.sub(lambda found: f"<{converters.get(found[1], '')}{found[1]}>", self.path)

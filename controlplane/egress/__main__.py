@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import resource
 import socket
 import sys
+import threading
 
 import trio
 
@@ -18,8 +20,8 @@ log = logging.getLogger("egress")
 
 NAME = "corral-egress"
 """What operators see in `ps`."""
-LOOKUP_THREADS = 200
-"""Look-ups at once, of all instances; they sleep in the system's resolver."""
+STACK_BYTES = 512 * 1024
+"""Of each thread, which sleeps in the system's resolver: there may be hundreds (see `lookups`), and libc's 8 MB are not needed."""
 
 
 RESOLVER = ("/etc", "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
@@ -54,7 +56,9 @@ def shut_in() -> None:
 
 
 async def _serve(control: socket.socket) -> None:
-    trio.to_thread.current_default_thread_limiter().total_tokens = LOOKUP_THREADS
+    threading.stack_size(STACK_BYTES)
+    # `Lookups` bounds them, each sandbox's apart.
+    trio.to_thread.current_default_thread_limiter().total_tokens = math.inf
     await Service(control, Outside(environ=dict(os.environ))).run()
 
 

@@ -8,7 +8,6 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -16,8 +15,9 @@ from attrs import define, field
 
 from controlplane.core.hosts import LOOPBACK
 from controlplane.egress import dns
+from controlplane.egress.lookups import Unknown
 from controlplane.egress.names import Given, StandIns, is_localhost, is_stand_in, means_the_same_inside
-from controlplane.egress.outside import Outside, Refused, Unknown
+from controlplane.egress.outside import Outside, Refused
 from controlplane.egress.pace import Pace
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 256
 """Of one instance, at once: each takes two descriptors of the process that all instances share."""
-MAX_LOOKUPS = 8
-"""Of one instance, at once: each takes a thread. A query beyond `MAX_QUERIES` is not answered, and comes again."""
 MAX_QUERIES = 64
+"""Of one instance, at once: one beyond them is not answered, and comes again."""
 REQUESTS_PER_S = 200.0
 """Connections, and look-ups as well, of one instance in the long run: each costs the process half a millisecond of the CPU
 that all instances share. What comes faster waits in the kernel."""
@@ -54,9 +53,13 @@ class Gate:
     """Serves until it is cancelled; closes both sockets then.
 
     Args:
+        sandbox: Its key: on whose account names are looked up.
+        policy: What it may reach.
+        outside: The way there, of all gates.
         on_refused: Told the host, the port and the reason of each connection and look-up that is refused; port 0 is a look-up.
     """
 
+    sandbox: str
     policy: Policy
     outside: Outside
     on_refused: Callable[[str, int, str], None] = field(repr=False)
@@ -67,7 +70,6 @@ class Gate:
     _given: Given = field(factory=Given, init=False, repr=False)
     _stand_ins: StandIns = field(factory=StandIns, init=False, repr=False)
     _queries: int = field(default=0, init=False)
-    _lookups: trio.Semaphore = field(factory=partial(trio.Semaphore, MAX_LOOKUPS), init=False, repr=False)
 
     async def run(self, listener: socket.socket, names: socket.socket) -> None:
         """Service loop. Takes over both sockets."""
@@ -120,10 +122,11 @@ class Gate:
             if is_one_too_many:
                 raise Refused(TOO_MANY)
             if not is_stand_in(address):
-                return await self.outside.connect(self.policy, address, port, names)
+                others = self._given.found_with(address, host)
+                return await self.outside.connect(self.sandbox, self.policy, address, port, names=names, others=others)
             if not names:
                 raise Refused(FORGOTTEN)
-            return await self.outside.connect_by_name(self.policy, host, port)
+            return await self.outside.connect_by_name(self.sandbox, self.policy, host, port)
         except Refused as refused:
             self.on_refused(host, port, str(refused))
         except UNREACHABLE:
@@ -199,12 +202,11 @@ class Gate:
         reason = self.policy.name_refusal(name)
         if reason is not None:
             raise Refused(reason)
-        async with self._lookups:
-            found = await self.outside.look_up(self.policy, name)
+        found = await self.outside.look_up(self.sandbox, self.policy, name)
         addresses = tuple(address for address in found if means_the_same_inside(address))
         if not addresses:
             return (self._stand_ins.address_of(name),)
-        self._given.give(name, addresses, trio.current_time())
+        self._given.give(name, addresses, trio.current_time(), found)
         return addresses
 
 

@@ -18,7 +18,7 @@ STAND_INS = ipaddress.IPv4Network("198.18.0.0/15")
 MAX_STAND_INS = 4096
 """Remembered per instance, those used last: 1 MB at the most."""
 MAX_GIVEN = 4096
-"""Pairs of a name and an address, remembered per instance, those looked up last: 2 MB at the most."""
+"""Pairs of a name and an address, remembered per instance, those looked up last: 5 MB at the most."""
 MAX_NAMES_OF_ADDRESS = 16
 """Remembered of one address, those looked up last: each is judged at every connection."""
 GIVEN_FOR_S = 3600.0
@@ -30,16 +30,18 @@ class Given:
     """Which real addresses were given for which names."""
 
     max_pairs: int = MAX_GIVEN
-    _when: OrderedDict[tuple[str, str], float] = field(factory=OrderedDict, init=False, repr=False)
-    """By address and name, the last look-up at the end."""
+    _when: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = field(
+        factory=OrderedDict, init=False, repr=False
+    )
+    """By address and name, the last look-up at the end: its time, and all that it found."""
     _names: dict[str, dict[str, None]] = field(factory=dict, init=False, repr=False)
     """By address, the name looked up last at the end."""
 
-    def give(self, name: str, addresses: Iterable[str], now: float) -> None:
-        """Remember what a look-up was answered with."""
+    def give(self, name: str, addresses: Iterable[str], now: float, found: tuple[str, ...] = ()) -> None:
+        """Remember what a look-up was answered with, and what it found besides that may be reached from outside."""
         for address in addresses:
             self._forget(address, name)
-            self._when[address, name] = now
+            self._when[address, name] = now, found
             names = self._names.setdefault(address, {})
             names[name] = None
             if len(names) > MAX_NAMES_OF_ADDRESS:
@@ -50,7 +52,11 @@ class Given:
     def names_of(self, address: str, now: float) -> tuple[str, ...]:
         """The names that an address was given for, the last one first."""
         names = reversed(self._names.get(address, {}))
-        return tuple(name for name in names if now - self._when[address, name] <= GIVEN_FOR_S)
+        return tuple(name for name in names if now - self._when[address, name][0] <= GIVEN_FOR_S)
+
+    def found_with(self, address: str, name: str) -> tuple[str, ...]:
+        """What was found by the look-up of a name that an address was given for last; none, if it was not."""
+        return self._when.get((address, name), (0.0, ()))[1]
 
     def _forget(self, address: str, name: str) -> None:
         if self._when.pop((address, name), None) is not None:

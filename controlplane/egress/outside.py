@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
+from controlplane.core.addresses import is_numeric
 from controlplane.core.proxies import proxy_to
+from controlplane.egress.lookups import Busy, Lookups, Unknown
 
 if TYPE_CHECKING:
     from controlplane.egress.policy import Policy
@@ -29,29 +31,14 @@ MAX_JUDGED = 64
 """Of one name's addresses; a name of somebody hostile has thousands."""
 MAX_ADDRESSES = 8
 """Of one name, that are given and tried."""
-REMEMBER_S = 5.0
-"""For how long a look-up stands: from a sandbox's query to its connection."""
-MAX_REMEMBERED = 4096
+MAX_UNRESOLVED = 4096
 PROXY_ANSWER_BYTES = 16384
 PROXY_PORT = 3128
 """Where a proxy whose URL names no port listens."""
 
-Resolver = Callable[..., Awaitable[list[Any]]]
-"""As `trio.socket.getaddrinfo`."""
-
 
 class Refused(Exception):
     """The policy forbids it; the message is the reason."""
-
-
-class Unknown(Exception):
-    """There is no such name."""
-
-
-@frozen
-class _Found:
-    addresses: tuple[str, ...]
-    until: float
 
 
 @define(eq=False)
@@ -60,16 +47,15 @@ class Outside:
 
     Args:
         environ: Variables of the control plane: HTTPS_PROXY (ALL_PROXY), NO_PROXY.
-        resolver: Stands in for the system's.
+        lookups: All that is asked of the resolver.
     """
 
     environ: Mapping[str, str] = field(factory=dict, repr=False)
-    resolver: Resolver = field(default=trio.socket.getaddrinfo, repr=False)
-    _found: dict[str, _Found] = field(factory=dict, init=False, repr=False)
+    lookups: Lookups = field(factory=Lookups, repr=False)
     _unresolved: dict[str, float] = field(factory=dict, init=False, repr=False)
     """Names that only the proxy knows, and until when that is taken for granted."""
 
-    async def look_up(self, policy: Policy, name: str) -> tuple[str, ...]:
+    async def look_up(self, sandbox: str, policy: Policy, name: str) -> tuple[str, ...]:
         """The addresses of a name that the policy lets reach at some port; none: only the proxy knows where it leads.
 
         Raises:
@@ -78,28 +64,38 @@ class Outside:
             OSError: it cannot be found out now.
         """
         if proxy_to(self.environ, name, 443) is None:
-            return _reachable(policy, name, await self._resolve(name), None)
+            return _reachable(policy, name, await self.lookups.addresses(sandbox, name, RESOLVE_LIMIT_S), None)
         if self._unresolved.get(name, 0.0) > trio.current_time():
             return ()
         try:
-            with trio.fail_after(PROXIED_RESOLVE_LIMIT_S):
-                return _reachable(policy, name, await self._resolve(name), None)
-        except Refused:
-            return ()  # it may lead elsewhere where the proxy is
-        except (Unknown, OSError, trio.TooSlowError):
-            if len(self._unresolved) >= MAX_REMEMBERED:
+            return _reachable(policy, name, await self.lookups.addresses(sandbox, name, PROXIED_RESOLVE_LIMIT_S), None)
+        except (Refused, Busy):
+            return ()  # it may lead elsewhere where the proxy is; or nobody has been asked
+        except (Unknown, OSError):
+            if len(self._unresolved) >= MAX_UNRESOLVED:
                 self._unresolved.clear()
             self._unresolved[name] = trio.current_time() + UNRESOLVED_FOR_S
             return ()
 
-    async def connect(self, policy: Policy, address: str, port: int, names: Sequence[str] = ()) -> trio.SocketStream:
+    async def connect(
+        self,
+        sandbox: str,
+        policy: Policy,
+        address: str,
+        port: int,
+        *,
+        names: Sequence[str] = (),
+        others: Sequence[str] = (),
+    ) -> trio.SocketStream:
         """A connection to an address, where the policy lets it.
 
         Args:
-            policy: Of whoever connects.
+            sandbox: Who connects.
+            policy: Its own.
             address: Of IPv4.
             port: Of TCP.
             names: What the address was given for (`names.Given`).
+            others: What the same look-up found, tried if the address does not answer and it is clear which name was meant.
 
         Raises:
             Refused: the policy does not.
@@ -110,17 +106,19 @@ class Outside:
             raise Refused(verdict.refusal)
         proxy = None if policy.is_listed(verdict.host, address, port) else proxy_to(self.environ, verdict.host, port)
         if proxy is not None:
-            return await _through(urlsplit(proxy), verdict.host, port)
+            return await self._through(sandbox, urlsplit(proxy), verdict.host, port)
         try:
             return await _connect((address,), port)
         except OSError:
             if len(names) != 1 or verdict.host == address:
                 raise
-        # The program believes that it is connected, and will not try the name's other addresses itself.
-        others = _reachable(policy, verdict.host, await self._resolve(verdict.host), port)
-        return await _connect(tuple(other for other in others if other != address), port)
+            # The program believes that it is connected, and will not try the name's other addresses itself.
+            passing = [other for other in _passing(policy, verdict.host, others, port) if other != address]
+            if not passing:
+                raise
+        return await _connect(tuple(passing), port)
 
-    async def connect_by_name(self, policy: Policy, name: str, port: int) -> trio.SocketStream:
+    async def connect_by_name(self, sandbox: str, policy: Policy, name: str, port: int) -> trio.SocketStream:
         """A connection to a name, for a program that was given a stand-in for its addresses.
 
         Raises:
@@ -131,35 +129,33 @@ class Outside:
             raise Refused(reason)
         proxy = None if policy.lists(name, port) else proxy_to(self.environ, name, port)
         if proxy is not None:
-            return await _through(urlsplit(proxy), name, port)
-        return await _connect(_reachable(policy, name, await self._resolve(name), port), port)
+            return await self._through(sandbox, urlsplit(proxy), name, port)
+        found = await self.lookups.addresses(sandbox, name, RESOLVE_LIMIT_S)
+        return await _connect(_reachable(policy, name, found, port), port)
 
-    async def _resolve(self, name: str) -> tuple[str, ...]:
-        now = trio.current_time()
-        found = self._found.get(name)
-        if found is None or found.until < now:
-            found = _Found(await self._ask(name), now + REMEMBER_S)
-            if len(self._found) >= MAX_REMEMBERED:
-                self._found.clear()
-            self._found[name] = found
-        return found.addresses
-
-    async def _ask(self, name: str) -> tuple[str, ...]:
+    async def _through(self, sandbox: str, proxy: SplitResult, host: str, port: int) -> trio.SocketStream:
+        """By way of a proxy's CONNECT: it looks names up and judges them itself."""
+        if proxy.scheme != "http" or not proxy.hostname:
+            raise OSError(errno.EPROTONOSUPPORT, "HTTPS_PROXY is not an http:// address: no other kind can be used")
+        found: tuple[str, ...] = (proxy.hostname,)
+        if not is_numeric(proxy.hostname):
+            found = await self.lookups.addresses(sandbox, proxy.hostname, RESOLVE_LIMIT_S)
+        stream = await _connect(found[:MAX_ADDRESSES], proxy.port or PROXY_PORT)
         try:
-            with trio.fail_after(RESOLVE_LIMIT_S):
-                answers = await self.resolver(name, None, type=socket.SOCK_STREAM)
-        except trio.TooSlowError:
-            raise OSError(errno.ETIMEDOUT, "the name could not be looked up in time") from None
-        except socket.gaierror as error:
-            if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-                raise Unknown(name) from None
+            with trio.fail_after(CONNECT_LIMIT_S + RESOLVE_LIMIT_S):
+                await stream.send_all(_connect_request(proxy, host, port))
+                await _expect_ok(stream)
+        except BaseException as error:
+            await trio.aclose_forcefully(stream)
+            if isinstance(error, trio.TooSlowError | trio.BrokenResourceError):
+                raise OSError(errno.ETIMEDOUT, "the proxy does not answer") from None
             raise
-        except UnicodeError:
-            raise Unknown(name) from None
-        addresses = tuple(dict.fromkeys(answer[4][0] for answer in answers))
-        if not addresses:
-            raise Unknown(name)
-        return addresses
+        return stream
+
+
+def _passing(policy: Policy, name: str, addresses: Sequence[str], port: int) -> list[str]:
+    """Those of a name's addresses that may be reached at a port; there may be none."""
+    return [one for one in addresses if policy.address_refusal(name, one, port, is_own=_is_own(one)) is None]
 
 
 def _reachable(policy: Policy, name: str, addresses: Sequence[str], port: int | None) -> tuple[str, ...]:
@@ -196,23 +192,6 @@ async def _connect(addresses: tuple[str, ...], port: int) -> trio.SocketStream:
             raise
         sock.close()
     raise failure
-
-
-async def _through(proxy: SplitResult, host: str, port: int) -> trio.SocketStream:
-    """By way of a proxy's CONNECT: it looks names up and judges them itself."""
-    if proxy.scheme != "http" or not proxy.hostname:
-        raise OSError(errno.EPROTONOSUPPORT, "HTTPS_PROXY is not an http:// address: no other kind can be used")
-    stream = await trio.open_tcp_stream(proxy.hostname, proxy.port or PROXY_PORT)
-    try:
-        with trio.fail_after(CONNECT_LIMIT_S + RESOLVE_LIMIT_S):
-            await stream.send_all(_connect_request(proxy, host, port))
-            await _expect_ok(stream)
-    except BaseException as error:
-        await trio.aclose_forcefully(stream)
-        if isinstance(error, trio.TooSlowError | trio.BrokenResourceError):
-            raise OSError(errno.ETIMEDOUT, "the proxy does not answer") from None
-        raise
-    return stream
 
 
 def _connect_request(proxy: SplitResult, host: str, port: int) -> bytes:

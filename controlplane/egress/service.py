@@ -61,7 +61,7 @@ class Service:
                 os.close(policy_fd)
                 key = order["key"]
                 self._drop(key)
-                gate = Gate(policy, self.outside, partial(self._tell_refused, key, Notices()))
+                gate = Gate(key, policy, self.outside, partial(self._tell_refused, key, Notices()))
                 scope = trio.CancelScope()
                 self._gates[key] = gate, scope
                 listener, names = (socket.socket(fileno=fd) for fd in sockets)

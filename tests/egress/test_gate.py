@@ -17,6 +17,7 @@ import trio
 from attrs import define
 
 from controlplane.egress.gate import Gate
+from controlplane.egress.lookups import Lookups
 from controlplane.egress.outside import Outside
 from controlplane.egress.policy import Policy
 from controlplane.spawn import confine, netns
@@ -47,17 +48,19 @@ class Opened:
         self.policy = policy
         self.fd = fd
         self.refused: list[tuple[str, int, str]] = []
-        self.gate = Gate(policy, outside, lambda *refusal: self.refused.append(refusal))
+        self.gate = Gate(f"sandbox {fd}", policy, outside, lambda *refusal: self.refused.append(refusal))
 
     async def python(self, program: str, **options: Any) -> Any:
         return await run_python(self.fd, self.policy, program, **options)
 
 
 @contextlib.asynccontextmanager
-async def opened(policy: Policy, hosts: dict[str, str] | None = None, **outside: Any) -> AsyncIterator[Opened]:
+async def opened(
+    policy: Policy, hosts: dict[str, str] | None = None, *, resolver: Any = None, environ: dict[str, str] | None = None
+) -> AsyncIterator[Opened]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
-    found = Opened(policy, Outside(**{"resolver": Resolver(hosts or {}), **outside}), theirs.detach())
+    found = Opened(policy, Outside(environ or {}, Lookups(resolver or Resolver(hosts or {}))), theirs.detach())
 
     async def serve() -> None:
         await trio.lowlevel.wait_readable(ours)

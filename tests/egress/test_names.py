@@ -39,6 +39,16 @@ def test_an_address_is_its_names_for_a_while_from_the_last_look_up() -> None:
     assert given.names_of("1.1.1.1", GIVEN_FOR_S + 20.0) == ("a.test",)
 
 
+def test_what_else_the_last_look_up_found_is_remembered_with_the_address() -> None:
+    given = Given()
+    given.give("a.test", ("1.1.1.1",), 0.0, ("1.1.1.1", "2606:4700::1"))
+    assert given.found_with("1.1.1.1", "a.test") == ("1.1.1.1", "2606:4700::1")
+    assert given.found_with("1.1.1.1", "b.test") == given.found_with("1.1.1.2", "a.test") == ()
+
+    given.give("a.test", ("1.1.1.1",), 1.0, ("1.1.1.1",))
+    assert given.found_with("1.1.1.1", "a.test") == ("1.1.1.1",)
+
+
 def test_a_flood_of_names_drops_those_looked_up_longest_ago_and_leaves_nothing_behind() -> None:
     given = Given(max_pairs=3)
     for number in range(100):

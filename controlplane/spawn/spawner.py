@@ -43,6 +43,8 @@ CLOSE_LIMIT_S = 1.9
 """All is over by then: what cannot be killed is left to the next life's sweep."""
 CLOSE_PAUSE_S = 0.02
 """Between two looks at whether all is over."""
+TRIALS_LIMIT_S = 1.0
+"""What has not ended by then is killed as an orphan."""
 WAKEUP_BYTES = 4096
 
 
@@ -233,13 +235,24 @@ def _look_around(marker: str) -> tuple[confine.Host, dict[str, Any]]:
     """What this host can give; see `job.Features`. Before `hurry`, under which some kernels share out no CPU time."""
     hierarchy = cgroups.find(marker)
     host = probe.look(hierarchy)
+    levels = [verdict._asdict() for verdict in probe.levels(host)]
+    _wait_for_trials()
     return host, {
         "private_tmp": confine.works(confine.try_private_tmp),
         "userns_root": confine.works(confine.try_userns_root),
-        "levels": [verdict._asdict() for verdict in probe.levels(host)],
+        "levels": levels,
         "landlock": landlock.abi(),
         "hierarchy": None if hierarchy is None else hierarchy._asdict(),
     }
+
+
+def _wait_for_trials() -> None:
+    """What bubblewrap leaves ends by itself a moment after it, and is this process's to reap."""
+    deadline = time.monotonic() + TRIALS_LIMIT_S
+    with suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(CLOSE_PAUSE_S / 10)
 
 
 def main() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from controlplane.spawn import proctree
 from controlplane.spawn.client import Spawner, open_spawner
+from controlplane.spawn.confinement import Confinement
 from controlplane.spawn.proctree import Root
 from controlplane.spawn.uids import open_uid_pool
 from controlplane.supervise import orphans
@@ -19,16 +20,16 @@ from controlplane.supervise.census import Census
 from controlplane.supervise.footprint import Index
 from controlplane.supervise.orphans import Orphans
 from controlplane.supervise.sampler import Sampler
+from tests.needs import skip_unless
 from tests.spawn.children import DAEMON_WITH_MARKER, read_line, start_python
 from tests.supervise.test_watchdog import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from controlplane.spawn.job import Job
     from tests.supervise.conftest import Yard
 
-MIB = 2**20
 HELD_MIB = 60
 DAEMONS = 3
 LEAVING = b"""
@@ -71,10 +72,23 @@ async def spawner() -> AsyncIterator[Spawner]:
             yield opened
 
 
-async def left_behind(spawner: Spawner) -> tuple[Job, int]:
-    """A job without a user of its own, and a daemon of it."""
-    kind: Any = "service" if os.geteuid() == 0 else "instance"
-    job = await start_python(spawner, DAEMON_WITH_MARKER, kind=kind)
+@pytest.fixture
+def uid() -> Iterator[int | None]:
+    """One user for all jobs, which tells nothing then; None outside root."""
+    with open_uid_pool() as uids:
+        yield uids.claim()
+
+
+@pytest.fixture(params=["process", "confined"])
+def confinement(request: pytest.FixtureRequest) -> Confinement:
+    if request.param == "confined":
+        skip_unless("landlock")
+    return Confinement(request.param)
+
+
+async def left_behind(spawner: Spawner, uid: int | None, confinement: Confinement) -> tuple[Job, int]:
+    """A job, and a daemon of it."""
+    job = await start_python(spawner, DAEMON_WITH_MARKER, uid=uid, confinement=confinement)
     return job, int(await read_line(job.stdout_fd))
 
 
@@ -82,8 +96,11 @@ def root_of(job: Job, key: str) -> Root:
     return Root(key, job.pid, job.start_ticks, marker=job.id)
 
 
-async def test_a_daemon_without_session_or_parent_is_counted_with_the_job_that_it_carries(spawner: Spawner) -> None:
-    (one, daemon), (other, another) = await left_behind(spawner), await left_behind(spawner)
+async def test_a_daemon_without_session_or_parent_is_counted_with_the_job_that_it_carries(
+    spawner: Spawner, uid: int | None, confinement: Confinement
+) -> None:
+    one, daemon = await left_behind(spawner, uid, confinement)
+    other, another = await left_behind(spawner, uid, confinement)
     roots = [root_of(one, "one"), root_of(other, "other")]
     procs = Census().take()
     assert procs[daemon].ppid == spawner.pid
@@ -97,8 +114,10 @@ async def test_a_daemon_without_session_or_parent_is_counted_with_the_job_that_i
         await job.kill_all()
 
 
-async def test_what_a_process_carries_is_read_once(spawner: Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
-    job, daemon = await left_behind(spawner)
+async def test_what_a_process_carries_is_read_once(
+    spawner: Spawner, uid: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, daemon = await left_behind(spawner, uid, Confinement())
     asked: list[int] = []
 
     def variable(pid: int, name: str) -> str | None:

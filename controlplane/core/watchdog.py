@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from controlplane.core.leak import Leak, Trend
 
@@ -62,6 +62,8 @@ class Reading:
     open_files: int | None = None
     """Of the process that has most."""
     disk_mb: float | None = None
+    disk_beyond: str | None = None
+    """Why there is more on the disk than could be counted, said of the server: that is over any limit."""
     log_kb_s: float | None = None
     """Printed since the last look, what was dropped included."""
     dropped_lines: int = 0
@@ -209,13 +211,21 @@ class Watchdog:
             _gauged(self._memory, memory, reading.memory_mb, limits.memory_mb, at),
             _gauged(self._processes, PROCESSES, reading.processes, limits.processes, at),
             _gauged(self._open_files, OPEN_FILES, reading.open_files, limits.open_files, at),
-            _gauged(self._disk, DISK, reading.disk_mb, limits.disk_mb, at),
+            self._look_at_disk(reading),
             _gauged(self._cpu, CPU, reading.cpu_percent, limits.cpu_percent, at),
             _gauged(self._log, LOG_FLOOD, _printed(reading, limits), limits.log_kb_s, at),
             self._look_for_leak(reading),
         ]
         order = ("kill", "restart", "warn", "calm")
         return sorted((finding for finding in found if finding is not None), key=lambda found: order.index(found.step))
+
+    def _look_at_disk(self, reading: Reading) -> Finding | None:
+        """What cannot be counted is ended at once: it could be anything by the time that a drain is over."""
+        limit, used, beyond = self.limits.disk_mb, reading.disk_mb, reading.disk_beyond
+        if used is None or beyond is None:
+            return _gauged(self._disk, DISK, used, limit, reading.at)
+        finding = _gauged(self._disk, DISK, max(used, limit * (DISK.kill or 1.0)), limit, reading.at)
+        return None if finding is None else evolve(finding, value=used, reason=beyond)
 
     def _look_for_oom(self, kills: int | None) -> Finding | None:
         if kills is None:

@@ -1,4 +1,4 @@
-"""Give away, measure and remove trees that somebody hostile may have built.
+"""Give away and remove trees that somebody hostile may have built.
 
 No link is followed. Everything is named relative to an open folder, so no path
 is too long and none can be swapped on the way; depth costs neither stack nor
@@ -16,10 +16,7 @@ from pathlib import Path
 
 from attrs import define
 
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How a folder is opened: never through a link."""
-BLOCK_BYTES = 512
-"""The unit of `st_blocks`."""
+from controlplane.spawn.diskuse import FOLDER
 
 
 def give(folder: Path, before: int, uid: int) -> None:
@@ -56,26 +53,6 @@ def remove_at(at: int, name: str) -> None:
         OSError: something is left.
     """
     _remove(name, at)
-
-
-def disk_bytes(path: Path) -> int:
-    """What a folder's tree takes on the disk, counting each inode once; 0 if there is none.
-
-    While others change it, some of it may go uncounted.
-    """
-    seen: set[tuple[int, int]] = set()
-    blocks = 0
-    with suppress(OSError):
-        fd = os.open(path, FOLDER)
-        try:
-            for _, _, status in _bottom_up(fd, unlock=False):
-                if (inode := (status.st_dev, status.st_ino)) not in seen:
-                    blocks += status.st_blocks
-                    if status.st_nlink > 1:
-                        seen.add(inode)
-        finally:
-            os.close(fd)
-    return blocks * BLOCK_BYTES
 
 
 def _remove(path: Path | str, at: int | None) -> None:

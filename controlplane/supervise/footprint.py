@@ -10,12 +10,16 @@ from __future__ import annotations
 # ruff: noqa: PTH116 - a Path per process would double the cost
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
-from controlplane.spawn import linux, proctree
+from controlplane.spawn.diskuse import ENTRIES_MAX, Tally, walk
+from controlplane.spawn.held import Held, as_itself
+
+if TYPE_CHECKING:
+    from controlplane.spawn import proctree
 
 LOOK_EVERY_S = 10.0
 """Open files and bytes written of an instance that is near no limit."""
@@ -30,11 +34,8 @@ WALK_BUDGET_S = 0.004
 """Of each pass, for folders of which nothing is known to have changed: less than half a percent of a core."""
 URGENT_BUDGET_S = 0.05
 """Of each pass, for folders that are written to."""
-ENTRIES_PER_STEP = 128
-ENTRIES_MAX = 500_000
-"""Of one folder; what is beyond is not counted."""
-BLOCK_BYTES = 512
-"""Unit of `st_blocks` (POSIX stat)."""
+WALKS_MAX = 16
+"""Under way at one time: each has some folders open. What matters least begins anew later."""
 LINKED = "app-"
 """Begins the name of a folder whose files are shared with the store of installs: those are nobody's."""
 
@@ -59,6 +60,9 @@ class Footprint:
     memory_bytes: int | None = None
     """What its processes share counted once; read only where the sum of their own figures is near the limit."""
     disk_bytes: int | None = None
+    """In its folder, and in files that have no name any more and that its processes hold open."""
+    disk_beyond: str | None = None
+    """Why there is more than could be counted, said of the server; None: there is not."""
 
 
 @define
@@ -74,10 +78,15 @@ class _Known:
     written_since: int = 0
     """Since its folder was walked last."""
     walked_at: float = float("-inf")
-    walk: Iterator[int] | None = None
-    used: int = 0
-    """Bytes that the walk under way has found."""
+    walk: Generator[None] | None = None
+    tally: Tally = field(factory=Tally)
+    """What the walk under way has found in the folder."""
+    held: Held = field(factory=Held)
+    """And what in files without a name."""
     disk_bytes: int | None = None
+    disk_beyond: str | None = None
+    shared_bytes: int = 0
+    """Memory that its processes have open, whether or not it has an address in any of them."""
 
 
 class Index:
@@ -137,15 +146,16 @@ class Footprints:
         due = self._due(wanted, now)
         for one in wanted:
             known = self._known[one.key]
-            is_big = rss.get(one.key, 0) >= NEAR * one.memory_bytes
+            is_big = rss.get(one.key, 0) + known.shared_bytes >= NEAR * one.memory_bytes
             pids = _all_of(one, index) if one.key in due or is_big or known.is_near else set()
             if one.key in due or known.is_near:
                 self._see(one, known, pids, procs, now)
-            proportional = _memory(pids, procs) if is_big and len(pids) > 1 else None
+            matters = is_big and (len(pids) > 1 or known.shared_bytes > 0)
+            proportional = _memory(pids, procs, known.shared_bytes) if matters else None
             found[one.key] = Footprint(known.open_files if pids else None, proportional)
-        self._walk(wanted, now)
+        self._walk(wanted, procs, index, now)
         return {
-            key: Footprint(seen.open_files, seen.memory_bytes, self._known[key].disk_bytes)
+            key: evolve(seen, disk_bytes=self._known[key].disk_bytes, disk_beyond=self._known[key].disk_beyond)
             for key, seen in found.items()
         }
 
@@ -178,7 +188,7 @@ class Footprints:
 
     # -- folders
 
-    def _walk(self, wanted: list[Wanted], now: float) -> None:
+    def _walk(self, wanted: list[Wanted], procs: Mapping[int, proctree.Proc], index: Index, now: float) -> None:
         """Go on with the walks, those first that matter most, as far as the time for this pass goes."""
         by_need = sorted(wanted, key=lambda one: (not self._is_urgent(one), self._known[one.key].walked_at))
         began, has_begun = time.perf_counter(), False
@@ -191,13 +201,24 @@ class Footprints:
                 return
             has_begun = True  # a step in each pass, whatever the time
             if known.walk is None:
-                uid = one.roots[0].uid
-                known.walk, known.used, known.written_since = walk(one.folder, uid), 0, 0
-            for size in known.walk:
-                known.used += size
+                self._make_room(by_need)
+                known.tally, known.held = Tally(one.roots[0].uid, LINKED, ENTRIES_MAX), Held()
+                known.walk, known.written_since = walk(one.folder, known.tally), 0
+            for _ in known.walk:
                 if time.perf_counter() >= until:
                     return
-            known.walk, known.walked_at, known.disk_bytes = None, now, known.used
+            for pid in _all_of(one, index):
+                known.held.add(pid, procs[pid].uid)
+            known.walk, known.walked_at = None, now
+            known.disk_bytes = known.tally.size_bytes + known.held.disk_bytes
+            known.disk_beyond, known.shared_bytes = known.tally.beyond, known.held.memory_bytes
+
+    def _make_room(self, by_need: list[Wanted]) -> None:
+        under_way = [known for one in by_need if (known := self._known[one.key]).walk is not None]
+        for known in under_way[WALKS_MAX - 1 :]:
+            if known.walk is not None:
+                known.walk.close()
+                known.walk = None
 
     def _is_urgent(self, one: Wanted) -> bool:
         known = self._known[one.key]
@@ -209,31 +230,21 @@ def _all_of(one: Wanted, index: Index) -> set[int]:
     return set().union(*(index.members(root) for root in one.roots))
 
 
-def _memory(pids: Iterable[int], procs: Mapping[int, proctree.Proc]) -> int:
-    """Resident bytes, where what several processes share counts once; as much as can be read."""
-    shares = [(proportional_bytes(pid, procs[pid].uid), procs[pid].rss_bytes) for pid in pids]
-    return sum(rss if share is None else min(share, rss) for share, rss in shares)
+def _memory(pids: Iterable[int], procs: Mapping[int, proctree.Proc], shared_bytes: int) -> int:
+    """Resident bytes, where what several processes share counts once; as much as can be read.
+
+    Of shared memory, what has an address in a process, or what is open (`shared_bytes`), whichever is more: most is both.
+    """
+    own = mapped = 0
+    for pid in pids:
+        part, rss = proportional(pid, procs[pid].uid), procs[pid].rss_bytes
+        shared = 0 if part is None else min(part.shared_bytes, rss)
+        own += rss - shared if part is None else min(part.size_bytes, rss) - shared
+        mapped += shared
+    return own + max(mapped, shared_bytes)
 
 
 # -- one process
-
-
-def _as_itself(pid: int, uid: int, read: Callable[[], bytes]) -> bytes | None:
-    """Read; as root without CAP_SYS_PTRACE (a default container) with the process's own file system ids."""
-    try:
-        return read()
-    except PermissionError:
-        if os.geteuid() != 0:
-            return None
-    except OSError:
-        return None
-    try:
-        linux.set_filesystem_ids(uid, os.stat(f"/proc/{pid}").st_gid)
-        return read()
-    except OSError:
-        return None
-    finally:
-        linux.set_filesystem_ids(0, 0)
 
 
 def open_files(pid: int, uid: int) -> int | None:
@@ -245,20 +256,30 @@ def open_files(pid: int, uid: int) -> int | None:
         return None
     if size:  # since Linux 6.2
         return size
-    counted = _as_itself(pid, uid, lambda: len(os.listdir(path)).to_bytes(8, "big"))
-    return None if counted is None else int.from_bytes(counted, "big")
+    return as_itself(pid, uid, lambda: len(os.listdir(path)))
 
 
 def written_bytes(pid: int, uid: int) -> int:
     """What a process, and those that it has waited for, passed to write(2) so far, pipes included (proc_pid_io(5))."""
-    text = _as_itself(pid, uid, lambda: _read(f"/proc/{pid}/io"))
+    text = as_itself(pid, uid, lambda: _read(f"/proc/{pid}/io"))
     return 0 if text is None else _figure(text, b"wchar:")
 
 
-def proportional_bytes(pid: int, uid: int) -> int | None:
-    """Its resident memory, with its share of what it has in common with others (PSS); None where it cannot be read."""
-    text = _as_itself(pid, uid, lambda: _read(f"/proc/{pid}/smaps_rollup"))
-    return None if text is None else _figure(text, b"Pss:") * 1024
+class Proportional(NamedTuple):
+    """A process's resident memory, with its share of what it has in common with others (PSS)."""
+
+    size_bytes: int
+    shared_bytes: int
+    """Of that, in shared memory and memory that is a file; all of it where the kernel does not tell (before Linux 5.4)."""
+
+
+def proportional(pid: int, uid: int) -> Proportional | None:
+    """None where it cannot be read."""
+    text = as_itself(pid, uid, lambda: _read(f"/proc/{pid}/smaps_rollup"))
+    if text is None:
+        return None
+    size = _figure(text, b"Pss:") * 1024
+    return Proportional(size, _figure(text, b"Pss_Shmem:") * 1024 if b"Pss_Shmem:" in text else size)
 
 
 def _read(path: str) -> bytes:
@@ -273,64 +294,3 @@ def _figure(text: bytes, name: bytes) -> int:
     at = text.find(name)
     words = text[at + len(name) : at + len(name) + 40].split() if at >= 0 else []
     return int(words[0]) if words and words[0].isdigit() else 0
-
-
-# -- folders
-
-
-def walk(top: str, uid: int | None) -> Iterator[int]:
-    """Bytes on disk in an instance's folder, in steps of some entries; no link is followed.
-
-    What is shared with the store of installs is not its own: files of another user, or, where all have
-    one user, files with several names in a tree that was linked.
-    """
-    seen: set[tuple[int, int]] = set()
-    size = left = 0
-    for entry, is_linked in _entries(top):
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except OSError:  # it was just removed
-            continue
-        left += 1
-        if _counts(status, seen, uid, is_linked=is_linked):
-            size += status.st_blocks * BLOCK_BYTES
-        if left % ENTRIES_PER_STEP == 0:
-            yield size
-            size = 0
-        if left >= ENTRIES_MAX:
-            break
-    yield size
-
-
-def _counts(status: os.stat_result, seen: set[tuple[int, int]], uid: int | None, *, is_linked: bool) -> bool:
-    if uid is not None and status.st_uid != uid:
-        return False
-    if status.st_nlink == 1:
-        return True
-    if uid is None and is_linked:
-        return False
-    inode = status.st_dev, status.st_ino
-    if inode in seen:
-        return False
-    seen.add(inode)
-    return True
-
-
-def _entries(top: str) -> Iterator[tuple[os.DirEntry[str], bool]]:
-    """All below a folder, and whether it is in a tree that was linked."""
-    to_do = [(top, False)]
-    while to_do:
-        folder, is_linked = to_do.pop()
-        try:
-            entries = os.scandir(folder)
-        except OSError:
-            continue
-        with entries:
-            for entry in entries:
-                linked = is_linked or (folder == top and entry.name.startswith(LINKED))
-                try:
-                    if entry.is_dir(follow_symlinks=False):
-                        to_do.append((entry.path, linked))
-                except OSError:
-                    continue
-                yield entry, linked

@@ -176,3 +176,12 @@ def test_a_leak_that_stops_is_well_again() -> None:
     grows = [{"memory_mb": 300 + minute * 20} for minute in range(12) for _ in range(60)]
     steps = [one.step for one in found([*grows, *[{"memory_mb": 520}] * 1200], HELD)]
     assert steps == ["warn", "calm"]
+
+
+def test_a_disk_that_cannot_be_counted_is_over_its_limit_and_says_why() -> None:
+    dog = Watchdog(LIMITS)
+    assert dog.look(Reading(at=0.0, disk_mb=10.0)) == []
+    (found,) = dog.look(Reading(at=1.0, disk_mb=20.0, disk_beyond="has more than it should"))
+    assert (found.what, found.step, found.value, found.reason) == ("disk", "kill", 20.0, "has more than it should")
+    assert found.code == "disk_limit"
+    assert dog.look(Reading(at=2.0, disk_beyond="has more than it should")) == [], "what was not read is not judged"

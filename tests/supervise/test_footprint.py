@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from controlplane.spawn import proctree
+from controlplane.spawn import diskuse, proctree
+from controlplane.spawn.diskuse import Tally, count
 from controlplane.spawn.proctree import Proc, Root
 from controlplane.supervise import footprint
 from controlplane.supervise.footprint import (
@@ -20,8 +21,7 @@ from controlplane.supervise.footprint import (
     Index,
     Wanted,
     open_files,
-    proportional_bytes,
-    walk,
+    proportional,
     written_bytes,
 )
 
@@ -72,7 +72,7 @@ def test_what_was_written_is_counted(tmp_path: Path) -> None:
 def test_memory_that_two_processes_share_counts_half_for_each() -> None:
     shared = mmap.mmap(-1, 64 * MIB)
     shared.write(b"x" * 64 * MIB)
-    alone = proportional_bytes(ME, UID)
+    alone = proportional(ME, UID)
     assert alone is not None
     reader, writer = os.pipe()
     pid = os.fork()
@@ -85,9 +85,10 @@ def test_memory_that_two_processes_share_counts_half_for_each() -> None:
         os._exit(0)
     try:
         assert os.read(reader, 1) == b"."
-        together = proportional_bytes(ME, UID)
+        together = proportional(ME, UID)
         assert together is not None
-        assert together < alone - 20 * MIB
+        assert together.size_bytes < alone.size_bytes - 20 * MIB
+        assert alone.shared_bytes >= 64 * MIB
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
@@ -95,7 +96,7 @@ def test_memory_that_two_processes_share_counts_half_for_each() -> None:
 
 
 def used(top: Path, uid: int | None = UID) -> int:
-    return sum(walk(str(top), uid))
+    return count(Tally(uid, footprint.LINKED), top).size_bytes
 
 
 def test_a_folder_is_counted_with_all_that_is_below_and_no_link_is_followed(tmp_path: Path) -> None:
@@ -162,8 +163,76 @@ def test_a_walk_is_interrupted_and_goes_on_in_the_next_pass(
     for number in range(300):
         (tmp_path / str(number)).write_bytes(b"x")
     monkeypatch.setattr(footprint, "WALK_BUDGET_S", 0.0)
-    monkeypatch.setattr(footprint, "ENTRIES_PER_STEP", 10)
+    monkeypatch.setattr(diskuse, "ENTRIES_PER_STEP", 10)
     prints, one = Footprints(), wanted(child, tmp_path)
     procs = proctree.scan()
-    found = [prints.look([one], procs, {}, Index(procs), 0.0)["a"].disk_bytes for _ in range(32)]
-    assert found == [*[None] * 31, 300 * 4096]
+    found = [prints.look([one], procs, {}, Index(procs), 0.0)["a"].disk_bytes for _ in range(31)]
+    assert found == [*[None] * 30, 300 * 4096]
+
+
+HOLDER = """
+import os, sys
+size = 32 << 20
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
+os.unlink(sys.argv[1])
+os.write(file, b"x" * size)
+os.write(os.memfd_create("held"), b"x" * size)
+if not os.fork():
+    os.setsid()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[int]:
+    """Two processes that hold one file without a name, and one without a disk, of 32 MiB each."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "file")]
+    with subprocess.Popen(
+        command, start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said = b""
+        while said.count(b"ready") < 2:
+            said += process.stdout.read(64)
+        yield process.pid
+        process.stdin.close()
+
+
+def test_a_file_that_is_open_and_has_no_name_counts_as_disk_and_a_memfd_as_memory(holder: int, tmp_path: Path) -> None:
+    one = wanted(holder, tmp_path)._replace(memory_bytes=40 * MIB)
+    prints, procs = Footprints(), proctree.scan()
+    rss = {"a": sum(procs[pid].rss_bytes for pid in Index(procs).members(one.roots[0]))}
+    first = prints.look([one], procs, {"a": 0}, Index(procs), 0.0)["a"]
+    assert 32 * MIB <= (first.disk_bytes or 0) < 33 * MIB, "once, though two processes have it open"
+    later = prints.look([one], procs, rss, Index(procs), 1.0)["a"]
+    assert 32 * MIB <= (later.memory_bytes or 0) < 32 * MIB + rss["a"]
+
+
+def test_more_files_than_are_counted_are_told_of(child: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprint, "ENTRIES_MAX", 100)
+    for number in range(150):
+        (tmp_path / str(number)).touch()
+    prints, one, procs = Footprints(), wanted(child, tmp_path), proctree.scan()
+    found = prints.look([one], procs, {}, Index(procs), 0.0)["a"]
+    assert found.disk_bytes == 100 * 4096
+    assert found.disk_beyond == "has more than 100 files and folders, beyond which its disk is not counted"
+
+
+def test_few_walks_are_under_way_at_a_time_and_all_come_to_an_end(
+    child: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(footprint, "WALKS_MAX", 2)
+    monkeypatch.setattr(footprint, "WALK_BUDGET_S", 0.0)
+    monkeypatch.setattr(diskuse, "ENTRIES_PER_STEP", 10)
+    many = [wanted(child, tmp_path / str(number))._replace(key=str(number)) for number in range(4)]
+    for one in many:
+        for name in range(30):
+            Path(one.folder, "sub", str(name)).mkdir(parents=True)
+    prints, procs = Footprints(), proctree.scan()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(40):
+        found = prints.look(many, procs, {}, Index(procs), 0.0)
+        assert len(os.listdir("/proc/self/fd")) <= before + 2 * 3
+    assert {one.disk_bytes for one in found.values()} == {31 * 4096}

@@ -19,7 +19,7 @@ from controlplane.core.restart import RestartPolicy
 from controlplane.errors import CorralError, InstanceCrashed
 from controlplane.model import Limits
 from controlplane.protocol.handshake import Era
-from controlplane.supervise import watchdog
+from controlplane.supervise import footprint, watchdog
 from controlplane.supervise.sampler import Sampler
 from controlplane.supervise.watchdog import Figures, Watch
 from tests.supervise.test_burst import read_until
@@ -52,6 +52,22 @@ def call(name, n=0):
     if name == "write":
         with open(os.path.join(os.environ["HOME"], str(time.time())), "wb") as file:
             file.write(b"x" * (n << 20))
+    if name == "hide":
+        at = os.open(os.environ["HOME"], os.O_RDONLY)
+        for depth in range(45):
+            os.mkdir("d" * 200, dir_fd=at)
+            at = os.open("d" * 200, os.O_RDONLY, dir_fd=at)
+        for name in "ab":
+            os.write(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=at), b"x" * (n << 20))
+    if name == "unlink":
+        for name in "ab":
+            path = os.path.join(os.environ["HOME"], name)
+            HELD.append(os.open(path, os.O_CREAT | os.O_WRONLY))
+            os.unlink(path)
+            os.write(HELD[-1], b"x" * (n << 20))
+    if name == "litter":
+        for number in range(n):
+            open(os.path.join(os.environ["HOME"], "empty%d" % number), "wb").close()
     if name == "threads":
         for _ in range(n):
             threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
@@ -232,6 +248,27 @@ async def test_what_fills_the_disk_is_ended_again_and_again_until_it_rests(sampl
     await until(lambda: runner.state is State.FAILED, "its rest")
     assert runner.instance.last_error is not None
     assert runner.instance.last_error.code == "crash_loop"
+
+
+@pytest.mark.parametrize("how", ["hide", "unlink"])
+async def test_what_fills_the_disk_out_of_sight_is_ended_too(sampled: Yard, how: str) -> None:
+    """Below a path that is too long, and in a file without a name."""
+    runner = await sampled.running(GREEDY, limits=Limits(disk_mb=24), restart=QUICK)
+    await overdo(runner, how, 20)
+    found = await until(lambda: mortem(runner, "disk_limit"), "the post-mortem")
+    assert "of 24 MiB of disk" in found.reason
+    assert found.samples[-1]["disk_mb"] > 24
+
+
+async def test_more_files_than_are_counted_are_over_the_disk_limit(
+    sampled: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(footprint, "ENTRIES_MAX", 500)
+    monkeypatch.setattr(footprint, "WALK_EVERY_S", 0.2)
+    runner = await sampled.running(GREEDY, restart=QUICK)
+    await overdo(runner, "litter", 600)
+    found = await until(lambda: mortem(runner, "disk_limit"), "the post-mortem")
+    assert "the server has more than 500 files and folders, beyond which its disk is not counted" in found.reason
 
 
 async def test_a_flood_of_output_is_told_once_and_the_server_is_left_alone(sampled: Yard) -> None:

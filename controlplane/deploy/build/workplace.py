@@ -23,7 +23,7 @@ import trio
 from attrs import define, field, frozen
 
 from controlplane.deploy import trees
-from controlplane.deploy.build.disk import DiskWatch, used_bytes
+from controlplane.deploy.build.disk import DiskWatch
 from controlplane.deploy.build.launching import placed
 from controlplane.deploy.build.output import Output
 from controlplane.deploy.ground import ground
@@ -35,6 +35,7 @@ from controlplane.errors import BuildFailed, Overloaded, SourceRejected
 from controlplane.model import Limits
 from controlplane.spawn.client import JobSpec, LeftOvers, SpawnFailed
 from controlplane.spawn.confinement import GATED_NETWORK, Bind, Confinement, Group
+from controlplane.spawn.diskuse import Tally, everything
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.evidence import guess_hint, signal_name
 
@@ -112,7 +113,7 @@ class Workplace:
     cache: Path
     uid: int | None
     progress: Progress
-    cached_bytes: int = field(default=0, init=False)
+    cached: Tally = field(factory=Tally, init=False)
     """What the cache took on disk before the build."""
 
     @property
@@ -138,7 +139,7 @@ class Workplace:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(output.collect, job.stdout_fd, True)
                 nursery.start_soon(output.collect, job.stderr_fd, False)
-                watch = DiskWatch((self.folder, self.cache), self.cached_bytes, self.host.limits.disk_mb)
+                watch = DiskWatch((self.folder, self.cache), self.cached, self.host.limits.disk_mb, self.uid)
                 nursery.start_soon(watch.run, job)
                 ended = await job.wait()
                 watch.stop()
@@ -147,10 +148,8 @@ class Workplace:
                 nursery.cancel_scope.cancel()
         finally:
             await _bury(job)
-        if watch.outgrown:
-            raise BuildFailed(
-                f"{step.name}: it took more than {watch.limit_mb} MiB of disk", evidence=output.evidence()
-            )
+        if watch.outgrown is not None:
+            raise BuildFailed(f"{step.name}: {watch.outgrown}", evidence=output.evidence())
         if ended.code:
             raise _failure(step, ended.code, output)
         return output.text
@@ -252,7 +251,7 @@ def _furnish(place: Workplace, keeper: int | None) -> None:
     for name in ("tree", "home", "tmp"):
         (place.folder / name).mkdir(mode=0o700, exist_ok=True)
     place.cache.mkdir(mode=0o700, exist_ok=True)
-    place.cached_bytes = used_bytes(place.cache)
+    place.cached = everything(place.cache)
     if place.uid is None:
         return
     place.folder.chmod(0o711)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from controlplane.deploy import trees
 from controlplane.deploy.installs.keys import SHARED, InstallKey, scope_of
+from controlplane.spawn.diskuse import everything
 
 if TYPE_CHECKING:
     from controlplane.deploy.installs.disk import Disk, Install
@@ -187,7 +187,9 @@ def _listing(disk: Disk, limit_bytes: int) -> StoreUse:
                 unreadable.append(key)
         except (OSError, ValueError, LookupError, TypeError):
             unreadable.append(key)
-    caches = [CacheUse(scope, trees.disk_bytes(disk.cache_of(scope))) for scope in disk.owners() if scope != SHARED]
+    caches = [
+        CacheUse(scope, everything(disk.cache_of(scope)).size_bytes) for scope in disk.owners() if scope != SHARED
+    ]
     return StoreUse(
         installs=tuple(installs),
         caches=tuple(cache for cache in caches if cache.size_bytes),

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from controlplane.deploy.trees import FOLDER
+from controlplane.spawn.diskuse import FOLDER
 
 CHUNK_BYTES = 2**20
 """Read at once: most files of an install are smaller."""

@@ -36,7 +36,7 @@ from controlplane.deploy.installs.files import (
     write_new,
 )
 from controlplane.deploy.installs.manifest import FOLDER_MODE, PROGRAM_MODE, Manifest, is_below
-from controlplane.deploy.trees import FOLDER
+from controlplane.spawn.diskuse import FOLDER
 
 TOP_MODE = 0o700
 OWN_FILE_MODE = 0o644

@@ -27,8 +27,8 @@ from controlplane.deploy.installs.files import (
     sha256_of,
 )
 from controlplane.deploy.installs.manifest import FILE_MODE, FOLDER_MODE, PROGRAM_MODE, File, Manifest
-from controlplane.deploy.trees import BLOCK_BYTES
 from controlplane.errors import BuildFailed
+from controlplane.spawn.diskuse import BLOCK_BYTES
 
 log = logging.getLogger("corral.deploy")
 

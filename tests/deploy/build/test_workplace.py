@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from controlplane.deploy.build import disk
 from controlplane.deploy.build.workplace import BuildHost, Workplace, open_workplace
 from controlplane.errors import BuildFailed, SourceRejected
 from runtimes.recipe import Place, Step
@@ -126,11 +127,40 @@ async def test_a_cancelled_step_leaves_no_process(build_host, common_folder, hea
 
 
 async def test_a_build_that_fills_the_disk_is_ended(build_host, common_folder, heard):
-    host = with_settings(build_host, max_disk_usage_mb=8)
+    host = with_settings(build_host, max_disk_usage_mb=8, auto_isolation="confined")
     script = "for i in 1 2 3 4; do dd if=/dev/zero of=f$i bs=1M count=4 2>/dev/null; done; exec sleep 1000"
     async with place_in(host, common_folder, heard) as place:
         with pytest.raises(BuildFailed, match="more than 8 MiB of disk"):
             await place.run(shell(script))
+
+
+DEEP = """
+at=d$(printf %0199d 0)
+for i in $(seq 45); do mkdir $at && cd -P $at; done
+for i in 1 2; do dd if=/dev/zero of=file$i bs=1M count=6 2>/dev/null; done
+exec sleep 1000
+"""
+NAMELESS = """
+exec 8>a 9>b; rm a b
+for i in 8 9; do dd if=/dev/zero bs=1M count=6 2>/dev/null >&$i; done
+exec sleep 1000
+"""
+
+
+@pytest.mark.parametrize("script", [DEEP, NAMELESS], ids=["below a long path", "in a file without a name"])
+async def test_a_build_that_fills_the_disk_out_of_sight_is_ended(build_host, common_folder, heard, script):
+    host = with_settings(build_host, max_disk_usage_mb=8, auto_isolation="confined")
+    async with place_in(host, common_folder, heard) as place:
+        with pytest.raises(BuildFailed, match="more than 8 MiB of disk"):
+            await place.run(shell(script))
+
+
+async def test_a_build_that_makes_too_many_files_is_ended(build_host, common_folder, heard, monkeypatch):
+    monkeypatch.setattr(disk, "ENTRIES_MAX", 200)
+    host = with_settings(build_host, auto_isolation="confined")
+    async with place_in(host, common_folder, heard) as place:
+        with pytest.raises(BuildFailed, match="more than 200 files and folders"):
+            await place.run(shell("for i in $(seq 300); do : >f$i; done; exec sleep 1000"))
 
 
 async def test_colours_and_progress_bars_are_left_out_of_the_log(build_host, common_folder, heard):

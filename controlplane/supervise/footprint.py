@@ -155,9 +155,17 @@ class Footprints:
             found[one.key] = Footprint(known.open_files if pids else None, proportional)
         self._walk(wanted, procs, index, now)
         return {
-            key: evolve(seen, disk_bytes=self._known[key].disk_bytes, disk_beyond=self._known[key].disk_beyond)
-            for key, seen in found.items()
+            one.key: evolve(found[one.key], disk_bytes=self._disk(one), disk_beyond=self._known[one.key].disk_beyond)
+            for one in wanted
         }
+
+    def _disk(self, one: Wanted) -> int | None:
+        """What the last walk found; or the one under way, where that is near the limit already."""
+        known = self._known[one.key]
+        so_far = known.tally.size_bytes
+        if known.walk is None or so_far < NEAR * one.disk_bytes:
+            return known.disk_bytes
+        return max(so_far, known.disk_bytes or 0)
 
     def _known_of(self, one: Wanted) -> _Known:
         """A new process may have tidied up after the one before."""
@@ -223,7 +231,13 @@ class Footprints:
     def _is_urgent(self, one: Wanted) -> bool:
         known = self._known[one.key]
         near = (known.disk_bytes or 0) >= NEAR * one.disk_bytes and known.written_since > 0
-        return near or known.written_since >= WALK_AFTER_BYTES
+        return near or known.written_since >= WALK_AFTER_BYTES or self._finds_much(one)
+
+    def _finds_much(self, one: Wanted) -> bool:
+        """What makes files that are empty, or asks for room, is seen to write nothing."""
+        known = self._known[one.key]
+        expected = NEAR * one.disk_bytes if known.disk_bytes is None else known.disk_bytes + WALK_AFTER_BYTES
+        return known.walk is not None and known.tally.size_bytes >= expected
 
 
 def _all_of(one: Wanted, index: Index) -> set[int]:

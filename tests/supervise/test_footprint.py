@@ -236,3 +236,24 @@ def test_few_walks_are_under_way_at_a_time_and_all_come_to_an_end(
         found = prints.look(many, procs, {}, Index(procs), 0.0)
         assert len(os.listdir("/proc/self/fd")) <= before + 2 * 3
     assert {one.disk_bytes for one in found.values()} == {31 * 4096}
+
+
+def test_a_walk_that_finds_much_is_told_of_before_its_end_and_goes_first(
+    child: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Empty files: nothing was written, so nothing made it urgent."""
+    monkeypatch.setattr(footprint, "WALK_BUDGET_S", 0.0)
+    monkeypatch.setattr(footprint, "URGENT_BUDGET_S", 0.0)
+    monkeypatch.setattr(diskuse, "ENTRIES_PER_STEP", 10)
+    folders = {"busy": tmp_path / "busy", "quiet": tmp_path / "quiet"}
+    for folder in folders.values():
+        folder.mkdir()
+    for number in range(100):
+        (folders["busy"] / str(number)).touch()
+        (folders["quiet"] / str(number)).touch()
+    busy = wanted(child, folders["busy"])._replace(key="busy", disk_bytes=20 * 4096)
+    quiet = wanted(child, folders["quiet"])._replace(key="quiet")
+    prints, procs = Footprints(), proctree.scan()
+    seen = [prints.look([quiet, busy] if n > 1 else [busy, quiet], procs, {}, Index(procs), 0.0) for n in range(5)]
+    assert [one["busy"].disk_bytes for one in seen] == [None, *[n * 10 * 4096 for n in (2, 3, 4, 5)]]
+    assert [one["quiet"].disk_bytes for one in seen] == [None] * 5

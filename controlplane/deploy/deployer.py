@@ -27,6 +27,7 @@ from controlplane.deploy.refusals import Refusals
 from controlplane.errors import Conflict, CorralError, NotFound, RateLimited
 from controlplane.model import Evidence, Instance, Spec
 from controlplane.store.base import Idempotency, IdempotencyKeyUsed
+from controlplane.supervise.holding import hold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from controlplane.core.quotas import Quotas
     from controlplane.deploy.inbox import Inbox
     from controlplane.deploy.source.uploads import Upload
-    from controlplane.model import Principal
+    from controlplane.model import Limits, Principal
     from controlplane.store.base import Store
     from controlplane.supervise.runner import Runner
     from controlplane.supervise.succession import Succession
@@ -158,7 +159,7 @@ class Deployer:
 
         Raises:
             InvalidRequest, QuotaExceeded, NotFound, StorageUnavailable
-            Conflict: a new revision is on its way, which knows nothing of this.
+            Conflict: a new revision is on its way, which knows nothing of this; or more memory is in use than it may have.
         """
         async with self._turn(runner):
             if (body.limits, body.restart, body.network) != (None, None, None):
@@ -186,10 +187,42 @@ class Deployer:
         now = datetime.now(UTC)
         memory_mb = runner.account.quotas.memory_mb
         described = evolve(before, labels=labels, updated_at=now)
-        written = await self.store.update_instance(described, changed, memory_mb=memory_mb)
+        async with self._lowered(runner, spec.limits):
+            written = await self.store.update_instance(described, changed, memory_mb=memory_mb)
         # It may have been stopped, or have crashed, meanwhile.
         runner.replace(evolve(runner.instance, spec=written.spec, labels=labels, updated_at=now))
+        await self._hold(runner)
         return notes
+
+    @asynccontextmanager
+    async def _lowered(self, runner: Runner, limits: Limits) -> AsyncIterator[None]:
+        """Less memory counts against the quota as soon as it is written, so it is in force before; not if that fails.
+
+        Raises:
+            Conflict: the kernel refuses, as more is in use.
+        """
+        if limits.memory_mb >= runner.instance.spec.limits.memory_mb:
+            yield
+            return
+        try:
+            await hold(runner, limits)
+        except OSError as error:
+            raise Conflict(
+                f"the instance uses more than {limits.memory_mb:,} MiB now: {error.strerror or error}",
+                hint="stop it, change the limit, and start it again",
+            ) from error
+        try:
+            yield
+        except BaseException:
+            await self._hold(runner)
+            raise
+
+    async def _hold(self, runner: Runner) -> None:
+        """Have what is written be in force. A kernel that refuses leaves what was until the next start."""
+        try:
+            await hold(runner, runner.instance.spec.limits)
+        except OSError as error:
+            runner.logbook.system("warning", f"the new limits are in force at the next start: {error}")
 
     async def _bring_in(self, instance: Instance, idempotency: Idempotency | None) -> Runner:
         """Write and adopt. What was written is adopted though its caller leaves; the store bounds its own time."""

@@ -145,6 +145,13 @@ def plan_restart(wanted: RestartIn) -> RestartPolicy:
     )
 
 
+LIMITS_NOTE = (
+    "limits: in force at once; at the next start open_files, the size of one file, and more memory or processes"
+    " where no control group holds them"
+)
+"""What a process was started with (rlimits) stays its own."""
+
+
 def plan_patch(body: PatchIn, spec: Spec, config: Config) -> tuple[Spec, tuple[str, ...]]:
     """Apply a patch to a Spec; returns the new one and what takes effect only later.
 
@@ -154,7 +161,7 @@ def plan_patch(body: PatchIn, spec: Spec, config: Config) -> tuple[Spec, tuple[s
     refusals, notes = Refusals(), []
     if body.limits is not None:
         spec = evolve(spec, limits=plan_limits(body.limits, config, refusals, spec.limits))
-        notes.append("limits: in force at the next start; call_timeout_s and log_kb_s at once")
+        notes.append(LIMITS_NOTE)
     if body.restart is not None:
         spec = evolve(spec, restart=plan_restart(body.restart))
         notes.append("restart: in force at the next start")

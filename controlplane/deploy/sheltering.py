@@ -12,19 +12,21 @@ from attrs import frozen
 from controlplane.deploy.mounts import stage_of
 from controlplane.egress.policy import Policy
 from controlplane.spawn import view
-from controlplane.spawn.confinement import GATED_NETWORK, HOST_NETWORK, NO_NETWORK, Bind, Confinement, Group
+from controlplane.spawn.confinement import GATED_NETWORK, HOST_NETWORK, NO_NETWORK, Bind, Confinement
+from controlplane.supervise import holding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from controlplane.config import Config
     from controlplane.deploy.toolchain import Toolchain
-    from controlplane.model import Instance, Limits, Mount, Spec
+    from controlplane.model import Instance, Mount, Spec
     from controlplane.spawn.cgroups import Hierarchy
+    from controlplane.spawn.confinement import Group
 
 MIB = 2**20
-BUBBLEWRAPS = 2
-"""Processes of bubblewrap's own in each job of the level `namespaced`, which the limit is not to count."""
+BUBBLEWRAPS = holding.BUBBLEWRAPS
+"""As for builds."""
 CERTIFICATES = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 """Variables that name files of the host's which programs must be able to read."""
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy")
@@ -107,14 +109,7 @@ def _group(instance: Instance, level: str, hierarchy: Hierarchy | None) -> Group
     """One for each revision, so that a new one is tried within limits of its own."""
     if hierarchy is None:
         return None
-    limits: Limits = instance.spec.limits
-    extra = BUBBLEWRAPS if level == "namespaced" else 0
-    return Group(
-        name=f"{instance.id}.{instance.spec.revision}",
-        memory_bytes=limits.memory_mb * MIB,
-        cpu_percent=limits.cpu_percent,
-        processes=limits.processes + extra,
-    )
+    return holding.group_for(f"{instance.id}.{instance.spec.revision}", instance.spec.limits, level)
 
 
 def enforcement(hierarchy: Hierarchy | None) -> dict[str, str]:

@@ -107,9 +107,12 @@ def limit_memory(driver: Driver, group: str, limit: int | None) -> None:
     try:
         for file in files:
             write(file, value)
-    except OSError:
-        for file in reversed(files):  # memory and swap together may never be less than memory alone
-            write(file, value)
+    except OSError as refused:
+        try:
+            for file in reversed(files):  # memory and swap together may never be less than memory alone
+                write(file, value)
+        except OSError:
+            raise refused from None  # busy: more is in use
 
 
 def limit_cpu(driver: Driver, group: str, percent: int | None) -> None:

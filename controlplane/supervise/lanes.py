@@ -23,7 +23,7 @@ from controlplane.protocol.capabilities import declared
 from controlplane.protocol.handshake import LEGACY_VERSIONS, Era, client_info
 from controlplane.protocol.session import HandshakeRefused
 from controlplane.spawn.client import SpawnFailed
-from controlplane.supervise import calls
+from controlplane.supervise import calls, holding
 from controlplane.supervise.child import Child, StartTooSlow, job_spec
 from controlplane.supervise.evidence import signal_name
 from controlplane.supervise.lane import Lane
@@ -202,6 +202,11 @@ class Lanes:
         self.refuses_legacy, self._failures, self._not_before = False, 0, 0.0
         nursery.start_soon(self._reap)
 
+    def follow(self, launch: Launch) -> None:
+        """Have processes that are started from now on be of the same launch with other limits."""
+        if self._launch is not None:
+            self._launch = launch
+
     def close(self, *, replaced: bool = False) -> None:
         """The instance stops, or others take over: calls in flight may finish, then every process ends."""
         self._is_replaced = replaced
@@ -287,6 +292,8 @@ class Lanes:
             if self._closed.is_set():
                 raise self._stopped()
             job = await around.spawner.spawn(job_spec(launch))
+            if launch is not self._launch:
+                await holding.hold_again(self.runner)
         except SpawnFailed as failed:
             self._count_failure()
             raise InstanceUnavailable(

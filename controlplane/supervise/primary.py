@@ -21,6 +21,7 @@ from controlplane.core.queueing import Priority
 from controlplane.core.restart import RestartAfter, RestartState, Stop
 from controlplane.protocol.handshake import Era
 from controlplane.supervise import evidence as post_mortem
+from controlplane.supervise.holding import hold_again
 from controlplane.supervise.incarnation import Ending, Incarnation, Owner
 from controlplane.supervise.lane import Lane
 from controlplane.supervise.lanes import Lanes
@@ -215,6 +216,8 @@ class Primary:
         assert facts is not None
         runner.child, runner.protocol = child, facts
         self.is_renewing = False
+        if incarnation.launch is not runner.launch and self.nursery is not None:
+            self.nursery.start_soon(hold_again, runner)
         child.lane = "primary"
         runner.lane = Lane(child, facts)
         runner.instance = evolve(runner.instance, ever_ran=True)

@@ -28,6 +28,7 @@ from controlplane.supervise import evidence as post_mortem
 from controlplane.supervise.accounts import Account, Accounts, of_operator
 from controlplane.supervise.catalogue import Catalogue
 from controlplane.supervise.herald import Herald
+from controlplane.supervise.holding import held_to
 from controlplane.supervise.lanes import Lanes
 from controlplane.supervise.logbook import Logbook
 from controlplane.supervise.meter import Meter
@@ -316,7 +317,8 @@ class Runner:
             with self.orders.interruptible(order):
                 await slot.acquire()
                 self.move(State.PREPARING, "preparing")
-                self.launch = await self._prepare(slot)
+                prepared = await self._prepare(slot)
+                self.launch = held_to(prepared, self.instance.spec.limits)  # they may have been patched meanwhile
             if not self.orders.stands(order) or await self.primary.run(self.launch, slot, order):
                 self._come_to_rest()
         finally:

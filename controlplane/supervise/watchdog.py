@@ -18,7 +18,7 @@ from controlplane.core.liveness import FROZEN, Liveness, Signs
 from controlplane.core.watchdog import Finding, Limits, Reading, Watchdog, What
 
 if TYPE_CHECKING:
-    from controlplane.spawn.cgroups import CpuCount, GroupUsage
+    from controlplane.spawn.cgroups import CpuCount, GroupLimits, GroupUsage
     from controlplane.supervise.child import Child
     from controlplane.supervise.runner import Runner
 
@@ -36,6 +36,10 @@ class Groups(Protocol):
 
     def usage(self, name: str, /) -> GroupUsage | None:
         """Of a group; None where there is none of this name."""
+        ...
+
+    def make(self, name: str, limits: GroupLimits, /) -> None:
+        """Give a group these limits. Raises OSError when the kernel refuses."""
         ...
 
     def cpu_count(self, name: str, /) -> CpuCount | None:

@@ -193,7 +193,10 @@ ROUTES = (
         patch_instance,
         operation="patchInstance",
         summary="Change limits, restart policy, network or labels",
-        description="Absent fields stay. `notes` in the answer say what takes effect at the next start only.",
+        description=(
+            "Absent fields stay. Limits take effect at once; `notes` in the answer say what does at the next start only."
+            " Less memory than an instance uses now may be refused with a 409."
+        ),
         tag="Instances",
         role=Role.DEPLOYER,
         body=PatchIn,

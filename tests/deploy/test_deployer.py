@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from attrs import asdict, define, evolve, field
 from controlplane.core.lifecycle import Desired
 from controlplane.core.quotas import NO_OVERRIDES, Overrides
 from controlplane.errors import Conflict, InvalidRequest, QuotaExceeded, RateLimited, StorageUnavailable
+from controlplane.spawn.cgroups import GroupLimits, GroupUsage
+from controlplane.spawn.confinement import Confinement, Group
+from controlplane.supervise.launch import Launch
 from tests.deploy.farm import BOB, WAIT_S, Farm, open_farm
 from tests.services import Postgres, database_url, own_postgres, postgres_server, redis_url, valkey_server
 
@@ -125,6 +129,61 @@ async def test_the_memory_of_all_that_runs_is_bounded_for_deploys_patches_and_st
     with pytest.raises(QuotaExceeded):
         await farm.deployer.supervisor.start(cow)
     assert cow.instance.desired is Desired.STOPPED
+
+
+@define
+class Kernel:
+    """Control groups as a kernel has them that refuses less than is in use."""
+
+    limits: dict[str, GroupLimits] = field(factory=dict)
+    in_use_bytes: int = 0
+
+    def usage(self, name: str) -> GroupUsage:
+        return GroupUsage(memory_bytes=self.in_use_bytes)
+
+    def cpu_count(self, name: str) -> None:
+        return None
+
+    def make(self, name: str, limits: GroupLimits) -> None:
+        if limits.memory_bytes is not None and limits.memory_bytes < self.in_use_bytes:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        self.limits[name] = limits
+
+
+async def test_less_memory_counts_for_the_quota_only_once_the_kernel_holds_it(farm: Farm) -> None:
+    supervisor, kernel = farm.deployer.supervisor, Kernel()
+    supervisor.around = evolve(supervisor.around, groups=kernel)
+    supervisor.around.accounts.overrides = {"ada": Overrides(memory_mb=1000)}.__getitem__
+    cow = await farm.deploy("cow", limits={"memory_mb": 900, "processes": 8})
+    confinement = Confinement(group=Group("cow.1", 900 << 20, 100, 8))
+    cow.launch = before = Launch(
+        argv=("cow",),
+        env={},
+        cwd="/",
+        uid=None,
+        rlimits={},
+        private_tmp=None,
+        isolation="process",
+        confinement=confinement,
+    )
+
+    kernel.in_use_bytes = 500 << 20
+    with pytest.raises(Conflict, match="more than 16 MiB"):
+        await farm.patch(cow, limits={"memory_mb": 16})
+    assert (cow.instance.spec.limits.memory_mb, cow.launch) == (900, before)
+    with pytest.raises(QuotaExceeded):
+        await farm.deploy("calf", limits={"memory_mb": 500})
+
+    kernel.in_use_bytes = 8 << 20
+    await farm.patch(cow, limits={"memory_mb": 16})
+    assert kernel.limits["cow.1"].memory_bytes == 16 << 20
+    await farm.deploy("calf", limits={"memory_mb": 500})
+
+    with pytest.raises(QuotaExceeded):
+        await farm.patch(cow, limits={"memory_mb": 600})
+    assert kernel.limits["cow.1"].memory_bytes == 16 << 20, "more is held only once it is granted"
+    await farm.patch(cow, limits={"memory_mb": 400, "processes": 9})
+    assert kernel.limits["cow.1"] == GroupLimits(400 << 20, cow.instance.spec.limits.cpu_percent, 9)
 
 
 async def test_too_many_deploys_in_a_minute_are_refused_with_the_time_to_wait(

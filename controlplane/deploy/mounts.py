@@ -32,8 +32,8 @@ def stage_of(stages: Path, mount: Mount) -> str:
 
 def make_stages(stages: Path, mounts: Iterable[Mount]) -> None:
     """Make a folder for each folder and a file for each file. Blocking."""
-    stages.mkdir(mode=0o711, exist_ok=True)
     for mount in mounts:
+        stages.mkdir(mode=0o711, exist_ok=True)
         stage = Path(stage_of(stages, mount))
         is_folder = Path(mount.source).is_dir()
         if stage.exists() and stage.is_dir() != is_folder:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MIB = 2**20
 BUBBLEWRAPS = holding.BUBBLEWRAPS
 """As for builds."""
-CERTIFICATES = ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+CERTIFICATES = ("NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 """Variables that name files of the host's which programs must be able to read."""
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy")
 """The gate goes through the operator's proxy itself; from inside nothing private is reached, so not the proxy either."""

@@ -1,6 +1,6 @@
 """Which isolation levels this host can give, found out by trying each, and what would unlock the others.
 
-    python -m controlplane.spawn.probe      the answer as JSON, for `corral doctor` where no control plane runs
+    python -m controlplane.spawn.probe      the answer as JSON
 
 A trial is a process that goes through the very steps a job of that level goes through, and ends. Standard library
 only: the spawner runs without site-packages.

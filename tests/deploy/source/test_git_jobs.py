@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from attrs import evolve
 
 from controlplane.deploy.build.workplace import BuildHost, Workplace, open_workplace
 from controlplane.deploy.source.address import Egress
@@ -30,10 +31,12 @@ def work(tmp_path: Path, server: Server) -> Work:
 
 
 @pytest.fixture
-async def workplace(common_folder: Path, build_host: BuildHost, heard: Heard) -> AsyncIterator[Workplace]:
+async def workplace(
+    common_folder: Path, build_host: BuildHost, heard: Heard, egress: Egress
+) -> AsyncIterator[Workplace]:
     folder = common_folder / "work"
     folder.mkdir()
-    host = with_settings(build_host, max_disk_usage_mb=16)
+    host = evolve(with_settings(build_host, max_disk_usage_mb=16), environ={**build_host.environ, **egress.environ})
     async with open_workplace(host, folder, heard) as place:
         yield place
 

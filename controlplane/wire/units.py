@@ -120,7 +120,19 @@ def count(value: object) -> str:
     return f"{value:,}" if is_figure(value) and isinstance(value, int) else "-"
 
 
-_UNITS = (("_ms", millis), ("_mb", mebibytes), ("_percent", percent), ("_seconds", duration), ("_s", duration))
+def kibibytes_a_second(value: object) -> str:
+    """Return a rate with its unit, for example `512 KiB/s`."""
+    return f"{value:,} KiB/s" if isinstance(value, int | float) else "-"
+
+
+_UNITS = (
+    ("_kb_s", kibibytes_a_second),
+    ("_ms", millis),
+    ("_mb", mebibytes),
+    ("_percent", percent),
+    ("_seconds", duration),
+    ("_s", duration),
+)
 
 
 def plain_name(name: str) -> str:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from controlplane.spawn import cgroupfiles, cgroupio, cgroupsplit, confine
+from controlplane.spawn import cgroupfiles, cgroupio, cgroupsplit, trials
 from controlplane.spawn.cgroupfiles import CpuCount, Driver, GroupLimits, GroupUsage, Place
 
 __all__ = ["CpuCount", "GroupLimits", "GroupUsage", "Hierarchy", "find", "folder_name", "own_places", "sweep"]
@@ -204,7 +204,7 @@ def _may_make(marker: str, above: Path, controllers: frozenset[str]) -> bool:
     name = f"probe-{os.getpid()}"
     try:
         hierarchy.make(name, TRIED_LIMITS)
-        return confine.works(lambda: hierarchy.enter(name))
+        return trials.works(lambda: hierarchy.enter(name))
     except OSError:
         return False
     finally:

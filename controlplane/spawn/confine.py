@@ -374,34 +374,3 @@ def become(child: Child) -> NoReturn:
         _report(child, stage, error)
     finally:
         os._exit(FAILED_EXIT)
-
-
-def works(attempt: Callable[[], None]) -> bool:
-    """Try something in a process of its own, which ends with the attempt."""
-    pid = os.fork()
-    if pid == 0:
-        status = FAILED_EXIT
-        try:
-            attempt()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
-def try_private_tmp() -> None:
-    """What a private /tmp takes, over itself, where nobody sees it; raises OSError where the host forbids it."""
-    uid, gid = os.getuid(), os.getgid()
-    if uid == 0:
-        linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC)
-    else:
-        linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS | linux.CLONE_NEWIPC)
-        linux.map_own_user(uid, gid, uid, gid)
-    linux.bind_over_tmp("/tmp")  # noqa: S108
-
-
-def try_userns_root() -> None:
-    """What a service needs that must not see itself as root; raises OSError where the host forbids it."""
-    uid, gid = os.getuid(), os.getgid()
-    linux.unshare(linux.CLONE_NEWUSER)
-    linux.map_own_user(UNPRIVILEGED_ID, UNPRIVILEGED_ID, uid, gid)

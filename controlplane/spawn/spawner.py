@@ -30,7 +30,7 @@ if __name__ == "__main__":
     # -I and -S leave out both this folder and site-packages; our own stdlib-only modules come last.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from controlplane.spawn import cgroups, confine, landlock, linux, messages, probe
+from controlplane.spawn import cgroups, confine, landlock, linux, messages, probe, trials
 from controlplane.spawn.groups import Groups
 from controlplane.spawn.jobtable import Job, Jobs
 
@@ -238,8 +238,8 @@ def _look_around(marker: str) -> tuple[confine.Host, dict[str, Any]]:
     levels = [verdict._asdict() for verdict in probe.levels(host)]
     _wait_for_trials()
     return host, {
-        "private_tmp": confine.works(confine.try_private_tmp),
-        "userns_root": confine.works(confine.try_userns_root),
+        "private_tmp": trials.works(trials.try_private_tmp),
+        "userns_root": trials.works(trials.try_userns_root),
         "levels": levels,
         "landlock": landlock.abi(),
         "hierarchy": None if hierarchy is None else hierarchy._asdict(),

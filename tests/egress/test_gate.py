@@ -20,7 +20,7 @@ from controlplane.egress.gate import Gate
 from controlplane.egress.lookups import Lookups
 from controlplane.egress.outside import Outside
 from controlplane.egress.policy import Policy
-from controlplane.spawn import confine, netns
+from controlplane.spawn import netns, trials
 from tests.deploy.source.https_server import HOST, make_authority, proxying
 from tests.egress.sandbox import (
     GREETING,
@@ -465,4 +465,4 @@ async def test_a_proxy_that_refuses_or_cannot_be_used_is_a_reset() -> None:
 
 @pytest.mark.parametrize("attempt", [netns.try_isolate, netns.try_gate])
 def test_the_probe_says_what_this_host_can_do(attempt: Any) -> None:
-    assert confine.works(attempt)
+    assert trials.works(attempt)

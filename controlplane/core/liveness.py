@@ -84,6 +84,19 @@ class Liveness:
             self.told = None if found.step == "calm" else found.step
         return found
 
+    def rests(self, at: float, heard: int, unread_since: float | None) -> bool:
+        """Fold in a look at a process of which nobody waits for anything: what `look` does with such signs, at less cost.
+
+        False where there is more to it: then it is for `look`.
+        """
+        if self.told is not None or self._is_asked:
+            return False
+        self._at, self.wants_ping, self._frozen_looks = at, False, 0
+        self._unread_since, self._unread_s = unread_since, 0.0
+        if heard != self._heard:
+            self._heard, self._silent_s, self._asked_s = heard, 0.0, 0.0
+        return True
+
     def _listen(self, signs: Signs, passed_s: float) -> bool:
         """Count the silence; whether there was none."""
         if signs.heard != self._heard:

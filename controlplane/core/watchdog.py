@@ -115,6 +115,9 @@ DISK = Rule(warn=0.9, warn_s=0, calm=0.8, calm_s=0, restart=1.0, restart_s=5, ki
 LOG_FLOOD = Rule(warn=1.0, warn_s=5, calm=0.5, calm_s=10, slack=0.5)
 """What is too much is dropped and counted anyway."""
 
+QUIET = 0.5
+"""Share of every limit below which nothing begins: the least that any rule warns of is further up."""
+
 
 @define
 class _Span:
@@ -143,6 +146,11 @@ class Gauge:
     _warn: _Span = field(factory=_Span)
     _restart: _Span = field(factory=_Span)
     _calm_s: float = 0.0
+
+    @property
+    def is_quiet(self) -> bool:
+        """All is well, and no time is being counted: a look at little leaves nothing behind that the next would see."""
+        return self.told is None and self._warn.lasted_s is None and self._restart.lasted_s is None
 
     def look(self, rule: Rule, value: float, limit: float, at: float) -> Finding | None:
         """Fold one reading in; what it leads to, if anything."""
@@ -196,6 +204,8 @@ class Watchdog:
     _leak: Leak = field(factory=Leak, init=False)
     _leak_told: Step | None = field(default=None, init=False)
     _oom_kills: int | None = field(default=None, init=False)
+    _is_quiet: bool = field(default=True, init=False)
+    """All of the gauges are."""
 
     @property
     def is_spinning(self) -> bool:
@@ -204,6 +214,13 @@ class Watchdog:
 
     def look(self, reading: Reading) -> list[Finding]:
         """Fold one reading in; what it leads to, the gravest first."""
+        if self._is_quiet and _is_little(reading, self.limits):
+            found = [self._look_for_oom(reading.oom_kills), self._look_for_leak(reading)]
+        else:
+            found = self._look_at_all(reading)
+        return sorted((one for one in found if one is not None), key=_gravity) if any(found) else []
+
+    def _look_at_all(self, reading: Reading) -> list[Finding | None]:
         limits, at = self.limits, reading.at
         memory = HELD_MEMORY if limits.holds_memory else MEMORY
         found = [
@@ -216,8 +233,9 @@ class Watchdog:
             _gauged(self._log, LOG_FLOOD, _printed(reading, limits), limits.log_kb_s, at),
             self._look_for_leak(reading),
         ]
-        order = ("kill", "restart", "warn", "calm")
-        return sorted((finding for finding in found if finding is not None), key=lambda found: order.index(found.step))
+        gauges = (self._memory, self._processes, self._open_files, self._disk, self._cpu, self._log)
+        self._is_quiet = all(gauge.is_quiet for gauge in gauges)
+        return found
 
     def _look_at_disk(self, reading: Reading) -> Finding | None:
         """What cannot be counted is ended at once: it could be anything by the time that a drain is over."""
@@ -267,6 +285,24 @@ class Watchdog:
 
 LEAK_RESTART = 0.85
 """Share of the memory limit at which what leaks is restarted: in peace, before the limit ends it in the midst of calls."""
+
+
+def _gravity(finding: Finding) -> int:
+    return ("kill", "restart", "warn", "calm").index(finding.step)
+
+
+def _is_little(reading: Reading, limits: Limits) -> bool:
+    """Whether every figure is far below its limit; what was not read is nothing."""
+    return (
+        (reading.memory_mb or 0) < QUIET * limits.memory_mb
+        and (reading.cpu_percent or 0) < QUIET * limits.cpu_percent
+        and (reading.processes or 0) < QUIET * limits.processes
+        and (reading.open_files or 0) < QUIET * limits.open_files
+        and (reading.disk_mb or 0) < QUIET * limits.disk_mb
+        and (reading.log_kb_s or 0) < QUIET * limits.log_kb_s
+        and not reading.dropped_lines
+        and reading.disk_beyond is None
+    )
 
 
 def _gauged(gauge: Gauge, rule: Rule, value: float | None, limit: float, at: float) -> Finding | None:

@@ -23,6 +23,8 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STAT_BYTES = 1024
 """A stat line has 52 numbers and a name of at most 64 bytes."""
+FIELDS_READ = 22
+"""Of those after the name: the rest of the line is left as it is."""
 ENVIRON_BYTES = 4 << 20
 """As much of an environment as is searched for a marker; the kernel's own limit is lower by default."""
 
@@ -81,7 +83,7 @@ def parse_stat(line: bytes, uid: int) -> Proc:
     Raises:
         ValueError, IndexError: it is not such a line.
     """
-    fields = line[line.rindex(b")") + 2 :].split()
+    fields = line[line.rindex(b")") + 2 :].split(None, FIELDS_READ)
     return Proc(
         ppid=int(fields[1]),
         pgid=int(fields[2]),

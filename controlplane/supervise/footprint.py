@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from controlplane.spawn.diskuse import ENTRIES_MAX, Tally, walk
 from controlplane.spawn.held import Held, as_itself
@@ -97,13 +98,18 @@ class Index:
         self._marked: dict[str, list[int]] = {}
         for pid, marker in (carried or {}).items():
             self._marked.setdefault(marker, []).append(pid)
-        self._below: dict[int, list[int]] = {}
-        self._within: dict[int, list[int]] = {}
-        self._of_user: dict[int, list[int]] = {}
-        for pid, proc in procs.items():
-            self._below.setdefault(proc.ppid, []).append(pid)
-            self._within.setdefault(proc.sid, []).append(pid)
-            self._of_user.setdefault(proc.uid, []).append(pid)
+
+    @cached_property
+    def _below(self) -> dict[int, list[int]]:
+        return _by(((proc.ppid, pid) for pid, proc in self._procs.items()))
+
+    @cached_property
+    def _within(self) -> dict[int, list[int]]:
+        return _by(((proc.sid, pid) for pid, proc in self._procs.items()))
+
+    @cached_property
+    def _of_user(self) -> dict[int, list[int]]:
+        return _by(((proc.uid, pid) for pid, proc in self._procs.items()))
 
     def members(self, root: proctree.Root) -> set[int]:
         """Live processes of its own user, or of its session and with its marker, and below; see `proctree.trees`."""
@@ -124,6 +130,13 @@ class Index:
         return proc.is_live and (root.uid is not None or proc.start_ticks >= root.start_ticks)
 
 
+def _by(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for key, pid in pairs:
+        found.setdefault(key, []).append(pid)
+    return found
+
+
 @define(eq=False)
 class Footprints:
     """Of all instances. `look` once in each pass."""
@@ -142,21 +155,20 @@ class Footprints:
         """By key. `rss` is the sum of resident bytes of each, `now` monotonic seconds."""
         wanted = list(wanted)
         self._known = {one.key: self._known_of(one) for one in wanted}
-        found = {}
+        found: dict[str, tuple[int | None, int | None]] = {}
         due = self._due(wanted, now)
         for one in wanted:
             known = self._known[one.key]
             is_big = rss.get(one.key, 0) + known.shared_bytes >= NEAR * one.memory_bytes
-            pids = _all_of(one, index) if one.key in due or is_big or known.is_near else set()
+            pids = _all_of(one, index) if one.key in due or is_big or known.is_near else set[int]()
             if one.key in due or known.is_near:
                 self._see(one, known, pids, procs, now)
             matters = is_big and (len(pids) > 1 or known.shared_bytes > 0)
             proportional = _memory(pids, procs, known.shared_bytes) if matters else None
-            found[one.key] = Footprint(known.open_files if pids else None, proportional)
+            found[one.key] = known.open_files if pids else None, proportional
         self._walk(wanted, procs, index, now)
         return {
-            one.key: evolve(found[one.key], disk_bytes=self._disk(one), disk_beyond=self._known[one.key].disk_beyond)
-            for one in wanted
+            one.key: Footprint(*found[one.key], self._disk(one), self._known[one.key].disk_beyond) for one in wanted
         }
 
     def _disk(self, one: Wanted) -> int | None:
@@ -198,10 +210,12 @@ class Footprints:
 
     def _walk(self, wanted: list[Wanted], procs: Mapping[int, proctree.Proc], index: Index, now: float) -> None:
         """Go on with the walks, those first that matter most, as far as the time for this pass goes."""
-        by_need = sorted(wanted, key=lambda one: (not self._is_urgent(one), self._known[one.key].walked_at))
+        urgent = {one.key for one in wanted if self._is_urgent(one)}
+        by_need = sorted(wanted, key=lambda one: (one.key not in urgent, self._known[one.key].walked_at))
         began, has_begun = time.perf_counter(), False
         for one in by_need:
-            known, is_urgent = self._known[one.key], self._is_urgent(one)
+            known = self._known[one.key]
+            is_urgent = one.key in urgent and self._is_urgent(one)  # no more, once its walk has made room
             if known.walk is None and not is_urgent and now - known.walked_at < WALK_EVERY_S:
                 continue
             until = began + (URGENT_BUDGET_S if is_urgent else WALK_BUDGET_S)

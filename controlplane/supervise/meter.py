@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import define, field
 
@@ -25,7 +25,9 @@ class Meter:
     latency: Histogram = field(factory=Histogram)
     peak_memory_mb: float = 0.0
     peak_processes: int = 0
-    _trail: deque[tuple[float, Mapping[str, float]]] = field(factory=lambda: deque(maxlen=READINGS_KEPT), init=False)
+    _trail: deque[tuple[float, Callable[[], Mapping[str, float]]]] = field(
+        factory=lambda: deque(maxlen=READINGS_KEPT), init=False
+    )
     _since: Histogram = field(factory=Histogram, init=False)
     _errors_since: int = field(default=0, init=False)
     _event_budget: int = field(default=CALL_EVENTS_PER_SAMPLE, init=False)
@@ -46,13 +48,13 @@ class Meter:
         self.peak_memory_mb = max(self.peak_memory_mb, memory_mb)
         self.peak_processes = max(self.peak_processes, processes)
 
-    def remember(self, at: float, figures: Mapping[str, float]) -> None:
-        """Keep what was read of this process at `at`, Trio time: its post-mortem shows the last of it."""
+    def remember(self, at: float, figures: Callable[[], Mapping[str, float]]) -> None:
+        """Keep what was read of this process at `at`, Trio time: its post-mortem shows the last of it, and asks then."""
         self._trail.append((at, figures))
 
     def trail(self, now: float) -> tuple[Mapping[str, float], ...]:
         """The last readings, oldest first, each with `ago_s`."""
-        return tuple({"ago_s": round(now - at, 1), **figures} for at, figures in self._trail)
+        return tuple({"ago_s": round(now - at, 1), **figures()} for at, figures in self._trail)
 
     def forget_peaks(self) -> None:
         """A new process starts."""
@@ -66,6 +68,8 @@ class Meter:
             self._since = Histogram()
         self._errors_since = 0
         self._event_budget = CALL_EVENTS_PER_SAMPLE
+        if not since.count:
+            return 0, errors, None, None
         return since.count, errors, _ms(since.quantile(0.5)), _ms(since.quantile(0.95))
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import trio
 from attrs import define, field, frozen
@@ -27,6 +28,7 @@ from controlplane.supervise.watchdog import Figures, Watch
 
 if TYPE_CHECKING:
     from controlplane.core.watchdog import What
+    from controlplane.model import Limits
     from controlplane.supervise.child import Child
     from controlplane.supervise.runner import Runner
     from controlplane.supervise.supervisor import Supervisor
@@ -43,8 +45,24 @@ class Looked:
     carried: Mapping[int, str]
     group_cpu_s: Mapping[str, float]
     usages: Mapping[str, proctree.Usage]
+    """Of all of an instance's roots together."""
     footprints: Mapping[str, Footprint]
     stopped: Mapping[int, bool]
+
+
+@frozen
+class _Place:
+    """Where an instance's processes began when it was looked at last, and what that was made of."""
+
+    child: Child
+    limits: Limits
+    wanted: Wanted
+
+    def holds(self, runner: Runner) -> bool:
+        """Whether it is so still. What runs beside the primary is looked for anew where it has a root of its own."""
+        is_same = runner.child is self.child and runner.instance.spec.limits is self.limits
+        has_lanes = len(self.wanted.roots) > 1 or runner.lanes.children
+        return is_same and (self.wanted.roots[0].uid is not None or not has_lanes)
 
 
 @define(eq=False)
@@ -64,6 +82,8 @@ class Sampler:
     supervisor: Supervisor
     interval_s: float
     _pasts: dict[str, _Past] = field(factory=dict, init=False)
+    _places: dict[str, _Place] = field(factory=dict, init=False)
+    _keys: dict[UUID, str] = field(factory=dict, init=False)
     _census: Census = field(factory=Census, init=False)
     _orphans: Orphans = field(factory=Orphans, init=False)
     _group_cpu: GroupCpu = field(factory=GroupCpu, init=False)
@@ -78,12 +98,14 @@ class Sampler:
     async def sample(self) -> None:
         """Take one sample of every running instance."""
         runners = list(self.supervisor.runners())
-        self._group_cpu.keep(str(runner.instance.id) for runner in runners)
-        running = {str(r.instance.id): (r, r.pid) for r in runners if r.pid is not None}
+        self._keys = {r.instance.id: self._keys.get(r.instance.id) or str(r.instance.id) for r in runners}
+        self._group_cpu.keep(self._keys.values())
+        running = {self._keys[r.instance.id]: (r, pid) for r in runners if (pid := r.pid) is not None}
         self._pasts = {key: past for key, past in self._pasts.items() if key in running}
+        self._places = {key: self._place(key, runner) for key, (runner, _) in running.items()}
         if not running:
             return
-        wanted = [_wanted(runner) for runner, _ in running.values()]
+        wanted = [place.wanted for place in self._places.values()]
         asked = [
             _root(child)._replace(marker=None)  # a daemon that has left answers no calls, so it may stand still
             for runner, _ in running.values()
@@ -93,12 +115,18 @@ class Sampler:
         names = {key: name for key, (runner, _) in running.items() if (name := _group(runner)) is not None}
         look = partial(self._look, wanted, asked, names, trio.current_time(), self._nice())
         looked = await trio.to_thread.run_sync(look)
-        now = trio.current_time()
-        roots_of = {one.key: one.roots for one in wanted}
+        now, at = trio.current_time(), datetime.now(UTC)
+        share_of = partial(_share, looked.procs, looked.carried)
         for key, (runner, pid) in running.items():
             runner.account.used_cpu(looked.group_cpu_s.get(key, 0.0))
             if runner.pid == pid and pid in looked.procs:
-                self._fold(runner, pid, _usage(roots_of[key], looked.usages), looked, now)
+                figures, interval_s = self._fold(key, runner, pid, looked, now)
+                _publish(runner, figures, interval_s, at)
+                self._pasts[key].watch.look(figures, looked.stopped, share_of, now)
+
+    def _place(self, key: str, runner: Runner) -> _Place:
+        place = self._places.get(key)
+        return place if place is not None and place.holds(runner) else _placed(key, runner)
 
     def _nice(self) -> dict[str, int]:
         """What the processes of some instances are to have, each told once."""
@@ -120,9 +148,10 @@ class Sampler:
         group_cpu_s = self._group_cpu.since(self.supervisor.around.groups, groups)
         roots = [root for one in wanted for root in one.roots]
         carried = self._orphans.of(procs, self.supervisor.around.spawner.pid, roots)
-        usages = proctree.trees(procs, roots, carried)
+        by_root = proctree.trees(procs, roots, carried)
+        usages = {one.key: _usage(one.roots, by_root) for one in wanted}
         index = Index(procs, carried)
-        rss = {one.key: _usage(one.roots, usages).rss_bytes for one in wanted}
+        rss = {key: usage.rss_bytes for key, usage in usages.items()}
         footprints = self._footprints.look(wanted, procs, rss, index, now)
         for one in wanted:
             if one.key in nice:
@@ -130,8 +159,9 @@ class Sampler:
         stopped = {root.pid: any(procs[pid].state in _STOPPED for pid in index.members(root)) for root in asked}
         return Looked(procs, carried, group_cpu_s, usages, footprints, stopped)
 
-    def _fold(self, runner: Runner, pid: int, usage: proctree.Usage, looked: Looked, now: float) -> None:
-        key = str(runner.instance.id)
+    def _fold(self, key: str, runner: Runner, pid: int, looked: Looked, now: float) -> tuple[Figures, float]:
+        """What one look says of an instance, and for how long it says so."""
+        usage = looked.usages[key]
         past = self._pasts.get(key)
         is_new = past is None or past.watch.pid != pid
         if past is None or is_new:
@@ -155,15 +185,14 @@ class Sampler:
             disk_beyond=footprint.disk_beyond,
         )
         runner.meter.peak(figures.memory_mb, usage.processes)
-        _publish(runner, figures, interval_s)
-        past.watch.look(figures, looked.stopped, partial(_share, looked.procs, looked.carried), now)
+        return figures, interval_s
 
 
-def _publish(runner: Runner, figures: Figures, interval_s: float) -> None:
+def _publish(runner: Runner, figures: Figures, interval_s: float, at: datetime) -> None:
     calls, errors, p50_ms, p95_ms = runner.meter.interval()
     runner.sampled(
         Sample(
-            at=datetime.now(UTC),
+            at=at,
             cpu_percent=figures.cpu_percent,
             memory_mb=figures.memory_mb,
             processes=figures.processes,
@@ -192,7 +221,7 @@ def _share(procs: Mapping[int, proctree.Proc], carried: Mapping[int, str], what:
 def _children(runner: Runner) -> list[Child]:
     """The primary and what runs beside it."""
     primary = [] if runner.child is None else [runner.child]
-    return primary + list(runner.lanes.children)
+    return [*primary, *runner.lanes.children]
 
 
 def _group(runner: Runner) -> str | None:
@@ -206,20 +235,23 @@ def _root(child: Child) -> proctree.Root:
     return proctree.Root(str(child.job.pid), child.job.pid, child.job.start_ticks, marker=child.job.id)
 
 
-def _wanted(runner: Runner) -> Wanted:
+def _placed(key: str, runner: Runner) -> _Place:
     """Where an instance's processes begin. Its own user tells them all; without one each lane is a root beside the primary."""
     assert runner.child is not None
-    key, job, limits = str(runner.instance.id), runner.child.job, runner.instance.spec.limits
+    job, limits = runner.child.job, runner.instance.spec.limits
     roots = [proctree.Root(key, job.pid, job.start_ticks, job.spec.own_user, job.id)]
     if job.spec.own_user is None:
         roots += [_root(child)._replace(key=f"{key}/{child.job.pid}") for child in runner.lanes.children]
     folder = str(runner.around.config.home / "instances" / key)
-    return Wanted(key, tuple(roots), folder, limits.open_files, limits.memory_mb * MIB, limits.disk_mb * MIB)
+    wanted = Wanted(key, tuple(roots), folder, limits.open_files, limits.memory_mb * MIB, limits.disk_mb * MIB)
+    return _Place(runner.child, limits, wanted)
 
 
 def _usage(roots: Iterable[proctree.Root], usages: Mapping[str, proctree.Usage]) -> proctree.Usage:
     """What all of an instance's roots use together."""
     found = [usages[root.key] for root in roots if root.key in usages]
+    if len(found) == 1:
+        return found[0]
     return proctree.Usage(*map(sum, zip(*found, strict=True)))
 
 

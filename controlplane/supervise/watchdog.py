@@ -18,6 +18,7 @@ from controlplane.core.liveness import FROZEN, Liveness, Signs
 from controlplane.core.watchdog import Finding, Limits, Reading, Watchdog, What
 
 if TYPE_CHECKING:
+    from controlplane.model import Limits as InstanceLimits
     from controlplane.spawn.cgroups import CpuCount, GroupLimits, GroupUsage
     from controlplane.supervise.child import Child
     from controlplane.supervise.runner import Runner
@@ -73,6 +74,8 @@ class Watch:
     pid: int
     nice: int | None = field(default=None, init=False)
     _watchdog: Watchdog = field(init=False)
+    _given: InstanceLimits = field(init=False)
+    """What its limits were made of."""
     _lives: dict[int, Liveness] = field(factory=dict, init=False)
     _printed: tuple[int, int] = field(init=False)
     _at: float | None = field(default=None, init=False)
@@ -82,6 +85,7 @@ class Watch:
     _group_at: float = field(default=-inf, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._given = self.runner.instance.spec.limits
         self._watchdog = Watchdog(self._limits())
         self._printed = self._printed_so_far()
 
@@ -94,9 +98,9 @@ class Watch:
             share_of: Asked where one of several processes has to go.
             now: Trio time.
         """
-        self._watchdog.limits = self._limits()
+        self._keep_limits()
         reading = self._reading(figures, now)
-        self.runner.meter.remember(now, _figures(reading, self._calls()))
+        self.runner.meter.remember(now, partial(_figures, reading, self._calls()))
         for finding in self._watchdog.look(reading):
             self._tell(finding)
             self._act(finding, share_of)
@@ -106,9 +110,15 @@ class Watch:
     def children(self) -> list[Child]:
         """The one in charge and those beside it."""
         primary = [] if self.runner.child is None else [self.runner.child]
-        return primary + list(self.runner.lanes.children)
+        return [*primary, *self.runner.lanes.children]
 
     # -- what is read
+
+    def _keep_limits(self) -> None:
+        """Judge by the limits of now, which are others after a patch only."""
+        given, holds_memory = self.runner.instance.spec.limits, self._is_held("memory_mb")
+        if given is not self._given or holds_memory is not self._watchdog.limits.holds_memory:
+            self._given, self._watchdog.limits = given, self._limits()
 
     def _limits(self) -> Limits:
         limits = self.runner.instance.spec.limits
@@ -164,22 +174,28 @@ class Watch:
 
     def _printed_so_far(self) -> tuple[int, int]:
         """Bytes, and lines of them that were dropped, of all its processes that run."""
-        books = {self.runner.logbook, *(child.logbook for child in self.children)}
-        return sum(book.seen_bytes for book in books), sum(book.dropped for book in books)
+        own = self.runner.logbook
+        seen_bytes, dropped = own.seen_bytes, own.dropped
+        for book in {child.logbook for child in self.children if child.logbook is not own}:
+            seen_bytes, dropped = seen_bytes + book.seen_bytes, dropped + book.dropped
+        return seen_bytes, dropped
 
     def _calls(self) -> int:
-        return sum(_waiting(child)[1] for child in self.children)
+        return sum(_waiting(child)[1] for child in self.children if child.session.pending)
 
     # -- whether it answers
 
     def _look_for_life(self, stopped: Mapping[int, bool], cpu_percent: float, now: float) -> None:
         limits, config = self.runner.instance.spec.limits, self.runner.around.config
         children = self.children
-        self._lives = {child.job.pid: self._lives.get(child.job.pid, Liveness()) for child in children}
+        self._lives = {child.job.pid: self._lives.get(child.job.pid) or Liveness() for child in children}
         for child in children:
             if child.session.facts is None:
                 continue
-            life, (waiting, calls, longest_s) = self._lives[child.job.pid], _waiting(child)
+            life, session = self._lives[child.job.pid], child.session
+            if not session.pending and life.rests(now, session.heard, session.outbox.stuck_since):
+                continue
+            waiting, calls, longest_s = _waiting(child)
             signs = Signs(
                 at=now,
                 waiting=waiting,

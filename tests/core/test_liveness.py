@@ -121,3 +121,30 @@ def test_one_end_is_enough(looks: list[tuple[int, bool, bool]]) -> None:
         heard += speaks
         series.append({"calls": calls, "heard": heard, "is_stopped": stopped})
     assert [step for _, step, _ in steps(series)].count("kill") <= 1
+
+
+LOOKS = st.lists(
+    st.tuples(
+        st.sampled_from([0, 0, 1, 2]),
+        st.integers(0, 2),
+        st.sampled_from([None, None, 3.0, 7.0]),
+        st.booleans(),
+        st.sampled_from([0.5, 1.0, 4.0]),
+        st.integers(1, 20),
+    ),
+    max_size=15,
+)
+
+
+@given(LOOKS)
+def test_a_short_look_at_one_that_nobody_waits_for_leads_to_the_same(
+    looks: list[tuple[int, int, float | None, bool, float, int]],
+) -> None:
+    short, whole, at = Liveness(), Liveness(), 0.0
+    for waiting, heard, unread_since, stopped, step_s, times in looks:
+        for _ in range(times):
+            at += step_s
+            seen = signs(at, calls=waiting, heard=heard, unread_since=unread_since, is_stopped=stopped)
+            expected = whole.look(seen)
+            found = None if not waiting and short.rests(at, heard, unread_since) else short.look(seen)
+            assert (found, short) == (expected, whole)

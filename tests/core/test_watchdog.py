@@ -10,6 +10,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.core import watchdog as rules
 from controlplane.core.watchdog import GAP_S, Finding, Limits, Reading, Watchdog
 
 LIMITS = Limits(memory_mb=1000, cpu_percent=100, processes=100, open_files=100, disk_mb=1000, log_kb_s=100)
@@ -185,3 +186,44 @@ def test_a_disk_that_cannot_be_counted_is_over_its_limit_and_says_why() -> None:
     assert (found.what, found.step, found.value, found.reason) == ("disk", "kill", 20.0, "has more than it should")
     assert found.code == "disk_limit"
     assert dog.look(Reading(at=2.0, disk_beyond="has more than it should")) == [], "what was not read is not judged"
+
+
+SHARES = st.one_of(st.none(), st.floats(0, 0.6), st.floats(0.4, 1.6), st.sampled_from([0.0, 0.5, 0.8, 0.9, 0.95, 1.0]))
+READINGS = st.lists(
+    st.tuples(
+        st.fixed_dictionaries(dict.fromkeys((*FIGURES, "cpu_percent", "log_kb_s"), SHARES)),
+        st.fixed_dictionaries(
+            {
+                "dropped_lines": st.sampled_from([0, 0, 0, 5]),
+                "disk_beyond": st.sampled_from([None, None, None, "has more than it should"]),
+                "oom_kills": st.sampled_from([None, 0, 1]),
+            }
+        ),
+        st.sampled_from([1.0, 2.5, 30.0]),
+        st.integers(1, 12),
+    ),
+    max_size=15,
+)
+
+
+@given(READINGS, st.sampled_from([LIMITS, HELD, evolve(LIMITS, disk_mb=0, log_kb_s=0)]))
+def test_a_look_at_little_finds_what_a_look_at_everything_finds(
+    readings: list[tuple[dict[str, float | None], dict[str, Any], float, int]], limits: Limits
+) -> None:
+    quick, thorough, at = Watchdog(limits), Watchdog(limits), 0.0
+    for shares, others, step_s, times in readings:
+        figures = {name: None if share is None else share * getattr(limits, name) for name, share in shares.items()}
+        for _ in range(times):
+            at += step_s
+            reading: Any = Reading(at=at, **figures, **others)  # type: ignore[arg-type]
+            expected = quick.look(reading)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(rules, "QUIET", 0.0)
+                assert thorough.look(reading) == expected
+
+
+def test_nothing_is_warned_of_below_what_counts_as_little() -> None:
+    every = (rules.MEMORY, rules.HELD_MEMORY, rules.CPU, rules.PROCESSES, rules.OPEN_FILES, rules.DISK, rules.LOG_FLOOD)
+    for rule in every:
+        assert min(rule.warn, rule.restart or rule.warn, rule.kill or rule.warn) > rules.QUIET
+        assert rule.calm <= rule.warn, "or time that counts as calm would have to be counted before a warning"

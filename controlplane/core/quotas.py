@@ -159,7 +159,7 @@ def refusal_of_memory(exceeded: Exceeded, wanted_mb: int) -> QuotaExceeded:
     return QuotaExceeded(
         f"the quota memory_mb does not allow {wanted_mb:,} MiB more than the other instances may use: "
         f"{exceeded.used:,g} of {exceeded.limit:,} are taken",
-        hint="ask for less with limits.memory_mb, stop an instance, or ask the operator for a higher MAX_MEMORY_MB_PER_USER",
+        hint="ask for less with limits.memory_mb, or stop an instance; an administrator may raise it: corral user quota",
         evidence=_members(exceeded) | {"wanted": wanted_mb},
     )
 
@@ -167,8 +167,8 @@ def refusal_of_memory(exceeded: Exceeded, wanted_mb: int) -> QuotaExceeded:
 def refusal_of_instances(used: int, limit: int) -> QuotaExceeded:
     """What is said to whoever has as many instances as may be."""
     return QuotaExceeded(
-        f"the quota of {limit} instances is used up",
-        hint="delete an instance, or ask the operator for a higher MAX_INSTANCES_PER_USER",
+        f"the quota instances is used up: {used} of {limit}",
+        hint="delete an instance; an administrator may raise it: corral user quota",
         evidence=_members(Exceeded("instances", used, limit)),
     )
 

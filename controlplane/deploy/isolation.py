@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from controlplane.model import Spec
     from controlplane.spawn.job import Features
 
-TCP_RULES_ABI = 4
-"""The Landlock ABI from which `confined` can keep a job from TCP."""
 DOCTOR = "corral doctor says what this host can give, and what would unlock the rest"
 MOUNTS = "mounts (--mount) can show it, if the operator lists it, or a folder above it, in ALLOWED_MOUNTS"
 
@@ -37,18 +35,14 @@ class HostLevels:
 
     Args:
         why: By level, why the host cannot give it; a level that is not there can be had.
-        landlock: The kernel's Landlock ABI; 0: none.
     """
 
     why: Mapping[str, str] = field(factory=lambda: dict.fromkeys(LEVELS[1:], "it was not tried"))
-    landlock: int = 0
 
     @classmethod
     def of(cls, features: Features) -> HostLevels:
         """As the spawner found out."""
-        return cls(
-            why={level.name: level.why for level in features.levels if not level.available}, landlock=features.landlock
-        )
+        return cls(why={level.name: level.why for level in features.levels if not level.available})
 
     def strongest(self, at_most: str) -> str:
         """The strongest level up to `at_most`; there is always `process`."""
@@ -146,15 +140,9 @@ def refuse_hidden(spec: Spec, level: str, roots: Collection[str], refusals: Refu
             refusals.add(pointer, f"{path} is a place of the host, which is hidden at level {level}", MOUNTS)
 
 
-def network_notes(spec: Spec, level: str, host: HostLevels) -> list[str]:
+def network_notes(spec: Spec, level: str) -> list[str]:
     """What of the network wish is not in force at this level."""
     mode = spec.network.get("mode", "open")
-    if mode == "open" or level == "namespaced":
+    if mode == "open" or level == "namespaced" or (mode == "none" and level == "confined"):
         return []
-    if mode == "none" and level == "confined":
-        if host.landlock >= TCP_RULES_ABI:
-            return []
-        return [
-            "network: none holds back all but TCP at level confined on this kernel; namespaced holds back everything"
-        ]
     return [f"network: not in force at isolation level {level}; the instance can reach any host"]

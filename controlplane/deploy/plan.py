@@ -172,9 +172,9 @@ def plan_patch(body: PatchIn, spec: Spec, config: Config) -> tuple[Spec, tuple[s
     return spec, tuple(notes)
 
 
-def notes_on(spec: Spec, level: str, host: HostLevels) -> tuple[str, ...]:
+def notes_on(spec: Spec, level: str) -> tuple[str, ...]:
     """What the owner should know about this Spec, which runs at this level."""
-    notes = network_notes(spec, level, host)
+    notes = network_notes(spec, level)
     args = spec.command.args if spec.command else ()
     if any(_PASSWORD_IN_URL.search(arg) for arg in args):
         notes.append("mcp_config.args holds a password: arguments can be read by every local user; use the environment")

@@ -145,7 +145,7 @@ class HostPrepare:
             confinement=held.confinement,
             gate=held.gate,
             enforcement=held.enforcement,
-            notes=(*notes_on(spec, level, self.levels), *(built.launch.notes if built is not None else ())),
+            notes=(*notes_on(spec, level), *(built.launch.notes if built is not None else ())),
             spec=evolve(spec, resolved=built.resolved) if built is not None else None,
             lease=lease,
         )

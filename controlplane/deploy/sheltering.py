@@ -1,4 +1,4 @@
-"""What one launch is held to, from its spec, its level and where its own folders are. Pure, but for links of mounts."""
+"""What one launch is held to, from its spec, its level and where its own folders are. Pure, but for `tool_places`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from controlplane.spawn.cgroups import Hierarchy
     from controlplane.spawn.confinement import Group
 
-MIB = 2**20
-BUBBLEWRAPS = holding.BUBBLEWRAPS
-"""As for builds."""
 CERTIFICATES = ("NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 """Variables that name files of the host's which programs must be able to read."""
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy")

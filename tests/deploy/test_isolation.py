@@ -27,9 +27,9 @@ from controlplane.spawn.confinement import LEVELS
 from controlplane.spawn.job import Features, Level
 from controlplane.wire.deploy import MountIn
 
-EVERYTHING = HostLevels(why={}, landlock=7)
+EVERYTHING = HostLevels(why={})
 NO_LANDLOCK, NO_BWRAP = "this kernel has no Landlock", "bubblewrap is not installed"
-NO_NAMESPACED = HostLevels(why={"namespaced": NO_BWRAP}, landlock=7)
+NO_NAMESPACED = HostLevels(why={"namespaced": NO_BWRAP})
 NO_CONFINED = HostLevels(why={"confined": NO_LANDLOCK})
 ONLY_PROCESS = HostLevels(why={"confined": NO_LANDLOCK, "namespaced": NO_BWRAP})
 HOSTS = (EVERYTHING, NO_NAMESPACED, NO_CONFINED, ONLY_PROCESS)
@@ -143,9 +143,8 @@ def test_a_request_for_a_level_that_is_not_there_is_refused_and_the_rest_judged_
 def test_what_the_host_gives_is_what_the_spawner_found() -> None:
     found = Features(
         levels=(Level("process", True), Level("confined", True), Level("namespaced", False, NO_BWRAP, "install it")),
-        landlock=3,
     )
-    assert HostLevels.of(found) == HostLevels(why={"namespaced": NO_BWRAP}, landlock=3)
+    assert HostLevels.of(found) == HostLevels(why={"namespaced": NO_BWRAP})
 
 
 # -- mounts
@@ -307,22 +306,21 @@ def test_a_source_without_a_command_hides_nothing_from_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "level", "landlock", "note"),
+    ("mode", "level", "note"),
     [
-        ("open", "process", 0, ""),
-        ("open", "confined", 7, ""),
-        ("open", "namespaced", 7, ""),
-        ("none", "namespaced", 0, ""),
-        ("allow", "namespaced", 7, ""),
-        ("none", "confined", 4, ""),
-        ("none", "confined", 3, "holds back all but TCP"),
-        ("none", "process", 7, "not in force at isolation level process"),
-        ("allow", "process", 7, "not in force at isolation level process"),
-        ("allow", "confined", 7, "not in force at isolation level confined"),
+        ("open", "process", ""),
+        ("open", "confined", ""),
+        ("open", "namespaced", ""),
+        ("none", "namespaced", ""),
+        ("allow", "namespaced", ""),
+        ("none", "confined", ""),
+        ("none", "process", "not in force at isolation level process"),
+        ("allow", "process", "not in force at isolation level process"),
+        ("allow", "confined", "not in force at isolation level confined"),
     ],
 )
-def test_what_a_level_cannot_enforce_of_the_network_is_told(mode: str, level: str, landlock: int, note: str) -> None:
+def test_what_a_level_cannot_enforce_of_the_network_is_told(mode: str, level: str, note: str) -> None:
     spec = Spec(source_type=SourceType.DIRECT, language="python", network={"mode": mode, "hosts": []})
-    notes = network_notes(spec, level, HostLevels(why={}, landlock=landlock))
+    notes = network_notes(spec, level)
     assert len(notes) == bool(note)
     assert all(note in told for told in notes)

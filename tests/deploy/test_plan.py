@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from controlplane.config import Config
 from controlplane.core.restart import RestartMode, RestartPolicy
 from controlplane.deploy import wanted
-from controlplane.deploy.plan import MAX_COMMAND_BYTES, NO_LEVELS, fold_name, notes_on, plan, plan_patch
+from controlplane.deploy.plan import MAX_COMMAND_BYTES, fold_name, notes_on, plan, plan_patch
 from controlplane.deploy.wanted import MAX_SOURCE_BYTES
 from controlplane.errors import InvalidRequest, SourceRejected
 from controlplane.model import Command, Limits, Origin, SourceType, Spec
@@ -452,7 +452,7 @@ def test_a_folded_name_is_folded_for_good(name: str) -> None:
     ],
 )
 def test_the_owner_is_told_what_is_unwise_or_not_in_force(body: dict[str, Any], note: str) -> None:
-    (told,) = notes_on(planned(body), "process", NO_LEVELS)
+    (told,) = notes_on(planned(body), "process")
 
     assert told.startswith(note)
     assert "secret" not in told
@@ -463,8 +463,8 @@ def test_the_owner_is_told_what_is_unwise_or_not_in_force(body: dict[str, Any], 
 )
 def test_what_is_no_password_gets_no_note(args: list[str]) -> None:
     spec = planned(config_deploy(mcp_config={"command": "x", "args": args}))
-    assert notes_on(spec, "process", NO_LEVELS) == ()
-    assert notes_on(planned(direct_deploy()), "process", NO_LEVELS) == ()
+    assert notes_on(spec, "process") == ()
+    assert notes_on(planned(direct_deploy()), "process") == ()
 
 
 # -- patches

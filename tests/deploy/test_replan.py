@@ -205,7 +205,7 @@ DATA = Mount(source="/srv/data", target="/data", writable=True)
 def test_mounts_that_stay_are_judged_by_the_level_and_the_settings_of_now(
     members: dict[str, Any], allowed: str, pointers: set[str]
 ) -> None:
-    config, host = evolve(CONFIG, allowed_mounts=(Path(allowed),)), HostLevels(why={}, landlock=7)
+    config, host = evolve(CONFIG, allowed_mounts=(Path(allowed),)), HostLevels(why={})
     before, body = evolve(COMMAND, mounts=(DATA,)), structure(members, RedeployIn)
     if not pointers:
         assert replan(body, before, config, host=host).mounts == (() if "mounts" in members else (DATA,))

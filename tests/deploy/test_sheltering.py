@@ -11,10 +11,9 @@ import pytest
 from attrs import evolve
 
 from controlplane.config import Config
+from controlplane.deploy.limits import MIB
 from controlplane.deploy.mounts import make_stages, real_mounts, stage_of
 from controlplane.deploy.sheltering import (
-    BUBBLEWRAPS,
-    MIB,
     PROXIES,
     Shelter,
     enforcement,
@@ -26,6 +25,7 @@ from controlplane.errors import InvalidRequest
 from controlplane.model import Instance, Limits, Mount
 from controlplane.spawn.cgroups import Hierarchy
 from controlplane.spawn.confinement import LEVELS, Bind, Group
+from controlplane.supervise.holding import BUBBLEWRAPS
 from tests.deploy.conftest import command
 
 NUMBER = UUID("12345678-1234-1234-1234-123456789abc")

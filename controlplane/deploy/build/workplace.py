@@ -28,8 +28,8 @@ from controlplane.deploy.build.launching import placed
 from controlplane.deploy.build.output import Output
 from controlplane.deploy.ground import ground
 from controlplane.deploy.isolation import HostLevels
-from controlplane.deploy.limits import rlimits_of
-from controlplane.deploy.sheltering import BUBBLEWRAPS, MIB, tool_places, without_proxies
+from controlplane.deploy.limits import MIB, rlimits_of
+from controlplane.deploy.sheltering import tool_places, without_proxies
 from controlplane.egress.policy import Policy
 from controlplane.errors import BuildFailed, Overloaded, SourceRejected
 from controlplane.model import Limits
@@ -38,6 +38,7 @@ from controlplane.spawn.confinement import GATED_NETWORK, Bind, Confinement, Gro
 from controlplane.spawn.diskuse import Tally, everything
 from controlplane.spawn.uids import UidsExhausted
 from controlplane.supervise.evidence import guess_hint, signal_name
+from controlplane.supervise.holding import BUBBLEWRAPS
 
 if TYPE_CHECKING:
     from controlplane.config import Config

@@ -14,8 +14,9 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from attrs import frozen
@@ -87,6 +88,7 @@ NEEDS = {
         _runs("unshare", "--user", "--map-root-user", "true"), "the kernel gives us no user namespaces", optional=True
     ),
     "mount_namespaces": Need(_runs("unshare", "--mount", "true"), "we may not make mount namespaces", optional=True),
+    "nested_namespaces": Need(lambda: False, "a plain container makes no namespaces", optional=True),
     "bubblewrap": Need(lambda: bubblewrap.find() is not None, "no bubblewrap"),
     "landlock": Need(lambda: landlock.abi() > 0, "no Landlock in this kernel", optional=True),
     "cgroup2": Need(_has_cgroup2, "no cgroup v2 that we may write to", optional=True),
@@ -102,6 +104,10 @@ NEEDS = {
     "address": Need(lambda: own_address() is not None, "this machine has no address but loopback's", optional=True),
     "node": Need(_has_node, "no node and npx"),
     "npm": Need(_on_path("npm"), "no npm"),
+    "system_python": Need(
+        lambda: os.path.realpath(sys.executable).startswith("/usr/"), "Python is not the system's", optional=True
+    ),
+    "other_headers": Need(lambda: False, "no kernel headers of another machine", optional=True),
     "go": Need(_on_path("go"), "no Go", optional=True),
     "rust": Need(_on_path("cargo", "rustc", "cc"), "no Rust", optional=True),
     "cc": Need(_on_path("cc"), "no C compiler"),
@@ -132,7 +138,12 @@ def skip_unless(*names: str) -> None:
     """Skip the running test where one of its needs is not met, and say which."""
     for name in names:
         if not met(name):
-            pytest.skip(f"needs {name}: {NEEDS[name].reason}")
+            skip_for(name)
+
+
+def skip_for(name: str) -> NoReturn:
+    """Skip the running test for a need that its own circumstances leave unmet: another user's, a container's."""
+    pytest.skip(f"needs {name}: {NEEDS[name].reason}")
 
 
 def may_be_skipped(reason: str) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from tests.needs import skip_for
 from tests.spawn.children import PATH, PYTHON
 
 if TYPE_CHECKING:
@@ -169,5 +170,5 @@ def node() -> str:
     """A Node that any user may run."""
     found = shutil.which("node", path=PATH)
     if found is None:
-        pytest.skip("needs node: no node and npx")
+        skip_for("node")
     return found

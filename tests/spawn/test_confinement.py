@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from controlplane.spawn.client import Spawner, SpawnFailed
+from tests.needs import skip_for
 from tests.spawn.children import PATH, PYTHON, output_of, read_all, start, until, zombies_of
 
 
@@ -60,7 +61,7 @@ async def test_a_child_can_gain_no_privilege_and_blocks_or_ignores_no_signal(spa
 @pytest.mark.parametrize("userns_root", [False, True])
 async def test_a_service_keeps_no_capability_of_root(spawner: Spawner, userns_root: bool) -> None:
     if userns_root and not spawner.features.userns_root:
-        pytest.skip("needs user_namespaces: the kernel gives us no user namespaces")
+        skip_for("user_namespaces")
     status = status_of(await output_of(spawner, "cat", "/proc/self/status", kind="service", userns_root=userns_root))
     assert status["Uid"].split()[0] == ("65534" if userns_root else "0")
     assert {status[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {"0" * 16}
@@ -103,7 +104,7 @@ async def test_a_private_tmp_is_seen_by_the_child_alone(
     spawner: Spawner, uid: int | None, own_folder: Callable[[str], Path]
 ) -> None:
     if not spawner.features.private_tmp:
-        pytest.skip("needs mount_namespaces: we may not make mount namespaces")
+        skip_for("mount_namespaces")
     folder = own_folder("tmp")
     name = f"corral-{folder.parent.name}"
     command = f"echo here > /tmp/{name}; ls /tmp"

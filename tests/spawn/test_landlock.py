@@ -16,6 +16,7 @@ import pytest
 from attrs import frozen
 
 from controlplane.spawn import landlock
+from tests.needs import skip_for
 from tests.spawn.children import PATH, PYTHON
 from tests.spawn.restricted import ALLOWED, outcome, run
 
@@ -242,7 +243,7 @@ def test_rules_only_ever_get_narrower(place: Place, user: int | None) -> None:
 
 def test_python_runs_in_its_own_folder(place: Place, user: int | None) -> None:
     if not PYTHON.startswith("/usr/"):
-        pytest.skip("needs plain_user: Python is elsewhere")
+        skip_for("system_python")
     program = "import os, ssl, sqlite3, tempfile; print(tempfile.mkdtemp().startswith(os.environ['TMPDIR']))"
     env = {"PATH": PATH, "TMPDIR": str(place.own), "PYTHONDONTWRITEBYTECODE": "1"}
     assert run([PYTHON, "-c", program], place.restrict(), uid=user, env=env) == (0, "True\n")
@@ -252,7 +253,7 @@ def test_python_runs_in_its_own_folder(place: Place, user: int | None) -> None:
 def test_node_runs_in_its_own_folder(place: Place, user: int | None) -> None:
     node = shutil.which("node", path=PATH)
     if node is None or not node.startswith("/usr/"):
-        pytest.skip("needs node: no node and npx")
+        skip_for("node")
     program = "const fs = require('fs'); fs.writeFileSync('x', '1'); try { fs.readdirSync('/') } catch (e) { console.log(e.code) }"
     command = f'cd {place.own} && exec {node} -e "{program}"'
     assert run(["/bin/sh", "-c", command], place.restrict(), uid=user, env={"PATH": PATH}) == (0, "EACCES\n")

@@ -19,6 +19,7 @@ import pytest
 
 from controlplane.spawn import seccomp
 from controlplane.spawn.syscalls import MACHINES
+from tests.needs import skip_for
 from tests.spawn.children import PATH, PYTHON
 from tests.spawn.restricted import ALLOWED, call, outcome, run
 
@@ -179,7 +180,7 @@ def test_the_numbers_are_those_of_the_kernels_headers(name: str, header: str) ->
         check=False,
     )
     if expanded.returncode and name != platform.machine():
-        pytest.skip("needs cc: no C compiler")
+        skip_for("other_headers")
     known = {word: int(number) for word, number in re.findall(r'"(\w+)" (\d+)', expanded.stdout)}
     assert known.pop("seccomp") == MACHINES[name].seccomp
     assert known.items() <= numbers.items()
@@ -234,7 +235,7 @@ def test_python_runs_under_it(uid: int | None) -> None:
 def test_node_runs_under_it(uid: int | None) -> None:
     node = shutil.which("node", path=PATH)
     if node is None or not os.access(node, os.X_OK):
-        pytest.skip("needs node: no node and npx")
+        skip_for("node")
     assert run([node, "-e", NODE_PROGRAM], filtered, uid=uid, env={"PATH": PATH}) == (0, WHAT_A_RUNTIME_DOES)
 
 

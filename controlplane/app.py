@@ -147,14 +147,14 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         await stack.enter_async_context(trio_asyncio.open_loop())
         uids = stack.enter_context(open_uid_pool())
         spawner = await stack.enter_async_context(open_spawner(marker=home.owner_id, uids=uids))
-        spawner.gatekeeper = await stack.enter_async_context(
+        egress = await stack.enter_async_context(
             open_egress(
                 spawner,
                 environ=os.environ,
                 on_refused=lambda *refusal: supervisor.egress_refused(*refusal),  # noqa: PLW0108  (it comes below)
-                on_traffic=lambda _key, _in, _out: None,
             )
         )
+        spawner.gatekeeper = egress
         backing = await stack.enter_async_context(open_services(config, home, spawner))
         secret_box = SecretBox(home.secret_key, home.previous_keys)
         store = await stack.enter_async_context(open_store(backing.database_url, secret_box))
@@ -221,6 +221,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             tokens=tokens,
             rotation=rotation,
             spawner=spawner,
+            egress=egress,
             version=around.version,
             started_at=began,
             accounts=around.accounts,

@@ -44,8 +44,6 @@ READ_BYTES = 65536
 
 OnRefused = Callable[[str, str, int, str], None]
 """Key, host, port (0: a name was looked up) and reason."""
-OnTraffic = Callable[[str, int, int], None]
-"""Key, and the bytes that came in and went out so far, by one process: they begin at 0 again when it was started again."""
 
 
 @define(eq=False)
@@ -71,7 +69,6 @@ class Egress:
     _environ: Mapping[str, str] = field(repr=False)
     _nursery: trio.Nursery = field(repr=False)
     _on_refused: OnRefused = field(repr=False)
-    _on_traffic: OnTraffic = field(repr=False)
     restarts: int = field(default=0, init=False)
     """Times the process died, or could not be started."""
     _sandboxes: dict[str, _Sandbox] = field(factory=dict, init=False, repr=False)
@@ -239,8 +236,6 @@ class Egress:
         match event["ev"]:
             case "refused":
                 self._on_refused(event["key"], event["host"], event["port"], event["reason"])
-            case "traffic":
-                self._on_traffic(event["key"], event["bytes_in"], event["bytes_out"])
 
     def _close(self) -> None:
         self._is_closed = True
@@ -263,19 +258,16 @@ async def _drain(fd: int) -> None:
 
 
 @asynccontextmanager
-async def open_egress(
-    spawner: Spawner, *, environ: Mapping[str, str], on_refused: OnRefused, on_traffic: OnTraffic
-) -> AsyncIterator[Egress]:
+async def open_egress(spawner: Spawner, *, environ: Mapping[str, str], on_refused: OnRefused) -> AsyncIterator[Egress]:
     """Keep the egress process running for the length of the block.
 
     Args:
         spawner: Starts it.
         environ: The control plane's: HTTPS_PROXY and its like lead out.
         on_refused: Told what a sandbox may not reach, not more than `notices` lets through.
-        on_traffic: Told every few seconds what went through, if anything did.
     """
     async with trio.open_nursery() as nursery:
-        egress = Egress(spawner, environ, nursery, on_refused, on_traffic)
+        egress = Egress(spawner, environ, nursery, on_refused)
         nursery.start_soon(egress._keep)
         try:
             yield egress

@@ -63,8 +63,6 @@ class Gate:
     policy: Policy
     outside: Outside
     on_refused: Callable[[str, int, str], None] = field(repr=False)
-    bytes_in: int = field(default=0, init=False)
-    bytes_out: int = field(default=0, init=False)
     connections: int = field(default=0, init=False)
     """Open now."""
     _given: Given = field(factory=Given, init=False, repr=False)
@@ -146,16 +144,10 @@ class Gate:
         _reset_on_close(outside, True)
         with relay.scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(relay.pump, inside, outside, self._count_out)
-                nursery.start_soon(relay.pump, outside, inside, self._count_in)
+                nursery.start_soon(relay.pump, inside, outside)
+                nursery.start_soon(relay.pump, outside, inside)
         for stream in (inside, outside):
             _reset_on_close(stream, relay.ended < 2)
-
-    def _count_in(self, count: int) -> None:
-        self.bytes_in += count
-
-    def _count_out(self, count: int) -> None:
-        self.bytes_out += count
 
     # Names
 
@@ -218,11 +210,10 @@ class _Relay:
     ended: int = 0
     """Directions that ended as they should."""
 
-    async def pump(self, source: trio.SocketStream, target: trio.SocketStream, count: Callable[[int], None]) -> None:
+    async def pump(self, source: trio.SocketStream, target: trio.SocketStream) -> None:
         try:
             while data := await source.receive_some(CHUNK_BYTES):
                 await target.send_all(data)
-                count(len(data))
                 self._extend()
             await target.send_eof()
         except trio.BrokenResourceError:

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRAFFIC_INTERVAL_S = 2.0
-"""Between two tellings of how much went through."""
-
 
 @define(eq=False)
 class Service:
@@ -32,14 +29,12 @@ class Service:
 
     control: socket.socket
     outside: Outside
-    _gates: dict[str, tuple[Gate, trio.CancelScope]] = field(factory=dict, init=False, repr=False)
-    _told: dict[str, tuple[int, int]] = field(factory=dict, init=False, repr=False)
-    """Traffic, by key, as last told."""
+    _gates: dict[str, trio.CancelScope] = field(factory=dict, init=False, repr=False)
+    """What ends each, by key."""
 
     async def run(self) -> None:
         """Service loop."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_traffic)
             while True:
                 try:
                     received = messages.receive(self.control)
@@ -62,8 +57,7 @@ class Service:
                 key = order["key"]
                 self._drop(key)
                 gate = Gate(key, policy, self.outside, partial(self._tell_refused, key, Notices()))
-                scope = trio.CancelScope()
-                self._gates[key] = gate, scope
+                scope = self._gates[key] = trio.CancelScope()
                 listener, names = (socket.socket(fileno=fd) for fd in sockets)
                 nursery.start_soon(self._keep, key, gate, scope, listener, names)
             case "drop":
@@ -81,10 +75,7 @@ class Service:
 
     def _drop(self, key: str) -> None:
         if key in self._gates:
-            gate, scope = self._gates.pop(key)
-            scope.cancel()
-            self._tell_one(key, gate)
-            self._told.pop(key, None)
+            self._gates.pop(key).cancel()
 
     # Telling
 
@@ -92,19 +83,7 @@ class Service:
         if notices.is_news(host, port, trio.current_time()):
             self._tell(ev="refused", key=key, host=host, port=port, reason=reason)
 
-    async def _tell_traffic(self) -> None:
-        while True:
-            await trio.sleep(TRAFFIC_INTERVAL_S)
-            for key, (gate, _scope) in self._gates.items():
-                self._tell_one(key, gate)
-
-    def _tell_one(self, key: str, gate: Gate) -> None:
-        sums = gate.bytes_in, gate.bytes_out
-        if sums != self._told.get(key, (0, 0)):
-            self._told[key] = sums
-            self._tell(ev="traffic", key=key, bytes_in=sums[0], bytes_out=sums[1])
-
     def _tell(self, **event: Any) -> None:
-        """A control plane that does not read misses some: refusals come again, traffic is told in sums."""
+        """A control plane that does not read misses some: refusals come again."""
         with suppress(OSError):
             messages.send(self.control, messages.encode(event))

@@ -113,6 +113,8 @@ def _control_plane(page: Exposition, services: Services) -> None:
     page.one("corral_orphans", "gauge", "Processes of Corral's that belong to nothing: must read 0.", spawner.orphans)
     page.one("corral_orphans_killed_total", "counter", "Such processes found and killed.", spawner.orphans_killed)
     page.one("corral_spawner_restarts_total", "counter", "Times the spawner died.", spawner.restarts)
+    restarts = services.egress.restarts
+    page.one("corral_egress_restarts_total", "counter", "Times the egress process died.", restarts)
     page.one("corral_subscribers", "gauge", "Open event streams.", hub.subscribers)
     page.one("corral_events_total", "counter", "Events published.", hub.published)
     page.one("corral_event_buffer_bytes", "gauge", "Event rings and subscriber queues together.", hub.buffered_bytes)

@@ -34,6 +34,7 @@ def _known(services: Services) -> dict[str, Any]:
         "status": found.status,
         "services": found.services,
         "spawner_restarts": services.spawner.statistics().restarts,
+        "egress_restarts": services.egress.restarts,
     }
 
 

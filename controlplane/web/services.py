@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from controlplane.deploy.deployer import Deployer
     from controlplane.deploy.installs.store import InstallStore
     from controlplane.deploy.toolchain import Toolchain
+    from controlplane.egress.client import Egress
     from controlplane.home import Home
     from controlplane.hub import Hub
     from controlplane.rotation import KeyRotation
@@ -45,6 +46,7 @@ class Services:
     toolchain: Toolchain
     tokens: TokenTable
     spawner: Spawner
+    egress: Egress
     rotation: KeyRotation
     version: str
     started_at: float

@@ -152,6 +152,7 @@ def _control_plane(services: Services) -> dict[str, Any]:
         "journal": {"rows": journal.rows, "written": journal.written, "behind_s": round(journal.oldest_s, 3)},
         "postgres": {"available": store.available, "writable": store.writable, "problem": store.problem},
         "spawner": {"jobs": spawner.jobs, "spawned": spawner.spawned, "restarts": spawner.restarts},
+        "egress": {"restarts": services.egress.restarts},
         "orphans_killed": spawner.orphans_killed,
         "users": tokens.users,
         "tokens": tokens.tokens,

@@ -181,6 +181,7 @@ def make_services(**settings: Any) -> Services:
         toolchain=cast("Any", None),
         tokens=make_tokens(),
         spawner=cast("Any", None),
+        egress=cast("Any", None),
         rotation=cast("Any", None),
         version="0.0.0",
         started_at=0.0,

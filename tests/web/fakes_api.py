@@ -495,6 +495,11 @@ class FakeSpawner:
         return FakeSpawnerStatistics()
 
 
+@define
+class FakeEgress:
+    restarts: int = 0
+
+
 class FakeRotation:
     """The key was replaced, or another rotation is under way."""
 
@@ -569,6 +574,7 @@ def make_api_services(folder: Path = NOWHERE, **settings: Any) -> Services:
         toolchain=Toolchain(path="/usr/bin:/bin", tools={"python": sys.executable, "go": None}),
         tokens=table,
         spawner=cast("Any", FakeSpawner()),
+        egress=cast("Any", FakeEgress()),
         rotation=cast("Any", FakeRotation()),
         version="1.2.3",
         started_at=trio.current_time(),

@@ -54,6 +54,14 @@ async def test_each_change_is_told_with_the_words_of_health() -> None:
         assert (back["status"], "reason" in back, "instance_id" in back, "owner" in back) == ("healthy", *[False] * 3)
 
 
+async def test_a_new_egress_process_is_told() -> None:
+    async with serving() as api, watched(api) as stream:
+        await trio.testing.wait_all_tasks_blocked()
+        api.services.egress.restarts += 1
+        again = await told(stream)
+        assert (again["status"], again["egress_restarts"], again["spawner_restarts"]) == ("healthy", 1, 0)
+
+
 async def test_a_start_with_something_away_is_told_and_a_healthy_one_is_not() -> None:
     async with serving() as api:
         api.cache.available = False

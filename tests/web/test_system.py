@@ -162,6 +162,7 @@ async def test_an_administrators_statistics_cover_everything() -> None:
         assert found["subscribers"] == 1
         assert found["dropped"] == {"logs": 2, "refused": 1, "log_lines": 0, "lagged_streams": 0}
         assert found["control_plane"]["memory_mb"] > 1
+        assert found["control_plane"]["egress"] == {"restarts": 0}
         assert found["host"]["cpus"] >= 1
         assert found["isolation"]["in_force"] == {"process": 3}
 
@@ -189,6 +190,8 @@ async def test_metrics_are_prometheus_text_with_every_family_named_once() -> Non
         for expected in (
             "corral_orphans 0",
             "corral_orphans_killed_total 3",
+            "corral_spawner_restarts_total 0",
+            "corral_egress_restarts_total 0",
             "corral_subscribers 0",
             'corral_dropped_total{kind="logs"} 2',
             'corral_instances{status="running"} 2',

@@ -120,27 +120,6 @@ def open_gate(report_fd: int, loopback: Iterable[tuple[str, int]] = ()) -> None:
         socket.send_fds(report, [GATE_MESSAGE], [listener.fileno(), names.fileno()])
 
 
-def try_isolate() -> None:
-    """What mode `none` takes, in a process that ends afterwards; raises OSError where the host forbids it."""
-    _as_privileged()
-    isolate()
-
-
-def try_gate() -> None:
-    """What modes `open` and `allow` take, in a process that ends afterwards; raises OSError where the host forbids it."""
-    _as_privileged()
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        open_gate(theirs.fileno())
-
-
-def _as_privileged() -> None:
-    uid, gid = os.geteuid(), os.getegid()
-    if uid != 0:
-        linux.unshare(linux.CLONE_NEWUSER)
-        linux.map_own_user(uid, gid, uid, gid)
-
-
 # Routes
 
 

@@ -1,7 +1,5 @@
 """Which isolation levels this host can give, found out by trying each, and what would unlock the others.
 
-    python -m controlplane.spawn.probe      the answer as JSON
-
 A trial is a process that goes through the very steps a job of that level goes through, and ends. Standard library
 only: the spawner runs without site-packages.
 """
@@ -13,20 +11,17 @@ import os
 import select
 import signal
 import socket
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from controlplane.spawn import bubblewrap, cgroups, confine, landlock, linux, seccomp, view
+from controlplane.spawn import bubblewrap, confine, landlock, seccomp, view
 from controlplane.spawn.confinement import GATED_NETWORK, HOST_NETWORK, LEVELS, Confinement
 from controlplane.spawn.messages import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from controlplane.spawn.cgroups import Hierarchy
 
 TRIAL_LIMIT_S = 5.0
 """For one trial, which takes some 20 ms; bubblewrap waits for ever for a kernel that does."""
-NOBODY = 65534
-"""Whom a trial runs as where Corral is root."""
 TRUE = "/usr/bin/true"
 SHOWN_CHARS = 300
 
@@ -38,16 +33,22 @@ NO_SECCOMP = "Corral knows no system call numbers for this machine"
 UNLOCK_SECCOMP = "a machine with an x86_64 or aarch64 processor"
 NO_BWRAP = "bubblewrap is not installed"
 UNLOCK_BWRAP = "apt-get install bubblewrap (dnf, apk and pacman have it by the same name), then restart Corral"
+MORE_NAMESPACES = "allow user namespaces: sysctl -w user.max_user_namespaces=15000"
 UNLOCKS = (
-    ("proc", "in a container: --security-opt systempaths=unconfined, and a seccomp profile that allows namespaces"),
+    ("max_", MORE_NAMESPACES),
+    ("No space left", MORE_NAMESPACES),
+    (
+        "mount proc",
+        "in a container: --security-opt systempaths=unconfined, and a seccomp profile that allows namespaces",
+    ),
     ("No permissions to create", "allow user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"),
     (
         "Operation not permitted",
-        "allow user namespaces: sysctl -w user.max_user_namespaces=15000, and in a container a seccomp profile that has them",
+        f"{MORE_NAMESPACES}, and in a container a seccomp profile that has them",
     ),
     ("Permission denied", "an AppArmor profile for bwrap that allows userns, or apparmor=unconfined for the container"),
 )
-"""(words of the failure, what to do)"""
+"""(words of the failure, what to do); the first that fits."""
 UNLOCK_OTHERWISE = "docs/explanation/security.md says what the level namespaced needs"
 
 
@@ -60,7 +61,7 @@ class Verdict(NamedTuple):
     unlock: str = ""
 
 
-def look(hierarchy: cgroups.Hierarchy | None) -> confine.Host:
+def look(hierarchy: Hierarchy | None) -> confine.Host:
     """What all trials and jobs need to know of this host."""
     if seccomp.is_supported():
         for no_network in (False, True):
@@ -97,7 +98,7 @@ def _trial(host: confine.Host, level: str) -> str | None:
         env={"PATH": "/usr/bin:/bin", "HOME": "/tmp"},  # noqa: S108 - its own
         cwd="/",
         kind="instance",
-        uid=NOBODY if host.was_root else None,
+        uid=confine.UNPRIVILEGED_ID if host.was_root else None,
         rlimits={},
         private_tmp=None,
         stop_signal=signal.SIGTERM,
@@ -148,20 +149,3 @@ def _outcome(pid: int, report: int, words: int) -> str | None:
 def _read_now(fd: int) -> bytes:
     """What is in a pipe, without waiting for whoever may still hold its other end."""
     return os.read(fd, confine.REPORT_BYTES) if select.select([fd], [], [], 0)[0] else b""
-
-
-def main(arguments: Sequence[str] = ()) -> None:
-    """Print what a control plane started here and now would find."""
-    hierarchy = cgroups.find(arguments[0] if arguments else f"probe-{os.getpid()}")
-    host = look(hierarchy)
-    document = {
-        "levels": [verdict._asdict() for verdict in levels(host)],
-        "landlock": landlock.abi(),
-        "limits": None if hierarchy is None else hierarchy._asdict(),
-    }
-    json.dump(document, sys.stdout)
-
-
-if __name__ == "__main__":
-    linux.prctl(linux.PR_SET_DUMPABLE, 0)
-    main()

@@ -20,7 +20,6 @@ from controlplane.egress.gate import Gate
 from controlplane.egress.lookups import Lookups
 from controlplane.egress.outside import Outside
 from controlplane.egress.policy import Policy
-from controlplane.spawn import netns, trials
 from tests.deploy.source.https_server import HOST, make_authority, proxying
 from tests.egress.sandbox import (
     GREETING,
@@ -99,7 +98,6 @@ async def test_a_program_reaches_what_the_operator_lists_and_nothing_else(uid: i
         ),
         ("198.19.1.1", 443, "the name was looked up too long ago; look it up again"),
     ]
-    assert (sandbox.gate.bytes_out, sandbox.gate.bytes_in) == (2, len(GREETING))
 
 
 @each_user
@@ -291,10 +289,19 @@ async def test_sandboxes_do_not_see_each_other() -> None:
 
 
 async def test_half_a_connection_may_end_and_the_other_half_goes_on() -> None:
-    async with greeter() as port, opened(Policy(allow_private=(f"127.0.0.2:{port}",))) as sandbox:
-        got = await sandbox.python(f'say(try_tcp("127.0.0.2", {port}, b"x" * 5_000_000))')
-    assert got == [HELLO]
-    assert sandbox.gate.bytes_out == 5_000_000
+    async def count(stream: trio.SocketStream) -> None:
+        async with stream:
+            size_bytes = sum([len(data) async for data in stream])
+            await stream.send_all(b"%d" % size_bytes)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.2")
+        nursery.start_soon(trio.serve_listeners, count, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        async with opened(Policy(allow_private=(f"127.0.0.2:{port}",))) as sandbox:
+            got = await sandbox.python(f'say(try_tcp("127.0.0.2", {port}, b"x" * 5_000_000))')
+        nursery.cancel_scope.cancel()
+    assert got == ["5000000"]
 
 
 async def test_a_connection_that_the_server_resets_is_reset_inside() -> None:
@@ -461,8 +468,3 @@ async def test_a_proxy_that_refuses_or_cannot_be_used_is_a_reset() -> None:
             async with opened(Policy(), environ={"HTTPS_PROXY": proxy}) as sandbox:
                 assert await sandbox.python('say(try_tcp("93.184.216.34", 443))') == ["ECONNRESET"]
         nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("attempt", [netns.try_isolate, netns.try_gate])
-def test_the_probe_says_what_this_host_can_do(attempt: Any) -> None:
-    assert trials.works(attempt)

@@ -69,8 +69,8 @@ def _limits(hierarchy: Hierarchy | None, *, as_root: bool) -> HostLimitsOut:
 
 
 def main() -> None:
-    """Try everything here and now. Blocks, for 10 s at the most, and forks."""
-    hierarchy = cgroups.find(f"doctor-{os.getpid()}")
+    """Try everything here and now, and leave it as it was. Blocks, for 10 s at the most, and forks."""
+    hierarchy = cgroups.survey(f"doctor-{os.getpid()}")
     levels = tuple(Level(**verdict._asdict()) for verdict in probe.levels(probe.look(hierarchy)))
     features = Features(levels=levels, landlock=landlock.abi(), hierarchy=hierarchy)
     try:

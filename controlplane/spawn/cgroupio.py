@@ -87,6 +87,13 @@ def share_out(folder: Path) -> frozenset[str]:
     return shared_out(folder)
 
 
+def take_back(folder: Path) -> None:
+    """Undo `share_out`; what a group below has shared out in turn stays."""
+    for controller in shared_out(folder):
+        with suppress(OSError):
+            write(folder / "cgroup.subtree_control", f"-{controller}")
+
+
 # Limits
 
 

@@ -54,6 +54,15 @@ def before_split(place: cgroupfiles.Place, self_name: str) -> cgroupfiles.Place:
     return place._replace(own=str(own.parent)) if own.name == self_name else place
 
 
+def join(group: Path, leaf: Path) -> None:
+    """Undo a split: the processes are back in the group, which shares nothing out. Does nothing where there was none."""
+    if not leaf.is_dir():
+        return
+    cgroupio.take_back(group)
+    _move_all(leaf, group)
+    cgroupio.remove(leaf)
+
+
 def is_handed_over(group: Path, *, is_visible_top: bool) -> bool:
     """Whether a group was given to us whole: marked so, owned by a plain user, or all that a container sees."""
     if not os.access(group / "cgroup.subtree_control", os.W_OK):
@@ -80,16 +89,19 @@ def are_kin(pids: Collection[int], procs: Mapping[int, proctree.Proc], me: int) 
 def _split(group: Path, leaf: Path) -> frozenset[str]:
     with suppress(FileExistsError):
         leaf.mkdir()
+    _move_all(group, leaf)
+    shared = cgroupio.share_out(group)
+    if not shared:
+        join(group, leaf)
+    return shared
+
+
+def _move_all(origin: Path, target: Path) -> None:
     for _ in range(ROUNDS):
-        left = cgroupio.own_members(group)
+        left = cgroupio.own_members(origin)
         if not left:
             break
-        _move(left, leaf)
-    shared = cgroupio.share_out(group)
-    if not shared:  # as it was before
-        _move(cgroupio.own_members(leaf), group)
-        cgroupio.remove(leaf)
-    return shared
+        _move(left, target)
 
 
 def _move(pids: Collection[int], group: Path) -> None:

@@ -297,6 +297,38 @@ def test_of_version_2_a_group_is_split_only_if_it_was_handed_over(marker: str, i
         cgroupio.remove(above)
 
 
+SURVEY = """
+import json, sys
+sys.path.append(sys.argv[1])
+from controlplane.spawn import cgroups
+open(sys.argv[3] + "/cgroup.procs", "w").write("0")
+print(json.dumps([cgroups.survey(sys.argv[2])._asdict(), open("/proc/self/cgroup").read()]))
+"""
+
+
+@pytest.mark.needs("root", "cgroup2")
+def test_a_survey_finds_the_same_and_leaves_the_group_whole(marker: str) -> None:
+    above = Path(cgroups.own_places()[0].point, f"corral-given-{marker}")
+    given = above / "scope"
+    given.mkdir(parents=True)
+    assert cgroupio.share_out(above) == {"memory", "cpu", "pids"}
+    os.setxattr(given, "trusted.delegate", b"1")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", SURVEY, str(ROOT), marker, str(given)],
+            capture_output=True,
+            text=True,
+            timeout=LIFE_S,
+            check=True,
+        )
+        place, own = json.loads(done.stdout)
+        assert set(place.values()) == {"cgroup2", f"{given}/{cgroups.folder_name(marker)}"}
+        assert own.endswith("scope\n")
+        assert (cgroupio.children(given), cgroupio.shared_out(given)) == ([], frozenset())
+    finally:
+        cgroupio.remove(above)
+
+
 def proc(ppid: int) -> proctree.Proc:
     return proctree.Proc(ppid, 1, 1, 0, 0, 0, 0, "S", 1)
 

@@ -44,27 +44,16 @@ class GroupLimits(NamedTuple):
     processes: int | None = None
 
 
-class GroupUsage(NamedTuple):
-    """What a group uses; None where the host's groups do not tell.
+class GroupEvents(NamedTuple):
+    """What tells that a limit is near or reached; None where the host's groups do not tell.
 
     Args:
-        memory_bytes: What counts against the limit and cannot be given back: all that is charged, less the cache
-            of files (and in version 2 of names), which goes before anything is killed.
-        peak_bytes: The most that was ever charged, that cache included.
         oom_kills: Processes killed because the group reached its memory limit.
         processes: Processes and threads.
-        processes_refused: Times that a fork failed at the limit.
-        cpu_us: Microseconds of CPU time since the group was made.
-        throttled_us: Microseconds that it stood still because its quota was used up.
     """
 
-    memory_bytes: int | None = None
-    peak_bytes: int | None = None
     oom_kills: int | None = None
     processes: int | None = None
-    processes_refused: int | None = None
-    cpu_us: int | None = None
-    throttled_us: int | None = None
 
 
 class CpuCount(NamedTuple):
@@ -139,16 +128,6 @@ def number(text: str) -> int | None:
     """A file of one number; None for "max" and what is none."""
     word = text.strip()
     return int(word) if word.isdecimal() else None
-
-
-_CACHE_2 = ("inactive_file", "active_file", "slab_reclaimable")
-_CACHE_1 = ("total_inactive_file", "total_active_file")
-
-
-def memory_in_use(driver: Driver, charged: int, stat: str) -> int:
-    """`GroupUsage.memory_bytes` from what is charged and memory.stat; the two are not read at one time."""
-    cache = _CACHE_2 if driver == "cgroup2" else _CACHE_1
-    return max(0, charged - sum(figure(stat, key) or 0 for key in cache))
 
 
 def cpu_quota_us(percent: int) -> int:

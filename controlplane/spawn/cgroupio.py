@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 
 FILE_BYTES = 1 << 16
 """Above any file that is read here but a list of members."""
-MEMORY_FILES: dict[Driver, tuple[str, str, str]] = {
-    "cgroup2": ("memory.current", "memory.peak", "memory.events"),
-    "cgroup1": ("memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control"),
-}
-"""What is charged now, the most that ever was, and the kills."""
+KILLS_IN: dict[Driver, str] = {"cgroup2": "memory.events", "cgroup1": "memory.oom_control"}
+"""The file that counts the kills for want of memory."""
 
 
 def write(path: str | Path, value: object) -> None:
@@ -140,44 +137,14 @@ def limit_processes(group: str, count: int | None) -> None:
 # Usage
 
 
-def _number(path: str) -> int | None:
-    return cgroupfiles.number(read(path) or "")
+def oom_kills(driver: Driver, group: str) -> int | None:
+    """`GroupEvents.oom_kills`, from the group's folder where memory is limited."""
+    return cgroupfiles.figure(read(f"{group}/{KILLS_IN[driver]}") or "", "oom_kill")
 
 
-def _figure(path: str, key: str) -> int | None:
-    return cgroupfiles.figure(read(path) or "", key)
-
-
-def memory_usage(driver: Driver, group: str) -> dict[str, int | None]:
-    """The fields of `GroupUsage` about memory."""
-    charged_in, peak_in, events_in = MEMORY_FILES[driver]
-    charged = _number(f"{group}/{charged_in}")
-    if charged is not None:
-        charged = cgroupfiles.memory_in_use(driver, charged, read(f"{group}/memory.stat") or "")
-    return {
-        "memory_bytes": charged,
-        "peak_bytes": _number(f"{group}/{peak_in}"),
-        "oom_kills": _figure(f"{group}/{events_in}", "oom_kill"),
-    }
-
-
-def process_usage(group: str) -> dict[str, int | None]:
-    """The fields of `GroupUsage` about processes."""
-    return {
-        "processes": _number(f"{group}/pids.current"),
-        "processes_refused": _figure(f"{group}/pids.events", "max"),
-    }
-
-
-def cpu_usage(driver: Driver, accounting: str, quota: str | None) -> dict[str, int | None]:
-    """Those about CPU time, from the group's folder where it is counted and the one where it is limited."""
-    if driver == "cgroup2":
-        stat = read(f"{accounting}/cpu.stat") or ""
-        used, stopped = cgroupfiles.figure(stat, "usage_usec"), cgroupfiles.figure(stat, "throttled_usec")
-    else:
-        used = _thousandth(_number(f"{accounting}/cpuacct.usage"))
-        stopped = _thousandth(None if quota is None else _figure(f"{quota}/cpu.stat", "throttled_time"))
-    return {"cpu_us": used, "throttled_us": stopped}
+def processes(group: str) -> int | None:
+    """`GroupEvents.processes`, from the group's folder where they are limited."""
+    return cgroupfiles.number(read(f"{group}/pids.current") or "")
 
 
 def cpu_count(driver: Driver, group: str) -> CpuCount | None:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.spawn import cgroupfiles, cgroupio, cgroupsplit, trials
-from controlplane.spawn.cgroupfiles import CpuCount, Driver, GroupLimits, GroupUsage, Place
+from controlplane.spawn.cgroupfiles import CpuCount, Driver, GroupEvents, GroupLimits, Place
 
-__all__ = ["CpuCount", "GroupLimits", "GroupUsage", "Hierarchy", "find", "folder_name", "own_places", "sweep"]
+__all__ = ["CpuCount", "GroupEvents", "GroupLimits", "Hierarchy", "find", "folder_name", "own_places", "sweep"]
 
 ALSO_1 = ("cpuacct", "freezer")
 """What version 1 has in hierarchies of their own, and version 2 in every group."""
@@ -95,14 +95,13 @@ class Hierarchy(NamedTuple):
         for folder in self.folders:
             cgroupio.write(f"{folder}/{_checked(name)}/{ENTRANCES[self.driver]}", 0)
 
-    def usage(self, name: str) -> GroupUsage | None:
-        """What the group uses; None when there is none of that name."""
+    def events(self, name: str) -> GroupEvents | None:
+        """Its kills and its processes: two small files. None when there is no group of that name."""
         if not os.access(f"{self.folders[0]}/{_checked(name)}", os.F_OK):
             return None
-        return GroupUsage(
-            **(cgroupio.memory_usage(self.driver, f"{self.memory}/{name}") if self.memory else {}),
-            **(cgroupio.process_usage(f"{self.processes}/{name}") if self.processes else {}),
-            **cgroupio.cpu_usage(self.driver, f"{self.accounting}/{name}", f"{self.cpu}/{name}" if self.cpu else None),
+        return GroupEvents(
+            None if self.memory is None else cgroupio.oom_kills(self.driver, f"{self.memory}/{name}"),
+            None if self.processes is None else cgroupio.processes(f"{self.processes}/{name}"),
         )
 
     def cpu_count(self, name: str) -> CpuCount | None:

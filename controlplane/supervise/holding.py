@@ -93,5 +93,5 @@ async def _apply(runner: Runner, launch: Launch) -> None:
 
 
 def _limit(groups: Groups, group: Group) -> None:
-    if groups.usage(group.name) is not None:  # else the next process makes it, with the limits of its launch
+    if groups.events(group.name) is not None:  # else the next process makes it, with the limits of its launch
         groups.make(group.name, GroupLimits(*group[1:]))

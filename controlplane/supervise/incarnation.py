@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from controlplane.errors import CorralError
     from controlplane.protocol.handshake import ProtocolFacts
     from controlplane.protocol.session import Listener
-    from controlplane.spawn.cgroups import GroupUsage
+    from controlplane.spawn.cgroups import GroupEvents
     from controlplane.spawn.client import Spawner
     from controlplane.store.journal import Journal
     from controlplane.supervise.child import LaneName
@@ -97,7 +97,7 @@ class Incarnation:
     start_timeout_s: float
     wiretap: Wiretap
     memory_limit_mb: int
-    usage: Callable[[], GroupUsage | None] = lambda: None
+    events: Callable[[], GroupEvents | None] = lambda: None
     """What its control group tells, if it has one."""
     lane: LaneName = "primary"
     child: Child | None = field(default=None, init=False)
@@ -227,8 +227,8 @@ class Incarnation:
 
     def _oom_kills(self) -> int:
         """Processes that the kernel has ended at the memory limit, since the limit was set."""
-        usage = self.usage()
-        return 0 if usage is None else usage.oom_kills or 0
+        events = self.events()
+        return 0 if events is None else events.oom_kills or 0
 
     def _bury(self, child: Child, record: model.Incarnation, failure: model.Evidence | None) -> Ending:
         code = child.exit.code if child.exit is not None else -9

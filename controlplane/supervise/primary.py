@@ -174,7 +174,7 @@ class Primary:
             start_timeout_s=runner.around.config.start_timeout_s,
             wiretap=runner.wiretap,
             memory_limit_mb=runner.instance.spec.limits.memory_mb,
-            usage=partial(runner.group_usage, launch),
+            events=partial(runner.group_events, launch),
         )
 
     def _start(self, incarnation: Incarnation, slot: StartSlot, order: int, progress: Callable[[str], None]) -> None:

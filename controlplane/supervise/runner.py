@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from controlplane.hub import Hub
     from controlplane.model import Evidence, Instance, Sample, Section, Spec
     from controlplane.protocol.handshake import ProtocolFacts
-    from controlplane.spawn.cgroups import GroupUsage
+    from controlplane.spawn.cgroups import GroupEvents
     from controlplane.spawn.client import Spawner
     from controlplane.store.journal import Journal
     from controlplane.supervise.child import Child
@@ -158,12 +158,12 @@ class Runner:
     def isolation(self) -> str:
         return self.launch.isolation if self.launch is not None else "process"
 
-    def group_usage(self, launch: Launch | None) -> GroupUsage | None:
-        """What the control group of a launch tells; None where it has none. A few small files are read."""
+    def group_events(self, launch: Launch | None) -> GroupEvents | None:
+        """What the control group of a launch tells; None where it has none. Two small files are read."""
         group = None if launch is None else launch.confinement.group
         if group is None or self.around.groups is None:
             return None
-        return self.around.groups.usage(group.name)
+        return self.around.groups.events(group.name)
 
     async def call(
         self,

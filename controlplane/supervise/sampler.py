@@ -1,8 +1,8 @@
 """Look at every instance's process tree, all in one pass over /proc.
 
-One pass in a worker thread costs about 25 ms for 1,600 processes; asking per
-instance would cost a thousand times that. Each tree gives a `Sample` for the
-list, the stream and the journal, and its `Watch` a look at it.
+One pass in a worker thread; asking per instance would cost a thousand times
+that. What it takes is in docs/reference/performance.md. Each tree gives a
+`Sample` for the list, the stream and the journal, and its `Watch` a look at it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from controlplane.spawn import proctree
 from controlplane.supervise.census import Census
 from controlplane.supervise.footprint import Footprint, Footprints, Index, Wanted, open_files
 from controlplane.supervise.groupcpu import GroupCpu
+from controlplane.supervise.groupevents import EventsOfGroups
 from controlplane.supervise.orphans import Orphans
 from controlplane.supervise.watchdog import Figures, Watch
 
 if TYPE_CHECKING:
     from controlplane.core.watchdog import What
     from controlplane.model import Limits
+    from controlplane.spawn.cgroups import GroupEvents
     from controlplane.supervise.child import Child
     from controlplane.supervise.runner import Runner
     from controlplane.supervise.supervisor import Supervisor
@@ -43,7 +45,9 @@ class Looked:
 
     procs: Mapping[int, proctree.Proc]
     carried: Mapping[int, str]
-    group_cpu_s: Mapping[str, float]
+    group_cpu_s: Mapping[str, float | None]
+    """Since each was read last; None: not read this time, as it seems to rest."""
+    group_events: Mapping[str, GroupEvents]
     usages: Mapping[str, proctree.Usage]
     """Of all of an instance's roots together."""
     footprints: Mapping[str, Footprint]
@@ -73,6 +77,8 @@ class _Past:
     cpu_ticks: int
     """Of the processes that were seen."""
     at: float
+    group_at: float
+    """When its group's CPU time was read."""
 
 
 @define(eq=False)
@@ -87,6 +93,7 @@ class Sampler:
     _census: Census = field(factory=Census, init=False)
     _orphans: Orphans = field(factory=Orphans, init=False)
     _group_cpu: GroupCpu = field(factory=GroupCpu, init=False)
+    _group_events: EventsOfGroups = field(factory=EventsOfGroups, init=False)
     _footprints: Footprints = field(factory=Footprints, init=False)
 
     async def run(self) -> None:
@@ -118,7 +125,7 @@ class Sampler:
         now, at = trio.current_time(), datetime.now(UTC)
         share_of = partial(_share, looked.procs, looked.carried)
         for key, (runner, pid) in running.items():
-            runner.account.used_cpu(looked.group_cpu_s.get(key, 0.0))
+            runner.account.used_cpu(looked.group_cpu_s.get(key) or 0.0)
             if runner.pid == pid and pid in looked.procs:
                 figures, interval_s = self._fold(key, runner, pid, looked, now)
                 _publish(runner, figures, interval_s, at)
@@ -145,19 +152,22 @@ class Sampler:
     ) -> Looked:
         """Blocks: for a worker thread."""
         procs = self._census.take()
-        group_cpu_s = self._group_cpu.since(self.supervisor.around.groups, groups)
         roots = [root for one in wanted for root in one.roots]
         carried = self._orphans.of(procs, self.supervisor.around.spawner.pid, roots)
         by_root = proctree.trees(procs, roots, carried)
         usages = {one.key: _usage(one.roots, by_root) for one in wanted}
+        ticks = {key: usage.cpu_ticks for key, usage in usages.items()}
+        group_cpu_s = self._group_cpu.since(self.supervisor.around.groups, groups, ticks, now)
         index = Index(procs, carried)
         rss = {key: usage.rss_bytes for key, usage in usages.items()}
         footprints = self._footprints.look(wanted, procs, rss, index, now)
+        memory = {key: _memory_bytes(usage, footprints.get(key)) for key, usage in usages.items()}
+        group_events = self._group_events.look(self.supervisor.around.groups, groups, wanted, memory, now)
         for one in wanted:
             if one.key in nice:
                 _renice(nice[one.key], {pid for root in one.roots for pid in index.members(root)})
         stopped = {root.pid: any(procs[pid].state in _STOPPED for pid in index.members(root)) for root in asked}
-        return Looked(procs, carried, group_cpu_s, usages, footprints, stopped)
+        return Looked(procs, carried, group_cpu_s, group_events, usages, footprints, stopped)
 
     def _fold(self, key: str, runner: Runner, pid: int, looked: Looked, now: float) -> tuple[Figures, float]:
         """What one look says of an instance, and for how long it says so."""
@@ -165,24 +175,28 @@ class Sampler:
         past = self._pasts.get(key)
         is_new = past is None or past.watch.pid != pid
         if past is None or is_new:
-            past = self._pasts[key] = _Past(Watch(runner, pid), usage.cpu_ticks, now - self.interval_s)
+            before = now - self.interval_s
+            past = self._pasts[key] = _Past(Watch(runner, pid), usage.cpu_ticks, at=before, group_at=before)
         interval_s = max(now - past.at, 1e-3)
+        cpu_over_s = interval_s
         cpu_s = max(0, usage.cpu_ticks - past.cpu_ticks) / proctree.TICKS_PER_S
         if key not in looked.group_cpu_s:
             runner.account.used_cpu(cpu_s)
-        elif not is_new:  # what the group has used before is nobody's share of one interval
-            cpu_s = looked.group_cpu_s[key]
+        elif (group_cpu_s := looked.group_cpu_s[key]) is not None:
+            if not is_new:  # what the group has used before is nobody's share of one interval
+                cpu_s, cpu_over_s = group_cpu_s, max(now - past.group_at, 1e-3)
+            past.group_at = now
         past.cpu_ticks, past.at = usage.cpu_ticks, now
         footprint = looked.footprints.get(key, Footprint())
-        memory = usage.rss_bytes if footprint.memory_bytes is None else footprint.memory_bytes
         figures = Figures(
-            memory_mb=round(memory / MIB, 2),
-            cpu_percent=round(cpu_s / interval_s * 100, 1),
+            memory_mb=round(_memory_bytes(usage, footprint) / MIB, 2),
+            cpu_percent=round(cpu_s / cpu_over_s * 100, 1),
             processes=usage.processes,
             threads=usage.threads,
             open_files=footprint.open_files,
             disk_mb=None if footprint.disk_bytes is None else round(footprint.disk_bytes / MIB, 1),
             disk_beyond=footprint.disk_beyond,
+            group=looked.group_events.get(key),
         )
         runner.meter.peak(figures.memory_mb, usage.processes)
         return figures, interval_s
@@ -253,6 +267,11 @@ def _usage(roots: Iterable[proctree.Root], usages: Mapping[str, proctree.Usage])
     if len(found) == 1:
         return found[0]
     return proctree.Usage(*map(sum, zip(*found, strict=True)))
+
+
+def _memory_bytes(usage: proctree.Usage, footprint: Footprint | None) -> int:
+    """With what it shares with nobody else, where that was read."""
+    return usage.rss_bytes if footprint is None or footprint.memory_bytes is None else footprint.memory_bytes
 
 
 def _renice(nice: int, pids: Iterable[int]) -> None:

@@ -19,15 +19,12 @@ from controlplane.core.watchdog import Finding, Limits, Reading, Watchdog, What
 
 if TYPE_CHECKING:
     from controlplane.model import Limits as InstanceLimits
-    from controlplane.spawn.cgroups import CpuCount, GroupLimits, GroupUsage
+    from controlplane.spawn.cgroups import CpuCount, GroupEvents, GroupLimits
     from controlplane.supervise.child import Child
     from controlplane.supervise.runner import Runner
 
 NICE = 10
 """Where nothing else holds CPU time: what spins gets a tenth of what others get that want it at the same time."""
-GROUP_EVERY_S = 5.0
-"""A control group's files are read this often, and with every sample near its memory limit."""
-NEAR = 0.7
 TIDY_S = 15.0
 """For a new process to remove what the one before left on the disk, before that counts."""
 
@@ -35,8 +32,8 @@ TIDY_S = 15.0
 class Groups(Protocol):
     """Who knows the control groups of instances; a `spawn.cgroups.Hierarchy` does."""
 
-    def usage(self, name: str, /) -> GroupUsage | None:
-        """Of a group; None where there is none of this name."""
+    def events(self, name: str, /) -> GroupEvents | None:
+        """Its kills and its processes; None where there is no group of this name."""
         ...
 
     def make(self, name: str, limits: GroupLimits, /) -> None:
@@ -60,6 +57,8 @@ class Figures:
     disk_mb: float | None = None
     disk_beyond: str | None = None
     """Why there is more than could be counted."""
+    group: GroupEvents | None = None
+    """What its control group tells; None too where it has none."""
 
 
 ShareOf = Callable[["What", "Child"], float]
@@ -82,7 +81,6 @@ class Watch:
     _began: float | None = field(default=None, init=False)
     _disk_before_mb: float | None = field(default=None, init=False)
     """When this process was looked at first."""
-    _group_at: float = field(default=-inf, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._given = self.runner.instance.spec.limits
@@ -138,7 +136,7 @@ class Watch:
         return launch is not None and launch.enforcement.get(limit) == "hard"
 
     def _reading(self, figures: Figures, now: float) -> Reading:
-        group = self._look_at_group(figures.memory_mb, now)
+        group = figures.group
         seen_bytes, dropped = self._printed_so_far()
         (bytes_before, dropped_before), self._printed = self._printed, (seen_bytes, dropped)
         passed_s = None if self._at is None else max(now - self._at, 1e-3)
@@ -163,14 +161,6 @@ class Watch:
             self._disk_before_mb = disk_mb
         is_new = now - self._began < TIDY_S and disk_mb is not None and disk_mb <= (self._disk_before_mb or 0)
         return None if is_new else disk_mb
-
-    def _look_at_group(self, memory_mb: float, now: float) -> GroupUsage | None:
-        """The control group's own figures, if they were read this time."""
-        is_near = memory_mb >= NEAR * self.runner.instance.spec.limits.memory_mb
-        if not is_near and now - self._group_at < GROUP_EVERY_S:
-            return None
-        self._group_at = now
-        return self.runner.group_usage(self.runner.launch)
 
     def _printed_so_far(self) -> tuple[int, int]:
         """Bytes, and lines of them that were dropped, of all its processes that run."""

@@ -14,7 +14,7 @@ from attrs import asdict, define, evolve, field
 from controlplane.core.lifecycle import Desired
 from controlplane.core.quotas import NO_OVERRIDES, Overrides
 from controlplane.errors import Conflict, InvalidRequest, QuotaExceeded, RateLimited, StorageUnavailable
-from controlplane.spawn.cgroups import GroupLimits, GroupUsage
+from controlplane.spawn.cgroups import GroupEvents, GroupLimits
 from controlplane.spawn.confinement import Confinement, Group
 from controlplane.supervise.launch import Launch
 from tests.deploy.farm import BOB, WAIT_S, Farm, open_farm
@@ -138,8 +138,8 @@ class Kernel:
     limits: dict[str, GroupLimits] = field(factory=dict)
     in_use_bytes: int = 0
 
-    def usage(self, name: str) -> GroupUsage:
-        return GroupUsage(memory_bytes=self.in_use_bytes)
+    def events(self, name: str) -> GroupEvents:
+        return GroupEvents()
 
     def cpu_count(self, name: str) -> None:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.spawn.cgroupfiles import Place, cpu_quota_us, figure, memberships, memory_in_use, number, places
+from controlplane.spawn.cgroupfiles import Place, cpu_quota_us, figure, memberships, number, places
 
 V1_MOUNTS = """\
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct
@@ -127,19 +127,6 @@ def test_a_figure_is_read_by_its_whole_name(text: str, key: str, expected: int |
 @pytest.mark.parametrize(("text", "expected"), [("12\n", 12), ("max\n", None), ("", None), ("-1\n", None)])
 def test_a_file_of_one_number_may_say_that_there_is_none(text: str, expected: int | None) -> None:
     assert number(text) == expected
-
-
-STAT_2 = "anon 100\nfile 60\nkernel 20\nshmem 10\ninactive_file 30\nactive_file 20\nslab_reclaimable 5\n"
-STAT_1 = (
-    "cache 60\nrss 100\ninactive_file 1\nactive_file 1\ntotal_cache 60\ntotal_inactive_file 30\ntotal_active_file 20\n"
-)
-
-
-def test_what_can_be_given_back_does_not_count_as_used() -> None:
-    assert memory_in_use("cgroup2", 180, STAT_2) == 125  # anonymous, shared, and the kernel's
-    assert memory_in_use("cgroup1", 180, STAT_1) == 130
-    assert memory_in_use("cgroup1", 180, "") == 180
-    assert memory_in_use("cgroup1", 40, STAT_1) == 0  # the two files are not of the same moment
 
 
 @pytest.mark.parametrize(("percent", "quota"), [(100, 100_000), (250, 250_000), (30, 30_000), (1, 1_000), (0, 1_000)])

@@ -14,7 +14,8 @@ import pytest
 from attrs import define, field
 
 from controlplane.spawn import cgroupio, cgroups, proctree
-from controlplane.spawn.cgroups import GroupLimits, GroupUsage, Hierarchy
+from controlplane.spawn.cgroupfiles import figure
+from controlplane.spawn.cgroups import GroupEvents, GroupLimits, Hierarchy
 from controlplane.spawn.cgroupsplit import are_kin
 from controlplane.spawn.groups import Groups
 from tests.spawn.children import LIFE_S, until
@@ -93,10 +94,30 @@ class Bench:
         self.children.append(child)
         return child
 
-    def usage(self, name: str) -> GroupUsage:
-        found = self.hierarchy.usage(name)
+    def events(self, name: str) -> GroupEvents:
+        found = self.hierarchy.events(name)
         assert found is not None
         return found
+
+    def memory_bytes(self, name: str) -> tuple[int, int | None]:
+        """What is charged now, less the cache of files, and the most that ever was, where the kernel tells."""
+        group, is_2 = Path(f"{self.hierarchy.memory}/{name}"), self.hierarchy.driver == "cgroup2"
+        charged = int((group / ("memory.current" if is_2 else "memory.usage_in_bytes")).read_text())
+        stat, total = (group / "memory.stat").read_text(), "" if is_2 else "total_"
+        names = [f"{total}inactive_file", f"{total}active_file", *(["slab_reclaimable"] if is_2 else [])]
+        peak = group / ("memory.peak" if is_2 else "memory.max_usage_in_bytes")
+        return charged - sum(figure(stat, name) or 0 for name in names), int(
+            peak.read_text()
+        ) if peak.exists() else None
+
+    def refused(self, name: str) -> int | None:
+        """Times that a fork failed at the limit."""
+        return figure(Path(f"{self.hierarchy.processes}/{name}/pids.events").read_text(), "max")
+
+    def throttled_us(self, name: str) -> int:
+        """For how long it stood still because its quota was used up."""
+        stat = Path(f"{self.hierarchy.cpu}/{name}/cpu.stat").read_text()
+        return figure(stat, "throttled_usec") or (figure(stat, "throttled_time") or 0) // 1000
 
     def is_left(self) -> list[str]:
         name = cgroups.folder_name(self.marker)
@@ -129,7 +150,7 @@ def test_looking_for_a_place_leaves_nothing_and_the_answer_is_plain_json(bench: 
     assert (hierarchy.has_memory, hierarchy.has_cpu, hierarchy.has_processes) == (True, True, True)
     assert Hierarchy(**json.loads(json.dumps(hierarchy._asdict()))) == hierarchy
     assert hierarchy.names() == []
-    assert hierarchy.usage("none") is None
+    assert hierarchy.events("none") is None
 
 
 async def test_more_memory_than_allowed_is_an_end_that_is_counted_at_exactly_the_limit(bench: Bench) -> None:
@@ -137,11 +158,10 @@ async def test_more_memory_than_allowed_is_an_end_that_is_counted_at_exactly_the
     hog = bench.run("hog", ALLOCATE)
     assert hog.communicate()[0] == ""
     assert hog.returncode == -signal.SIGKILL
-    await until(lambda: bench.usage("hog").oom_kills)  # counted a moment after the kill
-    usage = bench.usage("hog")
-    assert usage.peak_bytes is None or 40 * MIB < usage.peak_bytes <= 48 * MIB
-    assert usage.memory_bytes is not None
-    assert usage.memory_bytes < 8 * MIB
+    await until(lambda: bench.events("hog").oom_kills)  # counted a moment after the kill
+    in_use_bytes, peak_bytes = bench.memory_bytes("hog")
+    assert peak_bytes is None or 40 * MIB < peak_bytes <= 48 * MIB
+    assert in_use_bytes < 8 * MIB
 
 
 def test_the_limits_of_a_group_in_use_can_be_raised_and_lowered_again(bench: Bench) -> None:
@@ -151,7 +171,7 @@ def test_the_limits_of_a_group_in_use_can_be_raised_and_lowered_again(bench: Ben
         assert hog.communicate()[0] == ""
     bench.hierarchy.make("hog", GroupLimits())
     assert bench.run("hog", ALLOCATE).communicate()[0] == "not held\n"
-    assert (bench.usage("hog").oom_kills or 0) >= 3  # some kernels count a victim twice where its whole group goes
+    assert (bench.events("hog").oom_kills or 0) >= 3  # some kernels count a victim twice where its whole group goes
     assert bench.hierarchy.names() == ["hog"]
 
 
@@ -159,23 +179,24 @@ def test_a_fork_beyond_the_limit_is_refused_and_counted(bench: Bench) -> None:
     bench.hierarchy.make("forks", GroupLimits(processes=20))
     forks = bench.run("forks", FORK)
     assert line_of(forks) == "19 11"  # EAGAIN
-    usage = bench.usage("forks")
-    assert usage.processes == 20
-    assert usage.processes_refused == 1
+    assert bench.events("forks").processes == 20
+    assert bench.refused("forks") == 1
 
 
 async def test_a_quota_of_the_cpu_makes_a_group_stand_still(bench: Bench) -> None:
     bench.hierarchy.make("spin", GroupLimits(cpu_percent=20))
     bench.run("spin", SPIN)
-    await until(lambda: (bench.usage("spin").throttled_us or 0) > 100_000, LIFE_S)
-    assert (bench.usage("spin").cpu_us or 0) > 0
+    await until(lambda: bench.throttled_us("spin") > 100_000, LIFE_S)
+    count = bench.hierarchy.cpu_count("spin")
+    assert count is not None
+    assert count.used_us > 0
 
 
 async def test_a_kill_reaches_every_session_and_then_the_group_can_go(bench: Bench) -> None:
     bench.hierarchy.make("tree", GroupLimits(processes=50))
     child = bench.run("tree", SPREAD)
     other = bench.run("tree", WAIT)
-    await until(lambda: bench.usage("tree").processes == 8)
+    await until(lambda: bench.events("tree").processes == 8)
     assert line_of(child).isdigit()
     assert not bench.hierarchy.remove("tree")
     await until(lambda: bench.hierarchy.kill("tree"))
@@ -216,7 +237,7 @@ async def test_a_sweep_ends_what_an_earlier_life_left_wherever_it_was_and_nothin
     assert other_life is not None
     other_life.make("left", GroupLimits())
     try:
-        await until(lambda: bench.usage("left").processes == 7)
+        await until(lambda: bench.events("left").processes == 7)
         assert cgroups.sweep(bench.marker) == 3
         assert left.wait() == -signal.SIGKILL
         assert bench.is_left() == []

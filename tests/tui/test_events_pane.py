@@ -103,7 +103,7 @@ def test_enter_shows_all_of_an_event_and_escape_only_closes_that(past: Plane) ->
         await person.press("escape")
         await person.until(lambda: not isinstance(person.app.screen, InstanceScreen), "the fleet")
 
-    drive(contexts_of(past), script, size=(120, 40))
+    drive(contexts_of(past), script, size=(120, 50))
 
 
 def test_older_events_are_read_when_the_cursor_comes_to_the_top(past: Plane, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,8 +181,8 @@ SERVICES = (
         "shared memory of Postgres",
         "shared_memory",
         lambda scene: {"segment": scene.segment},
-        (DENIED, DENIED, OF_ANOTHER_NAMESPACE),
-        (OPEN, OPEN, OF_ANOTHER_NAMESPACE),
+        (OF_ANOTHER_NAMESPACE, OF_ANOTHER_NAMESPACE, OF_ANOTHER_NAMESPACE),
+        in_container=(DENIED | OPEN, DENIED | OPEN, OF_ANOTHER_NAMESPACE),
     ),
     Attempt("a service on loopback, as either may be", "tcp", _port("loopback_port"), REACHED),
     Attempt("UDP on loopback", "udp", _port("udp_port"), REACHED),
@@ -222,7 +222,13 @@ FILES = (
         (HIDDEN, HIDDEN, HIDDEN),
         in_container=(OPEN, DENIED, HIDDEN),
     ),
-    Attempt("read what lies in its /dev/shm", "read", _at("shm_file"), CLOSED_AT_LAST),
+    Attempt(
+        "read what lies in its /dev/shm",
+        "read",
+        _at("shm_file"),
+        (HIDDEN, HIDDEN, HIDDEN),
+        in_container=CLOSED_AT_LAST,
+    ),
 )
 
 KERNEL = (

@@ -152,7 +152,7 @@ async def test_a_start_that_is_broken_off_ends_soon_leaves_nothing_and_can_be_do
             assert spawner._link is not None
             reaper = spawner._link.pid
             await until(lambda: reaper not in [proc.ppid for proc in proctree.scan().values()], 2)
-            assert spawner.statistics().jobs == 0
+            await until(lambda: spawner.statistics().jobs == 0, 2)  # the spawner's word of it comes a moment later
             async with open_services(config, home, spawner) as services:
                 assert await query(services.database_url, "select 1") == 1
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 from controlplane.cli.hostchecks import GOOD, POOR, Finding
+from controlplane.cli.surveys import survey
 from controlplane.wire.units import plain_name
 
 if TYPE_CHECKING:
@@ -28,15 +26,7 @@ GIVES = {
 
 def survey_here() -> dict[str, Any] | None:
     """What `GET /isolation` would say if a control plane ran here; None if that cannot be found out."""
-    try:
-        # -P: the folder that we happen to be in is not where our code comes from.
-        run = subprocess.run(
-            [sys.executable, "-P", "-m", SURVEY], capture_output=True, timeout=SURVEY_TIMEOUT_S, check=True
-        )
-        document = json.loads(run.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
+    return survey(SURVEY, SURVEY_TIMEOUT_S)
 
 
 def isolation(document: Mapping[str, Any] | None) -> list[Finding]:

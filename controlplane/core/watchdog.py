@@ -207,11 +207,6 @@ class Watchdog:
     _is_quiet: bool = field(default=True, init=False)
     """All of the gauges are."""
 
-    @property
-    def is_spinning(self) -> bool:
-        """Whether it has used all of its CPU time for long."""
-        return self._cpu.told == "warn"
-
     def look(self, reading: Reading) -> list[Finding]:
         """Fold one reading in; what it leads to, the gravest first."""
         if self._is_quiet and _is_little(reading, self.limits):

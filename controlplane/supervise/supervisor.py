@@ -87,9 +87,6 @@ class Supervisor:
                 if child.job.id == job:
                     child.logbook.system("warning", f"egress: {what}: {reason}")
 
-    def of_owner(self, owner: str) -> list[Runner]:
-        return [r for r in self._runners.values() if r.instance.owner == owner]
-
     def builds(self, owner: str) -> tuple[int, int]:
         """How many builds an owner has under way, and how many may be at the same time."""
         scheduler = self.around.scheduler

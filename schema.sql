@@ -25,7 +25,7 @@ CREATE TABLE mcp_schema (
     applied_at  timestamptz NOT NULL DEFAULT now()      -- when this database reached the version
 );
 COMMENT ON TABLE mcp_schema IS 'Which versions of the schema this database has been through';
-INSERT INTO mcp_schema (version, name) VALUES (9, 'schema');
+INSERT INTO mcp_schema (version, name) VALUES (10, 'schema');
 
 
 -- Words ------------------------------------------------------------------------
@@ -93,8 +93,10 @@ CREATE TABLE mcp_tokens (
     created_at    timestamptz NOT NULL DEFAULT now(),   -- when it was made
     expires_at    timestamptz,                          -- NULL: does not expire
     last_used_at  timestamptz,                          -- to about a minute; NULL: not used yet
+    instances     uuid[],                               -- the only ones it opens; NULL: all of its owner's, those to come included
 
-    CONSTRAINT token_digest_is_sha256 CHECK (length(digest) = 32)
+    CONSTRAINT token_digest_is_sha256 CHECK (length(digest) = 32),
+    CONSTRAINT token_instances_not_empty CHECK (cardinality(instances) > 0)
 );
 COMMENT ON TABLE mcp_tokens IS 'API tokens, by digest';
 CREATE INDEX mcp_tokens_owner ON mcp_tokens (owner);
@@ -110,6 +112,27 @@ CREATE TABLE mcp_secrets (
     CONSTRAINT secret_name_is_variable CHECK (name ~ '^[A-Za-z_][A-Za-z0-9_]{0,127}$')
 );
 COMMENT ON TABLE mcp_secrets IS 'Values that instances get by `${secret:NAME}`; they outlive the instances';
+
+
+-- Control planes ---------------------------------------------------------------
+--
+-- Any number of them may share this database. Each holds a lease, kept by this
+-- database's clock, and with it the instances that name it; those of a lease that
+-- has run out may be taken over. A holder that cannot renew in time has ended its
+-- processes by then, so that none ever runs twice.
+
+CREATE TABLE mcp_nodes (
+    id           uuid        PRIMARY KEY,                   -- of a CORRAL_HOME; stays the same over restarts
+    url          text        NOT NULL,                      -- where the others reach it: http://10.0.0.7:8000
+    version      text        NOT NULL,                      -- of its Corral
+    epoch        bigint      NOT NULL DEFAULT 1,            -- grows when its lease is taken anew: who has an older one has lost it
+    started_at   timestamptz NOT NULL DEFAULT now(),        -- when this epoch began
+    lease_until  timestamptz NOT NULL,                      -- past: it is dead, or as good as
+
+    CONSTRAINT node_url_has_length CHECK (length(url) BETWEEN 1 AND 1024),
+    CONSTRAINT node_epoch_from_one CHECK (epoch >= 1)
+);
+COMMENT ON TABLE mcp_nodes IS 'Control planes that share this database';
 
 
 -- Instances and what they run --------------------------------------------------
@@ -143,6 +166,8 @@ CREATE TABLE mcp_instances (
     incarnation  integer     NOT NULL DEFAULT 0,            -- number of its latest process; 0: none yet
     last_error   jsonb,                                     -- why it failed last (an Evidence); NULL: it never did
     deleted_at   timestamptz,                               -- NULL: it exists
+    node_id      uuid,                                      -- the mcp_nodes row that runs it; NULL: nobody, it may be taken
+    epoch        bigint      NOT NULL DEFAULT 0,            -- grows with every change of `node_id`: what an older holder writes does not count
 
     CONSTRAINT instance_name_is_label CHECK (name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'),
     CONSTRAINT deleted_has_time CHECK ((desired = 'deleted') = (deleted_at IS NOT NULL)),
@@ -153,6 +178,7 @@ CREATE TABLE mcp_instances (
 COMMENT ON TABLE mcp_instances IS 'Named, supervised MCP servers; deleted ones stay until their history is forgotten';
 CREATE UNIQUE INDEX mcp_instances_live_name ON mcp_instances (owner, name) WHERE deleted_at IS NULL;
 CREATE INDEX mcp_instances_deleted ON mcp_instances (deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX mcp_instances_node ON mcp_instances (node_id) WHERE deleted_at IS NULL;
 
 CREATE TABLE mcp_specs (
     instance_id  uuid            NOT NULL REFERENCES mcp_instances (id) ON DELETE CASCADE, -- what it belongs to
@@ -281,6 +307,22 @@ CREATE INDEX mcp_events_instance ON mcp_events (instance_id, timestamp, id);
 CREATE INDEX mcp_events_owner ON mcp_events (owner, timestamp, id);     -- all of one owner's, newest first
 CREATE INDEX mcp_events_type ON mcp_events (type, timestamp, id);       -- what is rare among everybody's: failures
 
+CREATE TABLE mcp_audit (
+    timestamp   timestamptz NOT NULL,                       -- when it was answered
+    actor       text,                                       -- the user who asked; NULL: nobody that Corral knows
+    credential  text,                                       -- the token's id, or `jwt:` and a digest; NULL: none that is valid
+    address     text        NOT NULL,                       -- where the request came from
+    action      text        NOT NULL,                       -- deploy, removeInstance, createToken … (the API's operation), or signIn when it was refused
+    target      text        NOT NULL DEFAULT '',            -- what it was about: an instance's id, a user's or a secret's name
+    owner       text,                                       -- whose that is; NULL: nobody's
+    status      integer     NOT NULL,                       -- of the answer, as in HTTP
+    request_id  text        NOT NULL,                       -- of the answer's X-Request-Id
+    id          bigint      NOT NULL DEFAULT nextval('mcp_history_id') -- grows in the order of writing
+) PARTITION BY RANGE (timestamp);
+COMMENT ON TABLE mcp_audit IS 'Who did what, and what came of it';
+CREATE INDEX mcp_audit_order ON mcp_audit (timestamp, id);
+CREATE INDEX mcp_audit_actor ON mcp_audit (actor, timestamp, id);
+
 CREATE TABLE mcp_usage_days (
     owner           text             NOT NULL,          -- whose instances they were
     day             date             NOT NULL,          -- the day, in UTC
@@ -316,5 +358,5 @@ CREATE TRIGGER mcp_users_tell AFTER INSERT OR DELETE OR UPDATE OF name, role, di
     FOR EACH ROW EXECUTE FUNCTION mcp_tell('users', 'name');
 CREATE TRIGGER mcp_tokens_tell AFTER INSERT OR DELETE OR UPDATE OF owner, role, digest, expires_at ON mcp_tokens
     FOR EACH ROW EXECUTE FUNCTION mcp_tell('tokens', 'id');
-CREATE TRIGGER mcp_instances_tell AFTER INSERT OR DELETE OR UPDATE OF desired, revision, labels, deleted_at ON mcp_instances
+CREATE TRIGGER mcp_instances_tell AFTER INSERT OR DELETE OR UPDATE OF desired, revision, labels, deleted_at, node_id ON mcp_instances
     FOR EACH ROW EXECUTE FUNCTION mcp_tell('instances', 'id');

@@ -93,7 +93,11 @@ def of_exit(
 
 
 def of_memory_limit(seen: Seen, exit_code: int | None, limit_mb: float) -> Evidence:
-    """The kernel ended a process of it that would have gone over the memory limit, and with it the rest."""
+    """The kernel ended a process of it that would have gone over the memory limit, and with it the rest.
+
+    The limit itself is the last reading: it was reached, however short after the last look, or before the first.
+    """
+    seen = evolve(seen, samples=(*seen.samples, {"ago_s": 0.0, "memory_mb": float(limit_mb)}))
     peak = "" if seen.peak_memory_mb is None else f"; it used {seen.peak_memory_mb:.0f} MiB when it was last looked at"
     before = "before its handshake was done" if seen.ran_s is None else f"after {seen.ran_s:.1f} s"
     reason = f"the kernel ended it {before}, at its limit of {limit_mb:g} MiB of memory{peak}"

@@ -67,6 +67,8 @@ class Token:
     created_at: datetime
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
+    instances: frozenset[UUID] | None = None
+    """The only ones it opens; None: all of its owner's."""
 
 
 @frozen(kw_only=True)
@@ -88,10 +90,30 @@ class Principal:
     token_id: str
     expires_at: datetime | None = None
     """When the credential ends; None: never."""
+    instances: frozenset[UUID | str] | None = None
+    """The only ones it opens, by id, or as `owner/name` (the audience of a JWT may name one so); None: all that its owner may."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it opens single instances only, and with them nothing of the control plane's own."""
+        return self.instances is not None
 
     @property
     def is_admin(self) -> bool:
+        """Whether it may do everything."""
+        return self.role is Role.ADMIN and self.instances is None
+
+    @property
+    def crosses_owners(self) -> bool:
+        """Whether other users' instances may be among those it sees."""
         return self.role is Role.ADMIN
+
+    def sees(self, owner: str, name: str, instance_id: UUID) -> bool:
+        """Whether this instance exists for the caller: the one place that decides it."""
+        if owner != self.owner and self.role is not Role.ADMIN:
+            return False
+        only = self.instances
+        return only is None or instance_id in only or f"{owner}/{name}" in only
 
 
 @frozen(kw_only=True)

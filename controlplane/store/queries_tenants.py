@@ -63,7 +63,7 @@ async def tokens(connection: Any) -> list[Token]:
     """All tokens, oldest first."""
     rows = await connection.fetch(
         """
-        SELECT id, owner, name, role, digest, created_at, expires_at, last_used_at
+        SELECT id, owner, name, role, digest, created_at, expires_at, last_used_at, instances
           FROM mcp_tokens ORDER BY created_at, id
         """
     )
@@ -97,8 +97,8 @@ async def _refuse_over_quota(connection: Any, owner: str, quota: int) -> None:
 async def _insert_token(connection: Any, token: Token) -> None:
     await connection.execute(
         """
-        INSERT INTO mcp_tokens (id, owner, name, role, digest, created_at, expires_at, last_used_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        INSERT INTO mcp_tokens (id, owner, name, role, digest, created_at, expires_at, last_used_at, instances)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         """,
         token.id,
         token.owner,
@@ -108,6 +108,7 @@ async def _insert_token(connection: Any, token: Token) -> None:
         token.created_at,
         token.expires_at,
         token.last_used_at,
+        None if token.instances is None else sorted(token.instances),
     )
 
 
@@ -116,7 +117,7 @@ async def delete_token(connection: Any, token_id: UUID) -> Token | None:
     row = await connection.fetchrow(
         """
         DELETE FROM mcp_tokens WHERE id = $1
-        RETURNING id, owner, name, role, digest, created_at, expires_at, last_used_at
+        RETURNING id, owner, name, role, digest, created_at, expires_at, last_used_at, instances
         """,
         token_id,
     )

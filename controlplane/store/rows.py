@@ -63,6 +63,7 @@ def token_of(row: Row) -> Token:
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         last_used_at=row["last_used_at"],
+        instances=None if row["instances"] is None else frozenset(map(uuid_of, row["instances"])),
     )
 
 

@@ -72,10 +72,11 @@ class Supervisor:
         """The instance that `ref` (UUID, name, or an admin's `owner/name`) means to this caller.
 
         Raises:
-            NotFound: there is none, or it belongs to somebody else, which looks the same.
+            NotFound: there is none, or it is not for this caller, which looks the same.
         """
         runner = self.get(self._resolve(principal, ref))
-        if runner.instance.owner != principal.owner and not principal.is_admin:
+        instance = runner.instance
+        if not principal.sees(instance.owner, instance.name, instance.id):
             raise NotFound("there is no such instance", hint="corral ls shows what there is")
         return runner
 
@@ -232,7 +233,7 @@ class Supervisor:
         if len(ref) == 36 and (instance_id := _as_uuid(ref)) is not None:
             return instance_id
         owner, slash, name = ref.rpartition("/")
-        key = (owner, name) if slash and principal.is_admin else (principal.owner, ref.lower())
+        key = (owner, name) if slash and principal.crosses_owners else (principal.owner, ref.lower())
         try:
             return self._names[key]
         except KeyError:

@@ -172,6 +172,7 @@ class TokenTable:
             role=_capped(token.role, user.role),
             token_id=str(token.id),
             expires_at=token.expires_at,
+            instances=token.instances,
         )
         return Grant(principal, token.expires_at.timestamp() if token.expires_at else inf, token.id)
 

@@ -195,7 +195,7 @@ class ApiSupervisor:
             names = {str(instance.id), f"{instance.owner}/{instance.name}"}
             if instance.owner == principal.owner:
                 names.add(instance.name)
-            if ref in names and (instance.owner == principal.owner or principal.is_admin):
+            if ref in names and principal.sees(instance.owner, instance.name, instance.id):
                 return runner
         raise NotFound("There is no such instance.")
 

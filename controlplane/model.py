@@ -255,6 +255,10 @@ class Instance:
     restarts: int = 0
     incarnation: int = 0
     last_error: Evidence | None = None
+    node_id: UUID | None = None
+    """The control plane that holds it; None: nobody, it may be taken."""
+    epoch: int = 0
+    """Grows whenever the holder changes; what is written for an older one does not count."""
 
 
 @frozen(kw_only=True)

@@ -16,6 +16,7 @@ from uuid import UUID
 import trio
 from attrs import define, evolve, field, frozen
 
+from controlplane.cluster.roster import Roster, held_elsewhere
 from controlplane.core.lifecycle import PUBLIC_STATUS, Desired, State
 from controlplane.core.queueing import Priority
 from controlplane.errors import Conflict, NotFound, ShuttingDown
@@ -49,6 +50,8 @@ class Supervisor:
     around: Surroundings
     store: Store
     _nursery: trio.Nursery
+    roster: Roster = field(factory=Roster)
+    """What other nodes hold."""
     _runners: dict[UUID, Runner] = field(factory=dict, init=False)
     _names: dict[tuple[str, str], UUID] = field(factory=dict, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -73,8 +76,15 @@ class Supervisor:
 
         Raises:
             NotFound: there is none, or it is not for this caller, which looks the same.
+            HeldElsewhere: another node holds it.
         """
-        runner = self.get(self._resolve(principal, ref))
+        try:
+            runner = self.get(self._resolve(principal, ref))
+        except NotFound:
+            found = self.roster.find(principal, ref)
+            if found is None:
+                raise
+            raise held_elsewhere(found) from None
         instance = runner.instance
         if not principal.sees(instance.owner, instance.name, instance.id):
             raise NotFound("there is no such instance", hint="corral ls shows what there is")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import Factory, define
 
+from controlplane.cluster.roster import Roster
 from controlplane.supervise.accounts import Accounts, of_operator
 from controlplane.web.guards import Guards
 from controlplane.web.health import Pulse
@@ -58,5 +59,7 @@ class Services:
     pulse: Pulse = Factory(lambda self: Pulse(self.store, self.cache), takes_self=True)
     runtimes: Runtimes = Factory(lambda self: Runtimes(self.toolchain), takes_self=True)
     mcp: McpEndpoint = Factory(McpEndpoint, takes_self=True)
+    roster: Roster = Factory(Roster)
+    """The other control planes on this database, and what they hold."""
     embedded: tuple[str, ...] = ()
     stopping: bool = False

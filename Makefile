@@ -27,8 +27,8 @@ up: ## Start the control plane on 127.0.0.1:8000
 	./corral up $(ARGS)
 
 lock: ready ## Write the lock files anew from pyproject.toml (ARGS="--upgrade" moves every version)
-	$(COMPILE) $(ARGS) --extra embedded --extra web --extra bootstrap -o requirements.txt pyproject.toml
-	$(COMPILE) $(ARGS) --extra embedded --extra web --extra bootstrap --extra test -c requirements.txt -o requirements-test.txt pyproject.toml
+	$(COMPILE) $(ARGS) --extra embedded --extra otel --extra web --extra bootstrap -o requirements.txt pyproject.toml
+	$(COMPILE) $(ARGS) --extra embedded --extra otel --extra web --extra bootstrap --extra test -c requirements.txt -o requirements-test.txt pyproject.toml
 	$(PYTHON) -c '$(NODE)' | $(COMPILE) $(ARGS) -o requirements-node.txt -
 
 pictures: ready ## The README's pictures of the dashboard, from a real run with servers from the registries

@@ -311,12 +311,13 @@ CREATE TABLE mcp_audit (
     timestamp   timestamptz NOT NULL,                       -- when it was answered
     actor       text,                                       -- the user who asked; NULL: nobody that Corral knows
     credential  text,                                       -- the token's id, or `jwt:` and a digest; NULL: none that is valid
-    address     text        NOT NULL,                       -- where the request came from
+    address     text        NOT NULL,                       -- where the request came from; `elsewhere`: from several places
     action      text        NOT NULL,                       -- deploy, removeInstance, createToken … (the API's operation), or signIn when it was refused
-    target      text        NOT NULL DEFAULT '',            -- what it was about: an instance's id, a user's or a secret's name
-    owner       text,                                       -- whose that is; NULL: nobody's
-    status      integer     NOT NULL,                       -- of the answer, as in HTTP
-    request_id  text        NOT NULL,                       -- of the answer's X-Request-Id
+    target      text        NOT NULL DEFAULT '',            -- what it was about: an instance's or a token's id, a user's or a secret's name
+    owner       text,                                       -- whose that is; NULL: nobody's, or nothing that the actor may see
+    status      integer     NOT NULL,                       -- of the answer, as in HTTP; 499: the client left before there was one
+    request_id  text        NOT NULL,                       -- of the answer's X-Request-Id; empty: it is about several, or a sign-in
+    count       integer     NOT NULL DEFAULT 1,             -- refused requests that were alike, and too many for a row each
     id          bigint      NOT NULL DEFAULT nextval('mcp_history_id') -- grows in the order of writing
 ) PARTITION BY RANGE (timestamp);
 COMMENT ON TABLE mcp_audit IS 'Who did what, and what came of it';

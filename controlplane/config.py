@@ -277,6 +277,8 @@ class Config:
     log_max_mb: int = _var("LOG_MAX_MB", _count(16), 1024, "Size of all instance logs kept, MiB.")
     metric_retention_days: int = _var("METRIC_RETENTION_DAYS", _count(1), 2, "Days that resource samples are kept.")
     event_retention_days: int = _var("EVENT_RETENTION_DAYS", _count(1), 30, "Days that events are kept.")
+    audit_retention_days: int = _var("AUDIT_RETENTION_DAYS", _count(1), 90, "Days that the audit log is kept.")
+    audit_max_mb: int = _var("AUDIT_MAX_MB", _count(16), 256, "Size of the audit log that is kept, MiB.")
     source_allow_private: bool = _var(
         "SOURCE_ALLOW_PRIVATE",
         _flag,

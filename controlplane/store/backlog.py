@@ -3,7 +3,7 @@
 Pure: no clock, no I/O. What Corral needs to know again after a restart (observations,
 incarnations, listings, what owners used) is never shed: of each instance the latest is kept, of use the sums. Of the rest, the
 oldest of the least valuable kind goes first: samples, then what servers print, then
-events and Corral's own lines. Within a kind the instance with most rows pays, so one
+events and Corral's own lines, and who did what last of all. Within a kind the instance with most rows pays, so one
 that floods loses its own history and nobody else's.
 """
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from controlplane.model import Incarnation, Listing, LogLine, Sample, Section, UsageDay
+    from controlplane.store.base import AuditRow
 
 MAX_ROWS = 20_000
 """Rows that wait: about half a minute of a busy fleet."""
@@ -41,8 +42,8 @@ USAGE_ROWS_MAX = 10_000
 SHED_ROWS = 256
 """Rows shed at a time, so that finding who has most is paid for rarely."""
 
-SAMPLES, OUTPUT, EVENTS = "samples", "logs", "events"
-SHED_ORDER = (SAMPLES, OUTPUT, EVENTS)
+SAMPLES, OUTPUT, EVENTS, AUDIT = "samples", "logs", "events", "audit"
+SHED_ORDER = (SAMPLES, OUTPUT, EVENTS, AUDIT)
 
 
 @frozen(slots=True)
@@ -113,6 +114,9 @@ class Backlog:
     def push_event(self, event: EventRow) -> None:
         self._push(EVENTS, event.instance_id, event, ROW_BYTES + sys.getsizeof(event.data))
 
+    def push_audit(self, row: AuditRow) -> None:
+        self._push(AUDIT, None, row, ROW_BYTES + sys.getsizeof(row.target))
+
     def push_observation(self, seen: Observation) -> None:
         self._observations[seen.instance_id] = seen
 
@@ -155,7 +159,7 @@ class Backlog:
             self._count_shed(kind, row.value)
 
     def _count_shed(self, kind: str, value: Any) -> None:
-        if kind == SAMPLES or isinstance(value, EventRow):
+        if kind in (SAMPLES, AUDIT) or isinstance(value, EventRow):
             self.shed[kind] += 1
         else:
             self.shed[OUTPUT] += 1
@@ -181,6 +185,7 @@ class Backlog:
         return Batch(
             logs=tuple(row.value for row in rows if not isinstance(row.value, EventRow)),
             events=tuple(row.value for row in rows if isinstance(row.value, EventRow)),
+            audit=tuple(row.value for row in taken[AUDIT]),
             samples=tuple(row.value for row in taken[SAMPLES]),
             observations=self._take_observations(max_rows),
             incarnations=self._take_incarnations(max_rows),

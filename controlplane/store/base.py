@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         User,
     )
     from controlplane.store.filters import (
+        AuditFilter,
         EventFilter,
         FleetEventFilter,
         IncarnationFilter,
@@ -83,7 +84,7 @@ class JournalStatistics:
     size_bytes: int
     written: int
     shed: Mapping[str, int]
-    """Given up because too many waited, by kind: samples, logs, events, incarnations."""
+    """Given up because too many waited, by kind: samples, logs, events, incarnations, audit."""
     refused: int
     """Given up because Postgres does not take them."""
     cut: int
@@ -146,6 +147,33 @@ class EventRow:
 
 
 @frozen(kw_only=True, slots=True)
+class AuditRow:
+    """One thing that somebody did, or tried to do; see the columns of mcp_audit.
+
+    `count` is more than one where refused requests that were alike, and too many, share a row.
+    """
+
+    at: datetime
+    actor: str | None
+    credential: str | None
+    address: str
+    action: str
+    target: str
+    owner: str | None
+    status: int
+    request_id: str
+    count: int = 1
+
+
+@frozen
+class StoredAudit:
+    """A row of the audit log as it was kept, with the name of the instance that it is about; None: about none, or forgotten."""
+
+    row: AuditRow
+    name: str | None
+
+
+@frozen(kw_only=True, slots=True)
 class Observation:
     """What was last seen of an instance: the part of its row that the journal writes."""
 
@@ -162,7 +190,7 @@ class Observation:
     last_error: Evidence | None
 
 
-KINDS = ("logs", "samples", "events", "observations", "incarnations", "listings", "usage")
+KINDS = ("logs", "samples", "events", "audit", "observations", "incarnations", "listings", "usage")
 """The rows of a batch."""
 
 
@@ -173,6 +201,7 @@ class Batch:
     logs: tuple[LogLine, ...] = ()
     samples: tuple[tuple[UUID, Sample], ...] = ()
     events: tuple[EventRow, ...] = ()
+    audit: tuple[AuditRow, ...] = ()
     observations: tuple[Observation, ...] = ()
     incarnations: tuple[Incarnation, ...] = ()
     listings: tuple[Listing, ...] = ()
@@ -214,12 +243,14 @@ class Change:
 
 @frozen(kw_only=True)
 class Retention:
-    """How much history is kept: days, and bytes for all logs together."""
+    """How much history is kept: days, and bytes for all logs, and for the whole audit log."""
 
     log_days: int = 7
     log_max_bytes: int = 2**30
     metric_days: int = 2
     event_days: int = 30
+    audit_days: int = 90
+    audit_max_bytes: int = 256 * 2**20
 
     @classmethod
     def from_config(cls, config: Config) -> Retention:
@@ -228,6 +259,8 @@ class Retention:
             log_max_bytes=config.log_max_mb * 2**20,
             metric_days=config.metric_retention_days,
             event_days=config.event_retention_days,
+            audit_days=config.audit_retention_days,
+            audit_max_bytes=config.audit_max_mb * 2**20,
         )
 
 
@@ -241,6 +274,8 @@ class RetentionReport:
     """Partitions dropped, for age or size."""
     logs_deleted: int = 0
     """Rows deleted from today's logs because they alone exceed the cap."""
+    audit_deleted: int = 0
+    """The same of today's audit log."""
     instances_purged: int = 0
     """Deleted instances whose history is gone."""
 
@@ -395,6 +430,10 @@ class Store(Protocol):
     async def metrics(self, instance_id: UUID, which: MetricFilter) -> Page[Sample]: ...
     async def events(self, instance_id: UUID, which: EventFilter) -> Page[StoredEvent]: ...
     async def fleet_events(self, which: FleetEventFilter) -> Page[NamedEvent]: ...
+    async def audit(self, which: AuditFilter) -> Page[StoredAudit]:
+        """A page of the audit log, newest first."""
+        ...
+
     async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]: ...
     async def incarnations(self, instance_id: UUID, which: IncarnationFilter) -> Page[Incarnation]: ...
 

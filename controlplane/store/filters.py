@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Generic, TypeVar
+from uuid import UUID
 
 from attrs import frozen
 
@@ -67,15 +68,36 @@ class EventFilter:
 class FleetEventFilter:
     """Which events of all instances, newest first.
 
-    `owner` None is everybody's, and what is about no single instance; of `status` events only those that tell one of
-    `statuses`, if any are given.
+    `owner` None is everybody's, and what is about no single instance; `instances` are the only ones, if given; of
+    `status` events only those that tell one of `statuses`, if any are given.
     """
 
     owner: str | None = None
+    instances: tuple[UUID, ...] | None = None
     since: datetime | None = None
     until: datetime | None = None
     types: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
+    limit: int = PAGE_DEFAULT
+    cursor: str | None = None
+
+
+@frozen(kw_only=True)
+class AuditFilter:
+    """Which rows of the audit log, newest first; all that is given must hold.
+
+    `seen_by` is a user who sees what he did, and what was done to what is his; None: everything. `targets` are ids
+    or names; `classes` are hundreds of the answer's status (4 for 400 to 499).
+    """
+
+    seen_by: str | None = None
+    actor: str | None = None
+    owner: str | None = None
+    actions: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    classes: tuple[int, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
     limit: int = PAGE_DEFAULT
     cursor: str | None = None
 

@@ -24,6 +24,7 @@ from controlplane.model import Incarnation, Instance, Listing, LogLine, Sample, 
 from controlplane.store.backlog import BATCH_ROWS, Backlog
 from controlplane.store.base import (
     KINDS,
+    AuditRow,
     Batch,
     DataRefused,
     EventLike,
@@ -92,6 +93,11 @@ class Journal:
             data=json_text(event.data),
         )
         self.backlog.push_event(row)
+        self._wake()
+
+    def audit(self, row: AuditRow) -> None:
+        """Keep what somebody did; of all that waits it is given up last."""
+        self.backlog.push_audit(row)
         self._wake()
 
     def observe(self, instance: Instance, *, phase: str = "") -> None:

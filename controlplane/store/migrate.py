@@ -109,13 +109,14 @@ async def bring_up(connection: Any, schema: Schema | None = None, *, now: dateti
         SchemaRefused: a newer version, tables that are not ours, missing rights, a too old Postgres.
     """
     schema = schema or load_schema()
-    _refuse_old_server(connection)
+    refuse_old_server(connection)
     await connection.execute("SELECT pg_advisory_lock($1)", SCHEMA_LOCK)
     try:
-        present = await _present_version(connection)
+        present = await present_version(connection)
         for step in plan(present, schema):
             await _apply(connection, step, stamped=step.name == "schema")
-        wanted = set(partitions.ahead(now or datetime.now(UTC)))
+        tables = await partitions.tables(connection)
+        wanted = {partition for partition in partitions.ahead(now or datetime.now(UTC)) if partition.table in tables}
         if missing := wanted - await partitions.existing(connection):
             await partitions.create(connection, missing)
         return present or 0
@@ -128,13 +129,13 @@ OLDEST_POSTGRES = 14
 """`date_bin` and ranges of ctid came with it; older ones get no fixes any more."""
 
 
-def _refuse_old_server(connection: Any) -> None:
+def refuse_old_server(connection: Any) -> None:
     major = connection.get_server_version().major
     if major < OLDEST_POSTGRES:
         raise SchemaRefused(f"this is Postgres {major}; Corral needs {OLDEST_POSTGRES} or later")
 
 
-async def _present_version(connection: Any) -> int | None:
+async def present_version(connection: Any) -> int | None:
     if await connection.fetchval("SELECT to_regclass('mcp_schema')") is not None:
         version: int | None = await connection.fetchval("SELECT max(version) FROM mcp_schema")
         if version is None:

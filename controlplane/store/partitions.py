@@ -9,8 +9,8 @@ from typing import Any
 
 from attrs import frozen
 
-LOGS, METRICS, EVENTS = "mcp_instance_logs", "mcp_instance_metrics", "mcp_events"
-HISTORY = (LOGS, METRICS, EVENTS)
+LOGS, METRICS, EVENTS, AUDIT = "mcp_instance_logs", "mcp_instance_metrics", "mcp_events", "mcp_audit"
+HISTORY = (LOGS, METRICS, EVENTS, AUDIT)
 DAYS_AHEAD = 3
 """Partitions made before they are needed; a write makes a missing one itself."""
 PARTITION_LOCK = 0x636F_7273
@@ -73,15 +73,23 @@ def over_size(sizes: Sequence[tuple[Partition, int]], cap_bytes: int) -> list[Pa
     return dropped
 
 
+async def tables(connection: Any) -> set[str]:
+    """The tables of history that the database has: one of an earlier version lacks the later ones."""
+    rows = await connection.fetch(
+        "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL", list(HISTORY)
+    )
+    return {row["name"] for row in rows}
+
+
 async def existing(connection: Any) -> set[Partition]:
     """The partitions that the database has."""
     rows = await connection.fetch(
         """
         SELECT child.relname FROM pg_inherits
           JOIN pg_class AS child ON child.oid = inhrelid
-         WHERE inhparent = ANY(ARRAY[$1::text, $2, $3]::regclass[])
+         WHERE inhparent IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
         """,
-        *HISTORY,
+        list(HISTORY),
     )
     return {found for row in rows if (found := Partition.named(row["relname"])) is not None}
 

@@ -43,6 +43,7 @@ from controlplane.store.base import (
     NamedEvent,
     Retention,
     RetentionReport,
+    StoredAudit,
     StoredEvent,
     StoreStatistics,
 )
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     )
     from controlplane.secretbox import SecretBox
     from controlplane.store.filters import (
+        AuditFilter,
         EventFilter,
         FleetEventFilter,
         IncarnationFilter,
@@ -265,6 +267,9 @@ class PostgresStore:
 
     async def fleet_events(self, which: FleetEventFilter) -> Page[NamedEvent]:
         return await self._call(queries_history.fleet_events, which)
+
+    async def audit(self, which: AuditFilter) -> Page[StoredAudit]:
+        return await self._call(queries_history.audit, which)
 
     async def post_mortems(self, instance_id: UUID, limit: int = 10) -> list[Evidence]:
         return await self._call(queries_history.post_mortems, instance_id, limit)

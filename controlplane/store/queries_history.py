@@ -1,4 +1,4 @@
-"""Reading history: logs, samples, events, processes (asyncio, one connection each).
+"""Reading history: logs, samples, events, the audit log, processes (asyncio, one connection each).
 
 A page of what instances print, use and do is in order of time, oldest first, whether it was asked for from the
 start (`since`, `cursor`) or from the end (`tail`). One row more than asked for is
@@ -15,14 +15,30 @@ from uuid import UUID
 from attrs import define, field
 
 from controlplane.store.cursor import Cursor
-from controlplane.store.filters import PAGE_MAX, EventFilter, FleetEventFilter, LogFilter, MetricFilter, Page
+from controlplane.store.filters import (
+    PAGE_MAX,
+    AuditFilter,
+    EventFilter,
+    FleetEventFilter,
+    LogFilter,
+    MetricFilter,
+    Page,
+)
 from controlplane.store.rows import Row, evidence_of
-from controlplane.store.rows_history import event_of, incarnation_of, log_of, named_event_of, sample_of
+from controlplane.store.rows_history import (
+    AUDIT_COLUMNS,
+    audit_of,
+    event_of,
+    incarnation_of,
+    log_of,
+    named_event_of,
+    sample_of,
+)
 from controlplane.store.text import clean_text
 
 if TYPE_CHECKING:
     from controlplane.model import Evidence, Incarnation, LogLine, Sample
-    from controlplane.store.base import NamedEvent, StoredEvent
+    from controlplane.store.base import NamedEvent, StoredAudit, StoredEvent
     from controlplane.store.filters import IncarnationFilter
 
 STEP_MIN_S, STEP_MAX_S = 1.0, 86_400.0
@@ -35,6 +51,15 @@ NAMED = """
      ORDER BY page.timestamp DESC, page.id DESC
 """
 """The rows of a page with their instances' names, which are looked for once the page is known."""
+
+WITH_TARGETS_NAME = """
+    SELECT page.*, instance.name
+      FROM ({}) AS page LEFT JOIN mcp_instances AS instance
+        ON page.owner IS NOT NULL
+       AND instance.id = CASE WHEN page.target ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$' THEN page.target::uuid END
+     ORDER BY page.timestamp DESC, page.id DESC
+"""
+"""The same of an audit log's page; a target without an owner is what somebody wrote who may not see the instance."""
 
 T = TypeVar("T")
 
@@ -106,19 +131,47 @@ async def fleet_events(connection: Any, which: FleetEventFilter) -> Page[NamedEv
     query = _Query("instance_id, owner, type, data, timestamp, id", "mcp_events", ["true"])
     if which.owner is not None:
         query.where("owner = {}", which.owner)
+    if which.instances is not None:
+        query.where("instance_id = ANY({}::uuid[])", list(which.instances))
     query.between(which.since, which.until)
     if which.types:
         query.where("type = ANY({}::text[])", list(which.types))
     if which.statuses:
         query.where("(type <> 'status' OR data ->> 'status' = ANY({}::text[]))", list(which.statuses))
+    return await _newest(connection, query, which, NAMED, named_event_of)
+
+
+async def audit(connection: Any, which: AuditFilter) -> Page[StoredAudit]:
+    """A page of the audit log, newest first."""
+    query = _Query(f"{', '.join(AUDIT_COLUMNS)}, id", "mcp_audit", ["true"])
+    if which.seen_by is not None:
+        query.where("(actor = {} OR owner = {})", which.seen_by, which.seen_by)
+    if which.actor is not None:
+        query.where("actor = {}", which.actor)
+    if which.owner is not None:
+        query.where("owner = {}", which.owner)
+    query.between(which.since, which.until)
+    if which.actions:
+        query.where("action = ANY({}::text[])", list(which.actions))
+    if which.targets:
+        query.where("target = ANY({}::text[])", [clean_text(target)[0] for target in which.targets])
+    if which.classes:
+        query.where("status / 100 = ANY({}::integer[])", list(which.classes))
+    return await _newest(connection, query, which, WITH_TARGETS_NAME, audit_of)
+
+
+async def _newest(
+    connection: Any, query: _Query, which: FleetEventFilter | AuditFilter, named: str, read: Callable[[Row], T]
+) -> Page[T]:
+    """A page in which the newest row comes first, with the names of instances as `named` finds them."""
     if which.cursor is not None:
         before = Cursor.decode(which.cursor)
         query.where("(timestamp, id) < ({}, {})", before.at, before.id)
         query.where("timestamp <= {}", before.at)  # lets the planner leave out later partitions
     limit = _bounded(which.limit)
-    text = NAMED.format(query.text(NEWEST_FIRST, limit + 1))
+    text = named.format(query.text(NEWEST_FIRST, limit + 1))
     rows = await connection.fetch(text, *query.parameters)
-    return _cut(rows, limit, named_event_of, lambda row: Cursor(row["timestamp"], row["id"]))
+    return _cut(rows, limit, read, lambda row: Cursor(row["timestamp"], row["id"]))
 
 
 async def _page(connection: Any, query: _Query, which: LogFilter | EventFilter, read: Callable[[Row], T]) -> Page[T]:

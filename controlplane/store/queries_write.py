@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from controlplane.store.partitions import EVENTS, LOGS, METRICS, Partition, create, existing
+from controlplane.store.partitions import AUDIT, EVENTS, LOGS, METRICS, Partition, create, existing
 from controlplane.store.queries_catalogues import UPSERT_LISTING, listing_row
 from controlplane.store.queries_quotas import add_usage
 from controlplane.store.rows import evidence_json
-from controlplane.store.rows_history import LOG_COLUMNS, METRIC_COLUMNS, incarnation_row, log_row, sample_row
+from controlplane.store.rows_history import (
+    AUDIT_COLUMNS,
+    LOG_COLUMNS,
+    METRIC_COLUMNS,
+    audit_row,
+    incarnation_row,
+    log_row,
+    sample_row,
+)
 from controlplane.store.text import clean_text
 
 if TYPE_CHECKING:
@@ -46,6 +54,7 @@ def partitions_of(batch: Batch) -> set[Partition]:
         *(Partition.of(LOGS, line.at) for line in batch.logs),
         *(Partition.of(METRICS, sample.at) for _, sample in batch.samples),
         *(Partition.of(EVENTS, event.at) for event in batch.events),
+        *(Partition.of(AUDIT, row.at) for row in batch.audit),
     }
 
 
@@ -79,6 +88,7 @@ async def _write(connection: Any, batch: Batch) -> None:
         await _copy(connection, LOGS, LOG_COLUMNS, map(log_row, batch.logs))
         await _copy(connection, METRICS, METRIC_COLUMNS, (sample_row(*pair) for pair in batch.samples))
         await _copy(connection, EVENTS, EVENT_COLUMNS, map(_event_row, batch.events))
+        await _copy(connection, AUDIT, AUDIT_COLUMNS, map(audit_row, batch.audit))
         # In order of id: two writers of several rows must lock them in the same order.
         observations = sorted(batch.observations, key=lambda seen: seen.instance_id)
         if observations:

@@ -1,4 +1,4 @@
-"""Forgetting: partitions past their days, logs past their size, records of what is gone (asyncio).
+"""Forgetting: partitions past their days, logs and the audit log past their size, records of what is gone (asyncio).
 
 Runs on a connection of its own, in small transactions: cut at any point it leaves
 nothing half done, and it never holds a lock that writers wait for longer than a moment.
@@ -15,7 +15,7 @@ import asyncpg
 
 from controlplane.store import partitions, queries_quotas
 from controlplane.store.base import IDEMPOTENCY_VALID_S, Retention, RetentionReport
-from controlplane.store.partitions import EVENTS, LOGS, METRICS, Partition
+from controlplane.store.partitions import AUDIT, EVENTS, LOGS, METRICS, Partition
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,11 @@ RETAIN_S = 60.0
 """One round, at most; what is left is done in the next."""
 DELETE_BLOCKS = 512
 """Blocks (8 KiB) of one DELETE: 4 MiB, milliseconds."""
-LOG_ROW_OVERHEAD_BYTES = 130
-"""A log row beside its message: header, other columns, index entry."""
+ROW_BYTES = {LOGS: "pg_column_size(message) + 130", AUDIT: "pg_column_size(kept.*) + 90"}
+"""What a row takes, as SQL: of a log its message and 130 bytes for header, other columns and index entry; of the audit log
+the columns, and 90 for what the two index entries add to them."""
 SLACK = 0.9
-"""Logs over their cap are cut to this part of it, so that the next row does not exceed it again."""
+"""What is over its cap is cut to this part of it, so that the next row does not exceed it again."""
 
 
 async def retain(connection: Any, retention: Retention, now: datetime | None = None) -> RetentionReport:
@@ -40,13 +41,21 @@ async def retain(connection: Any, retention: Retention, now: datetime | None = N
     missing = [partition for partition in partitions.ahead(now) if partition not in present]
     if missing:
         await partitions.create(connection, missing)
-    days = {LOGS: retention.log_days, METRICS: retention.metric_days, EVENTS: retention.event_days}
+    days = {
+        LOGS: retention.log_days,
+        METRICS: retention.metric_days,
+        EVENTS: retention.event_days,
+        AUDIT: retention.audit_days,
+    }
     dropped = await _drop(connection, partitions.outdated(present, days, now))
-    oversize, deleted = await _cap_logs(connection, present - set(dropped), retention.log_max_bytes, now)
+    left = present - set(dropped)
+    large_logs, logs_deleted = await _cap(connection, left, LOGS, retention.log_max_bytes, now)
+    large_audits, audit_deleted = await _cap(connection, left, AUDIT, retention.audit_max_bytes, now)
     return RetentionReport(
         created=tuple(partition.name for partition in missing),
-        dropped=tuple(partition.name for partition in (*dropped, *oversize)),
-        logs_deleted=deleted,
+        dropped=tuple(partition.name for partition in (*dropped, *large_logs, *large_audits)),
+        logs_deleted=logs_deleted,
+        audit_deleted=audit_deleted,
         instances_purged=await _purge(connection, retention, now),
     )
 
@@ -64,12 +73,13 @@ async def _drop(connection: Any, candidates: Sequence[Partition]) -> list[Partit
     return dropped
 
 
-async def _cap_logs(
-    connection: Any, present: set[Partition], cap_bytes: int, now: datetime
+async def _cap(
+    connection: Any, present: set[Partition], table: str, cap_bytes: int, now: datetime
 ) -> tuple[list[Partition], int]:
-    today = Partition.of(LOGS, now)
-    logs = sorted(p for p in present if p.table == LOGS and p.day <= today.day)
-    sizes = [(p, await _size(connection, p)) for p in logs]
+    """Have a table fit its cap: the oldest days go, then the oldest rows of today; says which, and how many."""
+    today = Partition.of(table, now)
+    days = sorted(p for p in present if p.table == table and p.day <= today.day)
+    sizes = [(p, await _size(connection, p)) for p in days]
     dropped = await _drop(connection, partitions.over_size(sizes, cap_bytes))
     if not sizes or sizes[-1][1] <= cap_bytes:
         return dropped, 0
@@ -110,14 +120,13 @@ async def _cut_point(connection: Any, partition: Partition, cap_bytes: int) -> d
     row = await connection.fetchrow(
         f"""
         WITH second AS (
-            SELECT date_trunc('second', timestamp) AS at, sum(pg_column_size(message) + $1::int) AS bytes
-              FROM {partition.name} GROUP BY 1
+            SELECT date_trunc('second', timestamp) AS at, sum({ROW_BYTES[partition.table]}) AS bytes
+              FROM {partition.name} AS kept GROUP BY 1
         ), newer AS (
             SELECT at, sum(bytes) OVER (ORDER BY at DESC) AS bytes FROM second
         )
-        SELECT max(bytes) AS total, max(at) FILTER (WHERE bytes > $2::bigint) AS last FROM newer
+        SELECT max(bytes) AS total, max(at) FILTER (WHERE bytes > $1::bigint) AS last FROM newer
         """,  # noqa: S608 -- the name is made of a constant and a date
-        LOG_ROW_OVERHEAD_BYTES,
         int(cap_bytes * SLACK),
     )
     if row["total"] is None or row["total"] <= cap_bytes:

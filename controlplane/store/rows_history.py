@@ -1,4 +1,4 @@
-"""Rows of history <-> log lines, samples, events, incarnations; pure."""
+"""Rows of history <-> log lines, samples, events, the audit log, incarnations; pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from controlplane.model import Incarnation, LogLine, Sample
-from controlplane.store.base import NamedEvent, StoredEvent
+from controlplane.store.base import AuditRow, NamedEvent, StoredAudit, StoredEvent
 from controlplane.store.rows import Row, evidence_json, evidence_of, uuid_of
 from controlplane.store.text import clean_text
 
@@ -102,6 +102,42 @@ def event_of(row: Row) -> StoredEvent:
 def named_event_of(row: Row) -> NamedEvent:
     """An event from its row, with the instance's name."""
     return NamedEvent(event_of(row), row["name"])
+
+
+AUDIT_COLUMNS = (
+    "timestamp",
+    "actor",
+    "credential",
+    "address",
+    "action",
+    "target",
+    "owner",
+    "status",
+    "request_id",
+    "count",
+)
+
+
+def audit_row(row: AuditRow) -> tuple[Any, ...]:
+    """Values of `AUDIT_COLUMNS`, cleaned; names and ids of Corral's own need it not."""
+    return (
+        row.at,
+        row.actor,
+        row.credential,
+        clean_text(row.address)[0],
+        row.action,
+        clean_text(row.target)[0],
+        row.owner,
+        row.status,
+        row.request_id,
+        row.count,
+    )
+
+
+def audit_of(row: Row) -> StoredAudit:
+    """A row of the audit log, with the instance's name."""
+    members = {column: row[column] for column in AUDIT_COLUMNS if column != "timestamp"}
+    return StoredAudit(AuditRow(at=row["timestamp"], **members), row["name"])
 
 
 def incarnation_of(row: Row) -> Incarnation:

@@ -30,7 +30,7 @@ from controlplane.model import (
     Token,
     User,
 )
-from controlplane.store.base import EventRow
+from controlplane.store.base import AuditRow, EventRow
 from controlplane.store.pool import connect
 from controlplane.store.postgres import unwrapped
 
@@ -106,6 +106,21 @@ def sample(**changes: Any) -> Sample:
 
 def event(instance_id: UUID | None, data: str = "{}", **changes: Any) -> EventRow:
     base = EventRow(at=now(), type="status", instance_id=instance_id, owner="ada", data=data)
+    return attrs.evolve(base, **changes)
+
+
+def audit_row(target: str = "", **changes: Any) -> AuditRow:
+    base = AuditRow(
+        at=now(),
+        actor="ada",
+        credential=str(uuid4()),
+        address="192.0.2.7",
+        action="patchUser",
+        target=target,
+        owner="ada",
+        status=200,
+        request_id="abc-1",
+    )
     return attrs.evolve(base, **changes)
 
 

@@ -10,8 +10,9 @@ import trio
 
 from controlplane.config import Config
 from controlplane.store.base import Batch, Idempotency, Retention
-from controlplane.store.filters import LogFilter, MetricFilter
+from controlplane.store.filters import AuditFilter, LogFilter, MetricFilter
 from controlplane.store.partitions import (
+    AUDIT,
     DAYS_AHEAD,
     EVENTS,
     HISTORY,
@@ -23,14 +24,14 @@ from controlplane.store.partitions import (
     over_size,
 )
 from controlplane.store.retention import retain
-from tests.store.rows import ago, event, evidence, incarnation, instance, line, now, on_connection, sample
+from tests.store.rows import ago, audit_row, event, evidence, incarnation, instance, line, now, on_connection, sample
 
 if TYPE_CHECKING:
     from controlplane.store.postgres import PostgresStore
     from tests.services import Postgres
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-DAYS = {LOGS: 7, METRICS: 2, EVENTS: 30}
+DAYS = {LOGS: 7, METRICS: 2, EVENTS: 30, AUDIT: 90}
 
 
 def day(number: int, table: str = LOGS) -> Partition:
@@ -64,16 +65,17 @@ def test_a_day_ends_at_midnight_utc_wherever_the_time_was_written() -> None:
 
 def test_today_and_the_days_ahead_are_wanted_of_each_table() -> None:
     wanted = ahead(NOON)
-    assert len(wanted) == len(set(wanted)) == 3 * (DAYS_AHEAD + 1)
+    assert len(wanted) == len(set(wanted)) == len(HISTORY) * (DAYS_AHEAD + 1)
     assert {day(0), day(DAYS_AHEAD), day(0, EVENTS)} < set(wanted)
 
 
 def test_a_partition_goes_when_its_last_row_is_older_than_its_days() -> None:
-    present = [day(n, table) for table in HISTORY for n in range(-40, 4)]
+    present = [day(n, table) for table in HISTORY for n in range(-100, 4)]
     gone = outdated(present, DAYS, NOON)
     assert max(p.day for p in gone if p.table == LOGS) == date(2026, 11, 14)
     assert max(p.day for p in gone if p.table == METRICS) == date(2026, 11, 19)
     assert max(p.day for p in gone if p.table == EVENTS) == date(2026, 10, 22)
+    assert max(p.day for p in gone if p.table == AUDIT) == date(2026, 8, 23)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +97,22 @@ def test_the_oldest_go_until_the_rest_fits_and_the_newest_stays(sizes: list[int]
 
 
 def test_the_settings_arrive() -> None:
-    config = Config(log_retention_days=3, log_max_mb=17, metric_retention_days=4, event_retention_days=5)
-    assert Retention.from_config(config) == Retention(log_days=3, log_max_bytes=17 * 2**20, metric_days=4, event_days=5)
+    config = Config(
+        log_retention_days=3,
+        log_max_mb=17,
+        metric_retention_days=4,
+        event_retention_days=5,
+        audit_retention_days=6,
+        audit_max_mb=18,
+    )
+    assert Retention.from_config(config) == Retention(
+        log_days=3,
+        log_max_bytes=17 * 2**20,
+        metric_days=4,
+        event_days=5,
+        audit_days=6,
+        audit_max_bytes=18 * 2**20,
+    )
 
 
 async def test_a_round_drops_what_is_past_its_days_and_makes_the_days_ahead(
@@ -158,6 +174,22 @@ async def test_today_alone_over_the_size_loses_its_oldest_rows(store: PostgresSt
 
     again = await on_connection(database_url, retain, retention, NOON + timedelta(hours=2))
     assert again.logs_deleted == 0, "what counts is what is alive, not the size of the file"
+
+
+async def test_the_audit_log_over_its_size_loses_the_oldest_days_and_then_the_oldest_rows(
+    store: PostgresStore, database_url: str
+) -> None:
+    for days in (100, 60, 30):
+        await store.write(Batch(audit=tuple(audit_row(at=NOON - timedelta(days=days)) for _ in range(2_000))))
+    await store.write(Batch(audit=tuple(audit_row(f"{n}", at=NOON + timedelta(seconds=n)) for n in range(6_000))))
+
+    retention = Retention(audit_max_bytes=1_000_000)
+    report = await on_connection(database_url, retain, retention, NOON + timedelta(hours=2))
+    assert report.dropped == tuple(Partition.of(AUDIT, NOON - timedelta(days=days)).name for days in (100, 60, 30))
+    assert report.audit_deleted > 1_000
+    rows = (await store.audit(AuditFilter(limit=10_000))).rows
+    assert [kept.row.target for kept in rows[::-1]] == [f"{n}" for n in range(report.audit_deleted, 6_000)]
+    assert (await on_connection(database_url, retain, retention, NOON + timedelta(hours=2))).audit_deleted == 0
 
 
 async def test_a_round_purges_expired_keys_and_deleted_instances_without_history(

@@ -35,6 +35,7 @@ CREATE TABLE mcp_audit (
     owner       text,
     status      integer     NOT NULL,
     request_id  text        NOT NULL,
+    count       integer     NOT NULL DEFAULT 1,
     id          bigint      NOT NULL DEFAULT nextval('mcp_history_id')
 ) PARTITION BY RANGE (timestamp);
 COMMENT ON TABLE mcp_audit IS 'Who did what, and what came of it';

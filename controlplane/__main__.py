@@ -1,6 +1,7 @@
 """`python -m controlplane`: the server itself.
 
-Reads the environment and `.env`, then serves until it is told to stop. Exit
+Reads the environment and `.env`, then serves until it is told to stop. With
+`--replace` it takes over from the one that runs on the same CORRAL_HOME. Exit
 status: 0 stopped, 70 an internal error, 78 a configuration that cannot be used.
 """
 
@@ -11,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 EX_SOFTWARE = 70
 EX_CONFIG = 78
+REPLACE = "--replace"
 
 
 def main() -> int:
@@ -36,10 +39,10 @@ def main() -> int:
         config = load(from_file | dict(os.environ))
     except ConfigError as error:
         return _refuse(error.problems)
-    return _run(config)
+    return _run(config, replace=REPLACE in sys.argv[1:])
 
 
-def _run(config: Config) -> int:
+def _run(config: Config, *, replace: bool) -> int:
     import trio  # noqa: PLC0415
 
     from controlplane.app import run  # noqa: PLC0415
@@ -56,7 +59,7 @@ def _run(config: Config) -> int:
     problems: list[str] = []
     status = 0
     try:
-        trio.run(run, config, strict_exception_groups=True)
+        trio.run(partial(run, config, replace=replace), strict_exception_groups=True)
     except* ConfigError as group:
         problems += [problem for error in _leaves(group) for problem in getattr(error, "problems", [str(error)])]
     except* (HomeUnusable, EmbeddedFailed, SchemaRefused, SecretUnreadable, StorageUnavailable) as group:

@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,9 +26,8 @@ import trio
 import trio_asyncio
 from attrs import define, field
 
-from controlplane import banner
+from controlplane import banner, replacement, takeover
 from controlplane.cache import open_cache
-from controlplane.config import ConfigError
 from controlplane.deploy import housekeeping, leftovers
 from controlplane.deploy.build.opening import make_builds
 from controlplane.deploy.build.workplace import BuildHost
@@ -59,7 +58,7 @@ from controlplane.upkeep import Upkeep
 from controlplane.web import door, service_watch
 from controlplane.web.app import make_app
 from controlplane.web.auth import TokenTable, digest_of
-from controlplane.web.listeners import open_listeners
+from controlplane.web.listeners import listen
 from controlplane.web.mcp.legacy import SESSIONS_SHARE
 from controlplane.web.services import Services
 
@@ -79,11 +78,12 @@ ADMIN = "admin"
 log = logging.getLogger("corral")
 
 
-async def run(config: Config, *, hot: bool = True) -> None:
+async def run(config: Config, *, hot: bool = True, replace: bool = False) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         hot: Answer plain calls in the hot lane; off, everything goes through Hypercorn.
+        replace: Take over from the control plane that runs on this home, if one does.
 
     Raises:
         HomeBusy, ConfigError, StorageUnavailable: it cannot start; the message says what to do.
@@ -91,7 +91,7 @@ async def run(config: Config, *, hot: bool = True) -> None:
     began = trio.current_time()
     life = _Life()
     with life.scope:
-        await _live(config, life, began, hot)
+        await _live(config, life, began, hot, replace)
 
 
 @define(eq=False)
@@ -108,12 +108,18 @@ class _Life:
             self.scope.cancel()
 
 
-async def _live(config: Config, life: _Life, began: float, hot: bool) -> None:
+async def _live(config: Config, life: _Life, began: float, hot: bool, replace: bool) -> None:
     async with trio.open_nursery() as root, AsyncExitStack() as stack:
         await root.start(_heed_signals, life)
-        home = stack.enter_context(open_home(config))
+        if replace:
+            home, listeners = await replacement.take(config, stack)
+        else:
+            home, listeners = stack.enter_context(open_home(config)), ()
         services, supervisor_nursery = await stack.enter_async_context(_open(config, home, began))
-        entrance = await root.start(_serve, _listen(config), services, hot)
+        listeners = listeners or tuple(listen(config))
+        entrance = await root.start(_serve, listeners, services, hot)
+        about = {"host": config.host, "version": services.version}
+        await root.start(takeover.offer, home.run, home.admin_token, about, listeners)
         _spare_collections()
         life.serves = True
         url = _url(config.host, entrance.addresses[0][1])
@@ -242,16 +248,8 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         background.cancel_scope.cancel()
 
 
-def _listen(config: Config) -> list[socket.socket]:
-    try:
-        return open_listeners(config.host, config.port)
-    except OSError as error:
-        where = f"{config.host}:{config.port}"
-        raise ConfigError([f"cannot listen on {where}: {error}. HOST and PORT choose another address"]) from error
-
-
 async def _serve(
-    listeners: list[socket.socket], services: Services, hot: bool, *, task_status: trio.TaskStatus[door.Door]
+    listeners: Sequence[socket.socket], services: Services, hot: bool, *, task_status: trio.TaskStatus[door.Door]
 ) -> None:
     await door.serve(listeners, make_app(services), services, hot=hot, task_status=task_status)
 

@@ -9,7 +9,7 @@
     store/          what was installed and built, shared by instances; and what is being built
     uploads/        archives that revisions come from
     runtimes/       the tools that instances run on
-    run/            sockets of the embedded services
+    run/            sockets of the embedded services, and the one by which another control plane takes over
     embedded/       their data
 
 Secret files are 0600 and written whole or not at all. The folder itself may be
@@ -58,7 +58,8 @@ class HomeBusy(HomeUnusable):
     def __init__(self, path: Path, pid: int | None) -> None:
         holder = f"process {pid}" if pid is not None else "another process"
         super().__init__(
-            f"{path} is in use by another control plane ({holder}): stop that one, or set CORRAL_HOME to another folder"
+            f"{path} is in use by another control plane ({holder}): take over from it with `corral up --replace`, "
+            "stop it, or set CORRAL_HOME to another folder"
         )
         self.pid = pid
 
@@ -139,8 +140,8 @@ def open_home(config: Config) -> Iterator[Home]:
     """
     path = config.home
     try:
-        _make_folders(path)
-        with _locked(path):
+        with hold(path):
+            _make_folders(path)
             home = Home(
                 path=path,
                 owner_id=_keep(path / "owner-id", lambda: secrets.token_hex(16)),
@@ -163,7 +164,15 @@ def _is_about(error: OSError, path: Path) -> bool:
     return isinstance(error.filename, (str, Path)) and Path(error.filename).is_relative_to(path)
 
 
-def _make_folders(path: Path) -> None:
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Create the folder if it is missing, and hold its lock.
+
+    Raises:
+        HomeBusy: a control plane holds it.
+        HomeUnusable: it is another user's.
+        OSError: it cannot be had.
+    """
     path.mkdir(mode=ENTER_ONLY, parents=True, exist_ok=True)
     owner = path.stat().st_uid
     if owner != os.geteuid():
@@ -171,6 +180,12 @@ def _make_folders(path: Path) -> None:
             f"{path} belongs to user {owner}, and Corral runs as {os.geteuid()}: run it as that user, or set CORRAL_HOME"
         )
     path.chmod(ENTER_ONLY)
+    with _locked(path):
+        yield
+
+
+def _make_folders(path: Path) -> None:
+    """Under the lock only: a control plane that runs may have given one of them other rights."""
     for name, mode in (("instances", ENTER_ONLY), ("run", PRIVATE_FOLDER), ("embedded", ENTER_ONLY)):
         folder = path / name
         folder.mkdir(exist_ok=True)
@@ -270,6 +285,24 @@ def _sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def kept_keys(config: Config) -> tuple[str, ...]:
+    """The key in force in a home that another one holds, and those before it; raises OSError where there is none."""
+    path = config.home
+    key = config.secret_key or (_read(path / KEY) or "").strip()
+    if not key:
+        raise OSError(errno.ENOENT, "there is no key", str(path / KEY))
+    return (key, *_previous_keys(config, path))
+
+
+def kept_token(path: Path) -> str | None:
+    """The administrator's token in a home's `credentials`; None where there is none yet.
+
+    Raises:
+        OSError: the file cannot be read, or is damaged.
+    """
+    return _kept_token(path / "credentials")
 
 
 def _kept_token(path: Path) -> str | None:

@@ -38,9 +38,15 @@ Exit codes: 0 stopped, 70 internal error, 78 wrong configuration.
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     help="Detail of its log.",
 )
-def up(**flags: str | int | None) -> NoReturn:
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Take over from the control plane that runs on the same folder of data, if one does.",
+)
+def up(*, replace: bool, **flags: str | int | None) -> NoReturn:
     """Start the control plane and everything it needs; Ctrl-C stops all of it."""
     environment = dict(os.environ)
     environment.update({FLAGS[flag]: str(value) for flag, value in flags.items() if value is not None})
     # -P: a module in the caller's folder must never be imported in place of ours.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "controlplane"], environment)
+    words = [sys.executable, "-P", "-m", "controlplane"]
+    os.execve(sys.executable, words + ["--replace"] * replace, environment)

@@ -48,6 +48,34 @@ NO_BINARY = (
 )
 
 
+PASSWORD_FILE = "postgres.password"  # noqa: S105  (its name)
+
+
+def address(password: str, sockets: Path) -> str:
+    """What a client connects to; the socket is in the folder `sockets`."""
+    return f"postgresql://{USER}:{password}@/{DATABASE}?host={quote(str(sockets), safe='/')}"
+
+
+def major_of(version: bytes) -> str:
+    """From what `postgres --version` prints: postgres (PostgreSQL) 18.1."""
+    return version.split()[2].split(b".")[0].decode()
+
+
+def refuse_other_clusters(folder: Path, major: str) -> None:
+    """To begin an empty cluster beside one that this Postgres cannot open would look like a loss of everything.
+
+    Raises:
+        EmbeddedFailed: there is one of another version, and none of this.
+    """
+    others = [path.parent.name.removeprefix("pg") for path in sorted(folder.glob("pg[0-9]*/PG_VERSION"))]
+    if others and major not in others:
+        raise EmbeddedFailed(
+            f"the data in {folder} is of Postgres {others[-1]}, and the one here is {major}: back it up with the Corral "
+            "that wrote it (corral backup), and restore that into a new CORRAL_HOME; see docs/how-to/upgrade.md. "
+            "DATABASE_URL names another database"
+        )
+
+
 @define(eq=False)
 class Postgres:
     """One cluster; `prepare` makes it when it is not there."""
@@ -66,11 +94,11 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        return f"postgresql://{USER}:{self._password}@/{DATABASE}?host={quote(str(self.socket_folder), safe='/')}"
+        return address(self._password, self.socket_folder)
 
     @property
     def _password_file(self) -> Path:
-        return self.folder / "postgres.password"
+        return self.folder / PASSWORD_FILE
 
     @property
     def _in_namespace(self) -> bool:
@@ -90,8 +118,9 @@ class Postgres:
         if programs is None:
             raise EmbeddedFailed(NO_BINARY)
         self._programs = programs
-        version = (await self._tool("postgres", "--version")).split()
-        major = version[2].split(b".")[0].decode()
+        version = await self._tool("postgres", "--version")
+        major = major_of(version)
+        refuse_other_clusters(self.folder, major)
         self._data = self.folder / f"pg{major}"
         if not (self._data / "PG_VERSION").exists():
             await self._make_cluster()

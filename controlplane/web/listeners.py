@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import errno
 import socket
+from typing import TYPE_CHECKING
+
+from controlplane.config import ConfigError
+
+if TYPE_CHECKING:
+    from controlplane.config import Config
 
 BACKLOG = 1024
 """Connections that the kernel completes for us before they are accepted."""
 USER_TIMEOUT_MS = 30_000
 """The kernel drops a connection whose peer acknowledges nothing for so long: it is gone, or will not read."""
 MAX_PORT_TRIES = 10
+
+
+def listen(config: Config) -> list[socket.socket]:
+    """Listen where the settings say.
+
+    Raises:
+        ConfigError: that cannot be had.
+    """
+    try:
+        return open_listeners(config.host, config.port)
+    except OSError as error:
+        where = f"{config.host}:{config.port}"
+        raise ConfigError([f"cannot listen on {where}: {error}. HOST and PORT choose another address"]) from error
 
 
 def open_listeners(host: str, port: int) -> list[socket.socket]:

@@ -1,0 +1,1 @@
+"""`corral backup` and `corral restore`: everything that cannot be made again, in one archive."""

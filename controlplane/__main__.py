@@ -46,15 +46,15 @@ def _run(config: Config, *, replace: bool) -> int:
     import trio  # noqa: PLC0415
 
     from controlplane.app import run  # noqa: PLC0415
-    from controlplane.banner import open_log  # noqa: PLC0415
     from controlplane.config import ConfigError  # noqa: PLC0415
     from controlplane.embedded import EmbeddedFailed  # noqa: PLC0415
     from controlplane.errors import StorageUnavailable  # noqa: PLC0415
     from controlplane.home import HomeUnusable  # noqa: PLC0415
+    from controlplane.logs import open_log  # noqa: PLC0415
     from controlplane.secretbox import SecretUnreadable  # noqa: PLC0415
     from controlplane.store.migrate import SchemaRefused  # noqa: PLC0415
 
-    open_log(config.log_level, config.log_dir)
+    open_log(config.log_level, config.log_dir, form=config.log_format)
     _raise_descriptor_limit()
     problems: list[str] = []
     status = 0

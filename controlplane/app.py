@@ -26,7 +26,7 @@ import trio
 import trio_asyncio
 from attrs import define, field
 
-from controlplane import banner, replacement, takeover
+from controlplane import banner, replacement, tracing, takeover
 from controlplane.cache import open_cache
 from controlplane.deploy import housekeeping, leftovers
 from controlplane.deploy.build.opening import make_builds
@@ -124,20 +124,26 @@ async def _live(config: Config, life: _Life, began: float, hot: bool, replace: b
         life.serves = True
         url = _url(config.host, entrance.addresses[0][1])
         home.write_credentials(url)
-        print(  # noqa: T201  (this is what a person at the terminal waits for)
-            banner.banner(
-                version=services.version,
-                url=url,
-                credentials=home.credentials,
-                started_s=trio.current_time() - began,
-                services=services.embedded,
-            ),
-            flush=True,
-        )
+        _tell(config, services, url, trio.current_time() - began)
         await life.asked_to_stop.wait()
         await _close(services, entrance)
         supervisor_nursery.cancel_scope.cancel()
         root.cancel_scope.cancel()
+
+
+def _tell(config: Config, services: Services, url: str, started_s: float) -> None:
+    """That it serves, and where: for whoever is at the terminal, or for what reads the log."""
+    if config.log_format == "json":  # standard output holds records then, and nothing else
+        log.info("Corral %s serves at %s after %.1f s", services.version, url, started_s)
+        return
+    shown = banner.banner(
+        version=services.version,
+        url=url,
+        credentials=services.home.credentials,
+        started_s=started_s,
+        services=services.embedded,
+    )
+    print(shown, flush=True)  # noqa: T201  (this is what a person at the terminal waits for)
 
 
 def _spare_collections() -> None:
@@ -181,6 +187,8 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         installs = await InstallStore.open(home.path / "store", config.store_max_mb * 2**20, background)
         uploads = Uploads(home.path / "uploads")
         environ = dict(os.environ)
+        tracing.start(config, version("corral"))
+        stack.push_async_callback(tracing.stop)
         host = BuildHost(config=config, spawner=spawner, uids=uids, toolchain=toolchain, environ=environ)
         builds = make_builds(host, installs, uploads, store)
         features = spawner.features

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import attrs
 from attrs import frozen
@@ -24,6 +25,15 @@ ISOLATION_LEVELS = ("process", "confined", "namespaced")
 MAX_PRIVATE_HOSTS = 64
 """As many ports of the host's loopback as a sandbox's network can be told of (`spawn.netns`)."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+SAMPLERS = (
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+)
+"""OpenTelemetry's names."""
 
 
 class ConfigError(Exception):
@@ -75,6 +85,34 @@ def _flag(raw: str) -> bool:
         case "0" | "false" | "no" | "off":
             return False
     raise ValueError("expected true or false")
+
+
+def _http_url(raw: str) -> str:
+    parts = urlsplit(raw)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("expected an http or https URL without a query, as in http://127.0.0.1:4318")
+    if parts.username is not None:
+        raise ValueError("must not hold credentials: OTEL_EXPORTER_OTLP_HEADERS has them")
+    return raw
+
+
+def _pairs(raw: str) -> tuple[tuple[str, str], ...]:
+    """`a=1,b=2`, percent-encoded where needed (OpenTelemetry's variables are so)."""
+    pairs = []
+    for part in raw.split(","):
+        name, equals, value = part.partition("=")
+        if part.strip():
+            if not equals or not name.strip():
+                raise ValueError("expected name=value, and a comma between two")  # never the value: it may be a secret
+            pairs.append((unquote(name.strip()), unquote(value.strip())))
+    return tuple(pairs)
+
+
+def _ratio(raw: str) -> float:
+    value = float(raw)
+    if not 0 <= value <= 1:
+        raise ValueError("expected a number from 0 to 1")
+    return value
 
 
 def _seconds(raw: str) -> float:
@@ -210,8 +248,40 @@ class Config:
     )
     sample_interval_s: float = _var("SAMPLE_INTERVAL", _seconds, 1.0, "Seconds between resource samples.")
     log_level: str = _var("LOG_LEVEL", _one_of(*LOG_LEVELS), "INFO", "Detail of the control plane's own log.")
+    log_format: str = _var(
+        "LOG_FORMAT",
+        _one_of("text", "json"),
+        "text",
+        "Form of the control plane's own log: text on standard error, or a JSON object a line on standard output.",
+    )
     log_dir: Path | None = _var(
-        "LOG_DIR", _path, None, "Folder for the control plane's log files; unset: standard error only."
+        "LOG_DIR", _path, None, "Folder for the control plane's log files as well; unset: none are written."
+    )
+    otel_endpoint: str | None = _var(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        _http_url,
+        None,
+        "Where traces are sent by OTLP over HTTP, as in http://127.0.0.1:4318; unset: none are made.",
+    )
+    otel_headers: tuple[tuple[str, str], ...] = _var(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        _pairs,
+        (),
+        "Headers sent along, as name=value with a comma between two.",
+        secret=True,
+    )
+    otel_service_name: str = _var("OTEL_SERVICE_NAME", _text, "corral", "This control plane's name in traces.")
+    otel_resource_attributes: tuple[tuple[str, str], ...] = _var(
+        "OTEL_RESOURCE_ATTRIBUTES",
+        _pairs,
+        (),
+        "What else to say of it in traces, as name=value with a comma between two.",
+    )
+    otel_sampler: str = _var(
+        "OTEL_TRACES_SAMPLER", _one_of(*SAMPLERS), "parentbased_always_on", "Which traces are kept."
+    )
+    otel_sampler_arg: float = _var(
+        "OTEL_TRACES_SAMPLER_ARG", _ratio, 1.0, "The share that the ratio samplers keep, 0 to 1."
     )
     max_instances_per_user: int = _var("MAX_INSTANCES_PER_USER", _count(1), 10, "Instances that one owner may have.")
     max_memory_mb_per_user: int = _var(

@@ -1,0 +1,100 @@
+"""Trace context in a message's `params._meta`, as MCP carries it: read from clients, put in for servers. Pure.
+
+What a client or a server wrote besides stays the bytes that it wrote.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from controlplane.core.rawjson import UNDECODABLE, encode, members
+from controlplane.core.tracecontext import TraceContext, parse
+from controlplane.protocol.members import in_front, is_object, object_members
+
+NAME_MAX_CHARS = 128
+"""Of what names a tool or a prompt on a span: a client may write anything there."""
+
+
+class _Meta(msgspec.Struct):
+    traceparent: Any = None
+    tracestate: Any = None
+
+
+class _Params(msgspec.Struct):
+    meta: Any = msgspec.field(name="_meta", default=None)
+    name: Any = None
+
+
+class _Message(msgspec.Struct):
+    method: Any = None
+    params: msgspec.Raw = msgspec.Raw(b"")
+
+
+_message = msgspec.json.Decoder(_Message).decode
+_params = msgspec.json.Decoder(_Params).decode
+_NAMED = {"tools/call", "prompts/get"}
+
+
+def said_in(body: bytes) -> tuple[str, str]:
+    """The method and the name of a tool or a prompt in a client's message, each empty if there is none; of a batch none."""
+    try:
+        message = _message(body)
+        method = message.method[:NAME_MAX_CHARS] if isinstance(message.method, str) else ""
+    except UNDECODABLE:
+        return "", ""
+    return method, name_in(method, bytes(message.params))
+
+
+def name_in(method: str, params: bytes | None) -> str:
+    """The tool's or prompt's name in raw parameters, empty for other methods."""
+    if method not in _NAMED or not params:
+        return ""
+    try:
+        name = _params(params).name
+    except UNDECODABLE:
+        return ""
+    return name[:NAME_MAX_CHARS] if isinstance(name, str) else ""
+
+
+def context_of_body(body: bytes) -> TraceContext | None:
+    """The context that a client's message carries; None for none, a malformed one, and batches."""
+    if b'"traceparent"' not in body:
+        return None
+    try:
+        return context_of(bytes(_message(body).params))
+    except UNDECODABLE:
+        return None
+
+
+def context_of(params: bytes | None) -> TraceContext | None:
+    """The context in raw parameters; None for none, and for a malformed one."""
+    if params is None or b'"traceparent"' not in params:
+        return None
+    try:
+        meta = msgspec.convert(_params(params).meta, _Meta)
+    except (*UNDECODABLE, msgspec.ValidationError):
+        return None
+    if not isinstance(meta.traceparent, str):
+        return None
+    return parse(meta.traceparent, meta.tracestate if isinstance(meta.tracestate, str) else None)
+
+
+def with_context(params: bytes | None, context: TraceContext) -> bytes | None:
+    """Put a context into the `_meta` of raw parameters, in place of what is there; what is no object stays as it is."""
+    if params is not None and not is_object(params):
+        return params
+    ours = {"traceparent": context.traceparent} | ({"tracestate": context.state} if context.state else {})
+    raw = b"{}" if params is None else params
+    if b"_meta" not in raw and b"\\u" not in raw:
+        return in_front(b'"_meta":' + encode(ours), raw)
+    found = members(raw)
+    if found is None:  # nested too deep to read, or no JSON: for the server to judge
+        return params
+    theirs = found.get("_meta")
+    if theirs is not None and not is_object(bytes(theirs)):
+        return params
+    meta = object_members(theirs)
+    meta.pop("tracestate", None)
+    return encode(found | {"_meta": meta | ours})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
@@ -13,6 +14,9 @@ from controlplane.cli.screen import Column
 from controlplane.cli.session import Session, examples, json_option, pass_session
 from controlplane.wire.units import local_date, parse_duration
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 ROLES = ("viewer", "caller", "deployer", "admin")
 COLUMNS = (
     Column("NAME", gives=True, style="bold"),
@@ -20,6 +24,7 @@ COLUMNS = (
     Column("OWNER", spare=2),
     Column("LAST USED", spare=1),
     Column("EXPIRES"),
+    Column("OPENS", spare=3),
     Column("ID", style="dim"),
 )
 
@@ -32,8 +37,9 @@ def token() -> None:
 EPILOG = examples(
     "{corral} token create ci --role deployer --expires 30d",
     "export CORRAL_TOKEN=$({corral} token create me --role caller)",
+    "{corral} token create agent --role caller --instance memory-server --expires 7d",
     note="Roles, each including the ones before it: viewer reads, caller also calls, deployer also deploys and removes "
-    "its own, admin may do everything.",
+    "its own, admin may do everything. With --instance a token opens those instances alone, and nothing of the rest.",
 )
 
 
@@ -51,11 +57,27 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | 
     "--expires", "expires_in", metavar="30d", callback=_seconds, help="Its lifetime; without: it stays valid."
 )
 @click.option("--owner", metavar="USER", help="Whose it is (administrators); without: yours.")
+@click.option(
+    "--instance",
+    "instances",
+    metavar="NAME",
+    multiple=True,
+    help="An instance that it opens, and no other; may be given several times. Without: all of its owner's.",
+)
 @json_option
 @pass_session
-def create(session: Session, /, *, name: str, role: str, expires_in: float | None, owner: str | None) -> None:
+def create(
+    session: Session,
+    /,
+    *,
+    name: str,
+    role: str,
+    expires_in: float | None,
+    owner: str | None,
+    instances: tuple[str, ...],
+) -> None:
     """Create a token. It goes to standard output, alone, and is never shown again."""
-    options = {"expires_in": expires_in, "owner": owner}
+    options = {"expires_in": expires_in, "owner": owner, "instances": list(instances) or None}
     wish = {"name": name, "role": role, **{key: value for key, value in options.items() if value is not None}}
     answer = session.api.post("/tokens", wish)
     if session.shown_as_json(answer):
@@ -63,7 +85,8 @@ def create(session: Session, /, *, name: str, role: str, expires_in: float | Non
     session.screen.raw(str(answer.document.get("token")))
     until = answer.document.get("expires_at")
     valid = f"valid until {local_date(until)}" if until else "does not expire"
-    session.screen.note(("Keep it now: it is not shown again. ", "bold"), f"{name}, role {role}, {valid}.")
+    opens = f", opens {', '.join(instances)} only" if instances else ""
+    session.screen.note(("Keep it now: it is not shown again. ", "bold"), f"{name}, role {role}, {valid}{opens}.")
 
 
 @token.command(name="ls", short_help="List tokens.")
@@ -74,6 +97,7 @@ def list_(session: Session, /) -> None:
     answer = all_pages(session, "/tokens", "tokens")
     if session.shown_as_json(answer):
         return
+    names = _names(session, answer.document["tokens"])
     rows = [
         [
             str(row.get("name")),
@@ -81,11 +105,26 @@ def list_(session: Session, /) -> None:
             str(row.get("owner")),
             local_date(row.get("last_used_at")) or "never",
             local_date(row.get("expires_at")) or "never",
+            _opens(row, names),
             str(row.get("token_id")),
         ]
         for row in answer.document["tokens"]
     ]
     session.screen.table(COLUMNS, rows)
+
+
+def _names(session: Session, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Names by id of the instances that tokens are limited to; asked for only if there are such tokens."""
+    if not any(row.get("instances") for row in rows):
+        return {}
+    instances = all_pages(session, "/instances", "instances").document["instances"]
+    return {str(one.get("instance_id")): str(one.get("name")) for one in instances}
+
+
+def _opens(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """What a token opens. An instance that is gone has no name any more."""
+    only = row.get("instances")
+    return "everything" if only is None else ", ".join(names.get(one, f"{one[:8]}… (gone)") for one in only)
 
 
 @token.command(short_help="Remove tokens, by id or name.")

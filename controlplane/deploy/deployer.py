@@ -18,13 +18,14 @@ import trio
 from attrs import define, evolve, field
 
 from controlplane.core.lifecycle import Desired
+from controlplane.core.secretrefs import names_in_env
 from controlplane.deploy.inbox import bring, with_archive
 from controlplane.deploy.isolation import HostLevels, level_of, refuse_hidden
 from controlplane.deploy.limits import within
 from controlplane.deploy.plan import plan, plan_patch, replan
 from controlplane.deploy.references import check_known, names_wanted
 from controlplane.deploy.refusals import Refusals
-from controlplane.errors import Conflict, CorralError, NotFound, RateLimited
+from controlplane.errors import Conflict, CorralError, Forbidden, NotFound, RateLimited
 from controlplane.model import Evidence, Instance, Spec
 from controlplane.store.base import Idempotency, IdempotencyKeyUsed
 from controlplane.supervise.holding import hold
@@ -124,6 +125,7 @@ class Deployer:
         """
         _check_free(runner)
         config = self._config_of(runner.instance.owner)
+        _refuse_new_secrets(principal, runner.instance.spec, body)
         spec = replan(body, runner.instance.spec, config, uploaded=upload is not None, host=self.levels)
         await self._check_places(spec)
         await self._check_secrets(runner.instance.owner, body)
@@ -347,6 +349,21 @@ def _check_free(runner: Runner) -> None:
     if under_way is not None and not under_way.done.is_set():
         raise Conflict(
             f"revision {under_way.revision} is on its way", hint="wait for it, or end it with a stop or a restart"
+        )
+
+
+def _refuse_new_secrets(principal: Principal, present: Spec, body: RedeployIn) -> None:
+    """Raises Forbidden when a token for single instances would have one read secrets that it has not been given.
+
+    Whoever chooses an instance's program reads all that it is given, and secrets are the owner's, not the instance's.
+    """
+    if not principal.is_limited:
+        return
+    new = names_wanted(body.mcp_config, body.environment_vars or {}) - names_in_env(present.env)
+    if new:
+        raise Forbidden(
+            f"a token for single instances cannot give them other secrets than they have: {', '.join(sorted(new))}",
+            hint="redeploy once with a token that was made without `instances`",
         )
 
 

@@ -126,6 +126,8 @@ def _view(route: Route, handler: Handler, services: Services) -> View:
             call = evolve(call, body=body.value, digest=body.digest, upload=body.upload)
             return _response(await handler(call), head_only=head.method == "HEAD")
 
+            if not route.open_to_limited:
+                guards.require_whole(caller)
     return view
 
 

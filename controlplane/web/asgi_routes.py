@@ -21,6 +21,7 @@ from controlplane.web.asgi import send_answer, send_body, send_start
 from controlplane.web.asgi_exchange import Caller, Exchange, read_body
 from controlplane.web.asgi_mcp import AsgiMcp
 from controlplane.web.execute import Executor
+from controlplane.web.limited import OnlySource
 from controlplane.web.mcp.answers import frame as frame_of
 from controlplane.web.mcp.answers import notification
 from controlplane.web.problems import STEADY_HEADERS, Answer, problem
@@ -133,15 +134,18 @@ class AsgiRoutes:
                 services.supervisor.find(principal, ref)
             await send_answer(exchange.send, Answer(200, sse.SSE_HEADERS, b""))
             return
-        subscription = self._subscribe(ref, principal, head)
-        await sse.stream(subscription, principal, services.tokens, exchange.receive, exchange.send)
+        source: sse.Source = self._subscribe(ref, principal, head)
+        if ref is None and principal.is_limited:
+            source = OnlySource(source, principal, services.supervisor)
+        await sse.stream(source, principal, services.tokens, exchange.receive, exchange.send)
 
     def _subscribe(self, ref: str | None, principal: Principal, head: Head) -> Subscription:
         last = head.get(b"last-event-id")
         last_event_id = last.decode("latin-1") if last is not None else None
         hub = self.services.hub
         if ref is None:
-            return hub.subscribe(owner=None if principal.is_admin else principal.owner, last_event_id=last_event_id)
+            owner = None if principal.crosses_owners else principal.owner
+            return hub.subscribe(owner=owner, last_event_id=last_event_id)
         runner = self.services.supervisor.find(principal, ref)
         return hub.subscribe(instance_id=runner.instance.id, last_event_id=last_event_id)
 

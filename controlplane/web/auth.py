@@ -169,7 +169,7 @@ class TokenTable:
             return None
         principal = Principal(
             owner=token.owner,
-            role=_capped(token.role, user.role),
+            role=capped(token.role, user.role),
             token_id=str(token.id),
             expires_at=token.expires_at,
             instances=token.instances,
@@ -237,7 +237,7 @@ class TokenTable:
         expires = int(claims["exp"])
         principal = Principal(
             owner=user.name,
-            role=_capped(Role(claims["role"]), user.role),
+            role=capped(Role(claims["role"]), user.role),
             token_id=f"jwt:{digest.hex()[:16]}",
             expires_at=datetime.fromtimestamp(expires, UTC),
         )
@@ -255,7 +255,7 @@ class TokenTable:
         if principal.token_id.startswith("jwt:"):
             return user.role.includes(principal.role)
         token = self._tokens.get(_uuid(principal.token_id))
-        return token is not None and _capped(token.role, user.role) is principal.role
+        return token is not None and capped(token.role, user.role) is principal.role
 
     def on_revoked(self, principal: Principal, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back once, as soon as `principal` is no longer live; return what stops watching."""
@@ -321,7 +321,8 @@ class TokenTable:
         )
 
 
-def _capped(role: Role, ceiling: Role) -> Role:
+def capped(role: Role, ceiling: Role) -> Role:
+    """The role, or the ceiling if that is lower."""
     return role if ceiling.includes(role) else ceiling
 
 

@@ -235,6 +235,15 @@ def check_content_type(head: Head, *allowed: str) -> str:
     """Return the body's media type, lower-case and without parameters.
 
     Args:
+def require_whole(principal: Principal) -> None:
+    """Raises Forbidden for a token that opens single instances only: this is about more than those."""
+    if principal.is_limited:
+        raise Forbidden(
+            "The token opens single instances only, and this is about more than those.",
+            hint="Use a token that was made without `instances`.",
+        )
+
+
         head: The request.
         allowed: Media types; without any, JSON alone.
 

@@ -59,7 +59,10 @@ def visible(call: Call) -> Iterable[Runner]:
         Forbidden: a user asked for somebody else's.
     """
     owner = whose(call)
-    return [r for r in call.services.supervisor.runners() if owner is None or r.instance.owner == owner]
+    known = ((runner, runner.instance) for runner in call.services.supervisor.runners())
+    return [
+        runner for runner, it in known if owner in (None, it.owner) and call.principal.sees(it.owner, it.name, it.id)
+    ]
 
 
 def whose(call: Call) -> str | None:
@@ -69,7 +72,7 @@ def whose(call: Call) -> str | None:
         Forbidden: a user asked for somebody else's.
     """
     owner: str | None = getattr(call.query, "owner", None)
-    if call.principal.is_admin:
+    if call.principal.crosses_owners:
         return owner
     if owner not in (None, call.principal.owner):
         raise Forbidden("Only administrators see other users' instances.", hint="Leave `owner` out.")
@@ -173,6 +176,7 @@ ROUTES = (
         tag="Instances",
         role=Role.VIEWER,
         query=ListQuery,
+        open_to_limited=True,
         answers={200: InstancesOut},
     ),
     Route(

@@ -39,5 +39,6 @@ ROUTES = (
         tag="System",
         role=Role.VIEWER,
         answers={200: IsolationOut},
+        open_to_limited=True,
     ),
 )

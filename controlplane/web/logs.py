@@ -97,7 +97,7 @@ async def find_history(call: Call) -> tuple[UUID, bool]:
         deleted = await call.services.store.instance_of_deleted(instance_id) if instance_id is not None else None
         if instance_id is None or deleted is None:
             raise
-        if deleted[0] != call.principal.owner and not call.principal.is_admin:
+        if not call.principal.sees(*deleted, instance_id):
             raise
         return instance_id, False
 

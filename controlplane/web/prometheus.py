@@ -176,5 +176,6 @@ ROUTES = (
         tag="System",
         role=Role.VIEWER,
         answers={200: "text/plain"},
+        open_to_limited=True,
     ),
 )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from controlplane.web.query import NoQuery
 
@@ -52,6 +52,12 @@ class Route:
     """Request headers beyond those of every route: JSON Schema keywords, with a `description`."""
     example: Mapping[str, Any] | None = field(default=None, kw_only=True)
     """A body that works, for the document and the page."""
+    open_to_limited: bool = field(default=Factory(lambda self: "{id}" in self.path, takes_self=True), kw_only=True)
+    """Whether a token for single instances may use it: for one of them, or for a list, of which it sees those alone."""
+    audited: bool = field(
+        default=Factory(lambda self: self.method != "GET" and self.handler is not None, takes_self=True), kw_only=True
+    )
+    """Whether each request leaves a row in the audit log: all that change something, but for calls of instances."""
 
     @property
     def contents(self) -> list[tuple[int, Content]]:

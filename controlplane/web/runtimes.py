@@ -59,5 +59,6 @@ ROUTES = (
         tag="System",
         role=Role.VIEWER,
         answers={200: RuntimesOut},
+        open_to_limited=True,
     ),
 )

@@ -194,5 +194,6 @@ ROUTES = (
         tag="System",
         role=Role.VIEWER,
         answers={200: StatsOut},
+        open_to_limited=True,
     ),
 )

@@ -2,7 +2,8 @@
 
 Who may deploy may make tokens for himself, for his CI or his dashboard; none
 of them can do more, or lives longer, than the one it was made with, so a
-stolen token is not a way to a better or a longer one.
+stolen token is not a way to a better or a longer one. A token may be limited to
+single instances; such a one makes no others.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from controlplane.errors import Forbidden, NotFound
-from controlplane.model import Role, Token
-from controlplane.web.auth import mint
+from controlplane.cluster.roster import HeldElsewhere
+from controlplane.errors import FieldError, Forbidden, NotFound
+from controlplane.model import Principal, Role, Token
+from controlplane.web.auth import capped, mint
 from controlplane.web.call import Call, Reply, as_uuid, json_reply
 from controlplane.web.paging import PageQuery, page
 from controlplane.web.route import Route
 from controlplane.web.views import rfc3339, token_out
 from controlplane.wire.answers import TokenIn, TokenOut, TokensOut
 from controlplane.wire.fields import bounded
+from controlplane.wire.wrong import invalid_request
 
 if TYPE_CHECKING:
-    from controlplane.model import Principal
+    from uuid import UUID
 
 TOKENS_PER_USER = 100
 """All of them are held in memory and read again after every change; a person, his CI and his dashboards need a dozen."""
@@ -40,19 +43,21 @@ class TokensQuery(PageQuery):
 async def add_token(call: Call) -> Reply:
     """Make one; the answer shows it, nothing ever does again."""
     principal, body, now = call.principal, call.body, datetime.now(UTC)
+    owner = body.owner or principal.owner
     expires_at = now + timedelta(seconds=body.expires_in) if body.expires_in is not None else None
     _check(principal, body, expires_at)
     call.services.guards.admit_call(principal)
     secret, digest = mint()
     token = Token(
         id=uuid4(),
-        owner=body.owner or principal.owner,
+        owner=owner,
         name=body.name,
         role=Role(body.role),
         digest=digest,
         created_at=now,
         expires_at=expires_at,
     )
+        instances=_scope(call, owner, Role(body.role)),
     await call.services.store.add_token(token, quota=TOKENS_PER_USER)
     call.services.tokens.put_token(token)
     return json_reply(token_out(token, secret=secret), 201)
@@ -76,6 +81,36 @@ def _check(principal: Principal, body: TokenIn, expires_at: datetime | None) -> 
 
 async def list_tokens(call: Call) -> Reply:
     """The caller's own; an administrator sees everybody's."""
+def _scope(call: Call, owner: str, role: Role) -> frozenset[UUID] | None:
+    """The instances that a new token opens, each of which its maker sees, and the token itself would."""
+    if call.body.instances is None:
+        return None
+    user = call.services.tokens.user(owner)
+    whole = Principal(owner=owner, role=capped(role, user.role) if user is not None else role, token_id="")
+    wrong: list[FieldError] = []
+    found: set[UUID] = set()
+    for place, ref in enumerate(call.body.instances):
+        try:
+            # As its owner would write it: an administrator who makes it for somebody need not write `owner/name`.
+            instance_id = _id_of(call, whole, ref)
+            _id_of(call, call.principal, str(instance_id))
+        except NotFound:
+            wrong.append(FieldError(f"/instances/{place}", "there is no such instance for this token's owner"))
+        else:
+            found.add(instance_id)
+    if wrong:
+        raise invalid_request(wrong)
+    return frozenset(found)
+
+
+def _id_of(call: Call, principal: Principal, ref: str) -> UUID:
+    """What an instance's name means to somebody, whichever control plane holds it. Raises NotFound."""
+    try:
+        return call.services.supervisor.find(principal, ref).instance.id
+    except HeldElsewhere as held:
+        return held.elsewhere.id
+
+
     principal, owner = call.principal, call.query.owner
     if not principal.is_admin:
         if owner not in (None, principal.owner):
@@ -109,7 +144,9 @@ ROUTES = (
         summary="Make a token",
         description=(
             "The answer holds the token, once. Its role is at most the maker's, and it does not outlive the token it is made"
-            f" with. Administrators may make tokens for other users. A user has at most {TOKENS_PER_USER} that have not expired."
+            " with. With `instances` it opens those alone: all others are a 404 for it, and what is about more than single"
+            " instances (deploys, secrets, tokens, users) a 403. Administrators may make tokens for other users."
+            f" A user has at most {TOKENS_PER_USER} that have not expired."
         ),
         tag="Access",
         role=Role.DEPLOYER,

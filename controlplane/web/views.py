@@ -283,6 +283,7 @@ def token_out(token: Token, *, secret: str | None = None) -> TokenOut:
         created_at=rfc3339(token.created_at),
         expires_at=rfc3339(token.expires_at) if token.expires_at is not None else None,
         last_used_at=rfc3339(token.last_used_at) if token.last_used_at is not None else None,
+        instances=sorted(map(str, token.instances)) if token.instances is not None else None,
         token=secret,
     )
 

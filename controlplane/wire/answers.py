@@ -274,6 +274,10 @@ class EventsOut:
     next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
 
 
+TOKEN_INSTANCES_MAX = 100
+"""Single instances that one token may open; who wants more wants all."""
+
+
 @frozen(kw_only=True)
 class TokenIn:
     """A token to make. Its role is at most the maker's own."""
@@ -289,6 +293,13 @@ class TokenIn:
         x_expects=USER_NAME_EXPECTS,
         description="Whose token it is (administrators only); absent: the maker's own.",
     )
+    instances: list[str] | None = bounded(
+        None,
+        minItems=1,
+        maxItems=TOKEN_INSTANCES_MAX,
+        items={"minLength": 1, "maxLength": 127},
+        description="The only instances that it opens, by name or id; absent: all of its owner's, those to come included.",
+    )
 
 
 @frozen(kw_only=True)
@@ -302,6 +313,9 @@ class TokenOut:
     created_at: str = bounded(**TIME)
     expires_at: str | None = bounded(None, description="Null: it does not expire.")
     last_used_at: str | None = bounded(None, description="Null: not yet used.")
+    instances: list[str] | None = bounded(
+        None, description="Ids of the only instances that it opens; null: all of its owner's."
+    )
     token: str | None = omitted_when_none(description="Present once, in the answer that made it.")
 
 

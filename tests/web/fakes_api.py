@@ -189,6 +189,12 @@ class ApiSupervisor:
     def runners(self) -> list[ApiRunner]:
         return list(self.by_id.values())
 
+    def get(self, instance_id: UUID) -> ApiRunner:
+        try:
+            return self.by_id[instance_id]
+        except KeyError:
+            raise NotFound("There is no such instance.") from None
+
     def find(self, principal: Principal, ref: str) -> ApiRunner:
         for runner in self.by_id.values():
             instance = runner.instance

@@ -271,6 +271,7 @@ async def _close(services: Services, entrance: door.Door) -> None:
     async with trio.open_nursery() as nursery:  # an instance with calls in flight waits for their answers itself
         nursery.start_soon(entrance.drain)
         nursery.start_soon(services.supervisor.stop_all)
+    services.audit.sweep(everything=True)
     for rest in services.accounts.take():
         services.journal.usage(rest)
     await services.journal.flush(FLUSH_S)

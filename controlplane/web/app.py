@@ -20,7 +20,8 @@ from werkzeug.routing import BaseConverter
 from controlplane.errors import CorralError, Internal, MalformedJson, MethodNotAllowed, NotFound, PayloadTooLarge
 from controlplane.model import Role
 from controlplane.web import guards
-from controlplane.web.asgi import BODY_FLOW_KEY, REQUEST_ID_KEY
+from controlplane.web.asgi import AUDIT_KEY, BODY_FLOW_KEY, REQUEST_ID_KEY
+from controlplane.web.auditing import target_of
 from controlplane.web.bodies import reading
 from controlplane.web.call import Call, Reply
 from controlplane.web.mount import mount
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from controlplane.web.asgi import App, Scope
+    from controlplane.web.auditing import Entry
     from controlplane.web.body_guard import BodyFlow
     from controlplane.web.call import Handler
     from controlplane.web.problems import Headers
@@ -118,16 +120,28 @@ def _view(route: Route, handler: Handler, services: Services) -> View:
     async def view(**path: str) -> Response:
         head = _head()
         caller = services.guards.authenticate(head) if route.role is not None else None
+        entry = _entry()
         if caller is not None:
+            if route.audited and head.method == route.method:  # a HEAD opens nothing
+                entry.begin(route.operation, caller, services.guards.client(head))
+                entry.about(*target_of(services.supervisor, caller, route.path, path))
             guards.require(caller, route.role or Role.ADMIN)
+            if not route.open_to_limited:
+                guards.require_whole(caller)
         query = parse_query(head.query, route.query)
-        call = Call(services=services, head=head, request_id=_request_id(), path=path, query=query, caller=caller)
+        call = Call(
+            services=services,
+            head=head,
+            request_id=_request_id(),
+            path=path,
+            query=query,
+            caller=caller,
+            entry=entry,
+        )
         async with reading(route, call, request, _flow()) as body:
             call = evolve(call, body=body.value, digest=body.digest, upload=body.upload)
             return _response(await handler(call), head_only=head.method == "HEAD")
 
-            if not route.open_to_limited:
-                guards.require_whole(caller)
     return view
 
 
@@ -138,6 +152,11 @@ def _head() -> Head:
 def _request_id() -> str:
     """As `mount` left it in the scope."""
     return str(cast("Scope", request.scope)[REQUEST_ID_KEY])
+
+
+def _entry() -> Entry:
+    """As `mount` left it in the scope."""
+    return cast("Entry", cast("Scope", request.scope)[AUDIT_KEY])
 
 
 def _flow() -> BodyFlow:

@@ -18,6 +18,9 @@ REQUEST_ID_KEY = "corral.request_id"
 """Where `mount` leaves the request's id in the scope, for every handler behind it."""
 
 
+AUDIT_KEY = "corral.audit"
+"""Where `mount` leaves what the audit log will say of the request (`auditing.Entry`)."""
+
 BODY_FLOW_KEY = "corral.body_flow"
 """Where `body_guard` leaves what paces a body that is read piece by piece."""
 

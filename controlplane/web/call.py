@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from controlplane.deploy.source.uploads import Upload
     from controlplane.model import Principal
     from controlplane.supervise.runner import Runner
+    from controlplane.web.auditing import Entry
     from controlplane.web.problems import Headers
     from controlplane.web.request import Head
     from controlplane.web.services import Services
@@ -48,12 +49,19 @@ class Call:
     digest: bytes = b""
     upload: Upload | None = None
     caller: Principal | None = None
+    entry: Entry | None = None
+    """What the audit log will say of it; None: nothing ever."""
 
     @property
     def principal(self) -> Principal:
         """Who is asking; only routes that need a role may."""
         assert self.caller is not None
         return self.caller
+
+    def about(self, target: str, owner: str | None) -> None:
+        """Tell the audit log what the request turned out to be about, and whose that is."""
+        if self.entry is not None:
+            self.entry.about(target, owner)
 
     def find_runner(self) -> Runner:
         """The instance that the path names.

@@ -44,6 +44,7 @@ class WaitQuery:
 async def deploy(call: Call) -> Reply:
     """201 when it runs, 202 when it is still on its way, 422 with the evidence when it failed."""
     streams = prefers_events(call.head.get(b"accept"))
+    call.about(call.body.name or "", call.principal.owner)
     runner = await call.services.deployer.deploy(
         call.principal,
         call.body,
@@ -52,6 +53,7 @@ async def deploy(call: Call) -> Reply:
         upload=call.upload,
     )
     hub, instance_id = call.services.hub, runner.instance.id
+    call.about(str(instance_id), runner.instance.owner)
     # It began before its id was known: everything since then is replayed.
     events = hub.subscribe(instance_id=instance_id, last_event_id=f"{hub.epoch}-0") if streams else None
     return await answer(call, Outcome(wait=runner.wait_settled, reply=partial(_deployed, runner)), events)

@@ -198,6 +198,7 @@ class Door:
             if now >= due:
                 due = now + TOKEN_SWEEP_S
                 self.services.tokens.sweep()
+                self.services.audit.sweep()
             self._overflow.sweep(now)
             waiting: list[HotConnection] = []
             for connection in list(self.connections):

@@ -78,6 +78,8 @@ class Guards:
     config: Config
     tokens: TokenTable
     clock: Callable[[], float] = monotonic
+    on_wrong_token: Callable[[str], None] | None = field(default=None, kw_only=True)
+    """Is told the address (an IPv6 host's network) that each one came from."""
     failures: RateLimiter = field(init=False)
     calls: RateLimiter = field(init=False)
     bodies: Budget = field(factory=lambda: Budget(BODIES_MAX_BYTES, CALL_BODY_MAX_BYTES), init=False)
@@ -191,6 +193,8 @@ class Guards:
             raise
 
     def _count_failure(self, key: str) -> None:
+        if self.on_wrong_token is not None:
+            self.on_wrong_token(key)
         wait = self.failures.take(key)
         if not wait:
             return
@@ -231,10 +235,6 @@ def require(principal: Principal, role: Role) -> None:
         )
 
 
-def check_content_type(head: Head, *allowed: str) -> str:
-    """Return the body's media type, lower-case and without parameters.
-
-    Args:
 def require_whole(principal: Principal) -> None:
     """Raises Forbidden for a token that opens single instances only: this is about more than those."""
     if principal.is_limited:
@@ -244,6 +244,10 @@ def require_whole(principal: Principal) -> None:
         )
 
 
+def check_content_type(head: Head, *allowed: str) -> str:
+    """Return the body's media type, lower-case and without parameters.
+
+    Args:
         head: The request.
         allowed: Media types; without any, JSON alone.
 

@@ -3,7 +3,8 @@
 `mount` makes the one ASGI application that the door serves. For every request
 it checks Host and Origin, bounds and drains the body, gives the answer its
 request id, CORS and safety headers, turns whatever escapes into a problem, and
-counts. What is not one of `asgi_routes` goes on to the application behind.
+counts. What another node must answer is handed on to it (`placing`); what is
+not one of `asgi_routes` goes on to the application behind.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from attrs import define, field
 
 from controlplane.errors import HostRejected
 from controlplane.web import guards
-from controlplane.web.asgi import REQUEST_ID_KEY, App, Message, Receive, Scope, Send, send_answer
+from controlplane.web.asgi import AUDIT_KEY, REQUEST_ID_KEY, App, Message, Receive, Scope, Send, send_answer
 from controlplane.web.asgi_exchange import Exchange
 from controlplane.web.asgi_routes import AsgiRoutes, match, meter_of
+from controlplane.web.auditing import LEFT, Entry
 from controlplane.web.body_guard import BodyGuard
 from controlplane.web.mcp.outlet import ClientLeft
+from controlplane.web.placing import Placing
 from controlplane.web.problems import answer_for, unexpected
 from controlplane.web.request import Head, request_id_of
 
@@ -59,11 +62,13 @@ class Front:
         head = Head.of_scope(scope)
         scope[REQUEST_ID_KEY] = request_id_of(head)
         headers = self._headers(head, scope[REQUEST_ID_KEY])
-        outgoing = _Outgoing(send, headers, self.services.meters, meter_of(match(head)))
+        entry = scope[AUDIT_KEY] = Entry(self.services.audit, scope[REQUEST_ID_KEY])
+        outgoing = _Outgoing(send, headers, self.services.meters, meter_of(match(head)), entry)
         try:
             await self.app(scope, receive, outgoing.send)
         finally:
             outgoing.count()
+            entry.close(LEFT)  # if nothing else did
 
     def _headers(self, head: Head, request_id: str) -> Headers:
         return ((b"x-request-id", request_id.encode()), *STEADY, *self.services.guards.cors(head))
@@ -71,12 +76,13 @@ class Front:
 
 @define(eq=False)
 class _Outgoing:
-    """Adds headers that the handler did not set itself, and counts the answer once."""
+    """Adds headers that the handler did not set itself, counts the answer once, and tells the audit log of it."""
 
     _send: Send
     _headers: Headers
     _meters: Meters
     _route: Route
+    _entry: Entry
     _began: float = field(factory=perf_counter, init=False)
     _status: int = field(default=0, init=False)
     _counted: bool = field(default=False, init=False)
@@ -84,6 +90,8 @@ class _Outgoing:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            if not self._entry.has_outcome:
+                self._entry.close(self._status)
             own = {name.lower() for name, _ in message["headers"]}
             extra = [(name, value) for name, value in self._headers if name not in own or name == b"vary"]
             message = {**message, "headers": [*message["headers"], *extra]}
@@ -105,9 +113,11 @@ class Router:
     app: App
     services: Services
     routes: AsgiRoutes = field(init=False)
+    placing: Placing = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.routes = AsgiRoutes(self.services)
+        self.placing = Placing(self.services)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -137,6 +147,8 @@ class Router:
             raise HostRejected("Requests to a proxy, and for `*`, are not served.", hint="Send the path alone.")
         self.services.guards.check_host(head)
         self.services.guards.check_origin(head)
+        if await self.placing.hand_on(head, scope, receive, send):
+            return
         found = match(head)
         if found is None:
             await self.app(scope, receive, send)

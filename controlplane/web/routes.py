@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from controlplane.model import Role
 from controlplane.web import (
+    audit,
     catalogue,
     deploys,
     docs,
@@ -208,6 +209,7 @@ ROUTES: tuple[Route, ...] = docs.with_documentation(
     *tokens.ROUTES,
     *secrets.ROUTES,
     *users.ROUTES,
+    *audit.ROUTES,
     *health.ROUTES,
     *stats.ROUTES,
     *usage.ROUTES,

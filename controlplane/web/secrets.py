@@ -67,6 +67,7 @@ async def set_secret(call: Call) -> Reply:
     """Set one, or replace its value."""
     owner, name, value = _owner(call.principal, call.query.owner), call.path["name"], call.body.value
     _check(name, value)
+    call.about(name, owner)
     call.services.guards.admit_call(call.principal)
     secret, is_new = await call.services.store.put_secret(owner, name, value, quota=SECRETS_PER_USER)
     users = _users(call, owner).get(name, [])
@@ -109,6 +110,7 @@ async def get_secret(call: Call) -> Reply:
 async def remove_secret(call: Call) -> Reply:
     """Forget one, unless an instance needs it."""
     owner, name = _owner(call.principal, call.query.owner), call.path["name"]
+    call.about(name if is_name(name) else "", owner)
     users = _users(call, owner).get(name, [])
     if users and not call.query.force:
         names = [runner.instance.name for runner in users]

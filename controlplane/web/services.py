@@ -8,10 +8,12 @@ from attrs import Factory, define
 
 from controlplane.cluster.roster import Roster
 from controlplane.supervise.accounts import Accounts, of_operator
+from controlplane.web.auditing import AuditLog
 from controlplane.web.guards import Guards
 from controlplane.web.health import Pulse
 from controlplane.web.mcp.endpoint import McpEndpoint
 from controlplane.web.meters import Meters
+from controlplane.web.peers import Peers
 from controlplane.web.runtimes import Runtimes
 
 if TYPE_CHECKING:
@@ -54,9 +56,13 @@ class Services:
     accounts: Accounts = Factory(
         lambda self: Accounts(of_operator(self.config), self.tokens.quotas_of), takes_self=True
     )
-    guards: Guards = Factory(lambda self: Guards(self.config, self.tokens), takes_self=True)
+    audit: AuditLog = Factory(lambda self: AuditLog(self.journal), takes_self=True)
+    guards: Guards = Factory(
+        lambda self: Guards(self.config, self.tokens, on_wrong_token=self.audit.wrong_token), takes_self=True
+    )
     meters: Meters = Factory(Meters)
     pulse: Pulse = Factory(lambda self: Pulse(self.store, self.cache), takes_self=True)
+    peers: Peers = Factory(Peers)
     runtimes: Runtimes = Factory(lambda self: Runtimes(self.toolchain), takes_self=True)
     mcp: McpEndpoint = Factory(McpEndpoint, takes_self=True)
     roster: Roster = Factory(Roster)

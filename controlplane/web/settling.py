@@ -7,7 +7,7 @@ its own stream; the last event is the answer that the request would have had.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from controlplane.hub import Hub, Subscription
+    from controlplane.web.auditing import Entry
     from controlplane.web.call import Call
 
 _LAGGED = b'"type":"lagged"'
@@ -47,7 +48,10 @@ async def answer(call: Call, outcome: Outcome, events: Subscription | None) -> R
     if events is None:
         await outcome.wait(call.query.wait)
         return outcome.reply()
-    source = _Settling(call.services.hub, events, outcome, trio.current_time() + call.query.wait, call.request_id)
+    if call.entry is not None:
+        call.entry.has_outcome = True
+    until = trio.current_time() + call.query.wait
+    source = _Settling(call.services.hub, events, outcome, until, call.request_id, call.entry)
     return Reply(200, frames(source, call.principal, call.services.tokens), SSE_TYPE, SSE_HEADERS)
 
 
@@ -60,6 +64,7 @@ class _Settling:
     _outcome: Outcome
     _until: float
     _request_id: str
+    _entry: Entry | None
     _ready: list[bytes] = field(factory=list, init=False)
     """Taken, and not yet handed out: whoever takes may be cancelled in between."""
     _settled: bool = field(default=False, init=False)
@@ -112,10 +117,12 @@ class _Settling:
             reply = self._outcome.reply()
         except CorralError as error:
             document = problem(error, request_id=self._request_id)
-            last = {"type": "problem", "status": document.status, "problem": msgspec.Raw(document.body)}
+            last: dict[str, Any] = {"type": "problem", "status": document.status, "problem": msgspec.Raw(document.body)}
         else:
             assert isinstance(reply.body, bytes)
             last = {"type": "result", "status": reply.status, "instance": msgspec.Raw(reply.body)}
+        if self._entry is not None:
+            self._entry.close(last["status"])
         return b"data: %b\n\n" % encode(last)
 
     def close(self) -> None:

@@ -46,6 +46,7 @@ async def add_token(call: Call) -> Reply:
     owner = body.owner or principal.owner
     expires_at = now + timedelta(seconds=body.expires_in) if body.expires_in is not None else None
     _check(principal, body, expires_at)
+    call.about("", body.owner or principal.owner)
     call.services.guards.admit_call(principal)
     secret, digest = mint()
     token = Token(
@@ -56,10 +57,11 @@ async def add_token(call: Call) -> Reply:
         digest=digest,
         created_at=now,
         expires_at=expires_at,
-    )
         instances=_scope(call, owner, Role(body.role)),
+    )
     await call.services.store.add_token(token, quota=TOKENS_PER_USER)
     call.services.tokens.put_token(token)
+    call.about(str(token.id), token.owner)
     return json_reply(token_out(token, secret=secret), 201)
 
 
@@ -79,8 +81,6 @@ def _check(principal: Principal, body: TokenIn, expires_at: datetime | None) -> 
         )
 
 
-async def list_tokens(call: Call) -> Reply:
-    """The caller's own; an administrator sees everybody's."""
 def _scope(call: Call, owner: str, role: Role) -> frozenset[UUID] | None:
     """The instances that a new token opens, each of which its maker sees, and the token itself would."""
     if call.body.instances is None:
@@ -111,6 +111,8 @@ def _id_of(call: Call, principal: Principal, ref: str) -> UUID:
         return held.elsewhere.id
 
 
+async def list_tokens(call: Call) -> Reply:
+    """The caller's own; an administrator sees everybody's."""
     principal, owner = call.principal, call.query.owner
     if not principal.is_admin:
         if owner not in (None, principal.owner):
@@ -128,6 +130,7 @@ async def remove_token(call: Call) -> Reply:
     token = known.get(token_id) if token_id is not None else None
     if token is None or (token.owner != principal.owner and not principal.is_admin):
         raise NotFound("There is no such token.", hint="corral token ls shows what there is.")
+    call.about(str(token.id), token.owner)
     if not principal.role.includes(token.role):
         raise Forbidden(f"A {principal.role.value} token cannot revoke one of role {token.role.value}.")
     await call.services.store.delete_token(token.id)

@@ -26,6 +26,7 @@ FIRST_TOKEN_NAME = "first"  # noqa: S105 - a name for people
 async def add_user(call: Call) -> Reply:
     """Make a user with a first token, which the answer shows once."""
     now = datetime.now(UTC)
+    call.about(call.body.name, call.body.name)
     user = User(name=call.body.name, role=Role(call.body.role), created_at=now)
     secret, digest = mint()
     token_id: UUID = uuid4()
@@ -46,6 +47,7 @@ async def list_users(call: Call) -> Reply:
 async def patch_user(call: Call) -> Reply:
     """Change the role, the quotas or disable; it takes effect on the user's tokens at once."""
     name, body = call.path["name"], call.body
+    call.about(name, name)
     role = Role(body.role) if body.role is not None else None
     if name == call.principal.owner and (body.disabled or role not in (None, Role.ADMIN)):
         raise Conflict("You cannot take your own administrator's rights away.", hint="Let another administrator do it.")

@@ -107,6 +107,7 @@ ROUTES = (
         query=WireQuery,
         answers={200: "text/event-stream"},
         problems=("not_found", "not_acceptable", "busy"),
+        audited=True,
         headers={
             "Last-Event-ID": {"description": "Any: the reader is back, and is told of a `gap`; nothing is replayed."}
         },

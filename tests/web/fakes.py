@@ -28,6 +28,7 @@ from controlplane.web.services import Services
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from controlplane.store.base import AuditRow
     from controlplane.web.asgi import App, Receive, Scope, Send
 
 JWT_KEY = b"k" * 64
@@ -162,6 +163,16 @@ def make_token(text: str, owner: str, role: Role, **more: Any) -> Token:
     )
 
 
+class FakeJournal:
+    """Keeps what the audit log is told, and nothing else."""
+
+    def __init__(self) -> None:
+        self.audited: list[AuditRow] = []
+
+    def audit(self, row: AuditRow) -> None:
+        self.audited.append(row)
+
+
 def make_services(**settings: Any) -> Services:
     """Services with fakes where the web layer's own routes need them, and None where they do not."""
     config = Config(**{"rate_limit_rps": 0, **settings})
@@ -172,7 +183,7 @@ def make_services(**settings: Any) -> Services:
         config=config,
         home=cast("Any", None),
         store=cast("Any", None),
-        journal=cast("Any", None),
+        journal=cast("Any", FakeJournal()),
         cache=cast("Any", None),
         hub=Hub(max_bytes=64 * 2**20),
         supervisor=cast("Any", supervisor),

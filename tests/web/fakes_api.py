@@ -51,7 +51,7 @@ from controlplane.model import (
 from controlplane.rotation import Rotated
 from controlplane.spawn.cgroups import Hierarchy
 from controlplane.spawn.job import Features, Level
-from controlplane.store.base import JournalStatistics, NamedEvent, StoredEvent, StoreStatistics
+from controlplane.store.base import JournalStatistics, NamedEvent, StoredAudit, StoredEvent, StoreStatistics
 from controlplane.store.filters import Page
 from controlplane.supervise.catalogue import Catalogue
 from controlplane.supervise.lanes import Lanes
@@ -60,13 +60,20 @@ from controlplane.supervise.meter import Meter
 from controlplane.supervise.succession import Succession
 from controlplane.web.app import make_app, make_quart
 from controlplane.web.services import Services
-from tests.web.fakes import NOW, TOKENS, make_token, make_tokens, running
+from tests.web.fakes import NOW, TOKENS, FakeJournal, make_token, make_tokens, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from controlplane.deploy.source.uploads import Upload
-    from controlplane.store.filters import EventFilter, FleetEventFilter, IncarnationFilter, LogFilter, MetricFilter
+    from controlplane.store.filters import (
+        AuditFilter,
+        EventFilter,
+        FleetEventFilter,
+        IncarnationFilter,
+        LogFilter,
+        MetricFilter,
+    )
     from controlplane.web.asgi import App
     from controlplane.web.auth import TokenTable
     from controlplane.wire.deploy import DeployIn, PatchIn, RedeployIn
@@ -309,6 +316,7 @@ class FakeStore:
     revisions_: list[Revision] = field(factory=list)
     incarnations_: list[Incarnation] = field(factory=list)
     fleet_events_: list[NamedEvent] = field(factory=list)
+    audit_: list[StoredAudit] = field(factory=list)
     usage: list[UsageDay] = field(factory=list)
     away: bool = False
     frozen: trio.Event | None = None
@@ -423,6 +431,11 @@ class FakeStore:
         self.asked.append(which)
         return Page(tuple(self.fleet_events_), "more")
 
+    async def audit(self, which: AuditFilter) -> Page[StoredAudit]:
+        self._read()
+        self.asked.append(which)
+        return Page(tuple(self.audit_), "more")
+
     async def incarnations(self, instance_id: UUID, which: IncarnationFilter) -> Page[Incarnation]:
         self._read()
         self.asked.append(which)
@@ -463,7 +476,7 @@ class FakeCache:
         return FakeCacheStatistics(available=self.available)
 
 
-class FakeJournal:
+class ApiJournal(FakeJournal):
     async def flush(self, timeout_s: float) -> bool:
         return True
 
@@ -571,7 +584,7 @@ def make_api_services(folder: Path = NOWHERE, **settings: Any) -> Services:
         config=Config(**{"rate_limit_rps": 0, **settings}),
         home=cast("Any", None),
         store=store,
-        journal=cast("Any", FakeJournal()),
+        journal=cast("Any", ApiJournal()),
         cache=cast("Any", FakeCache()),
         hub=Hub(max_bytes=64 * 2**20),
         supervisor=cast("Any", supervisor),

@@ -87,6 +87,8 @@ def _items(value: list[Any], schema: Mapping[str, Any]) -> Iterator[FieldError]:
     if (crowded := too_many(value, schema)) is not None:
         yield FieldError("", crowded)
         return
+    if not value and schema.get("minItems"):
+        yield FieldError("", "must not be empty")
     if (inner := schema.get("items")) is not None:
         for index, item in enumerate(value):
             yield from _under(index, item, inner)

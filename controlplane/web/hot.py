@@ -1,7 +1,8 @@
 """The hot lane: plain calls and MCP messages, answered on the connection they came in on.
 
 Whatever `hot_head.parse_head` does not plainly understand goes to Hypercorn, with
-the bytes read so far, for the rest of that connection.
+the bytes read so far, for the rest of that connection; and so does a request
+about an instance that another node holds, or that this one does not know.
 
 A request costs no task and no cancel scope. All checks are those of the handlers
 that both doors share (`Executor`, `McpEndpoint`); a head that is byte for byte
@@ -21,13 +22,15 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field
 
-from controlplane.errors import CorralError, ShuttingDown
+from controlplane.cluster.roster import HeldElsewhere
+from controlplane.errors import CorralError, NotFound, ShuttingDown
 from controlplane.web.execute import Executor
 from controlplane.web.hot_head import NEED_MORE, NeedMore, NotPlain, PlainHead, parse_head
 from controlplane.web.hot_outlet import HotOutlet, lines
 from controlplane.web.hot_wire import READ_BYTES, Wire
 from controlplane.web.hypercorn_server import HEAD_S, IDLE_S
 from controlplane.web.mcp.outlet import ClientLeft, Reply
+from controlplane.web.peers import NODE_HEADER
 from controlplane.web.problems import STEADY_HEADERS, Answer, answer_for, problem, unexpected
 from controlplane.web.request import Head, new_request_id, request_id_of
 
@@ -82,6 +85,8 @@ class HotConnection(Wire):
     _grant: Grant | None = field(default=None, init=False)
     _generation: int = field(default=-1, init=False)
     _outlet: HotOutlet | None = field(default=None, init=False)
+    _put_back: bytes | None = field(default=None, init=False)
+    """The last request, as far as it was read, when it is not for this lane after all."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -122,7 +127,7 @@ class HotConnection(Wire):
                 begin = position + len(plain.raw)
                 position = begin + plain.length
                 if not await self._request(plain, buffer[begin:position]):
-                    return None
+                    return None if self._put_back is None else self._put_back + buffer[position:]
             if position:
                 buffer = buffer[position:]
                 self.idle = True
@@ -157,6 +162,9 @@ class HotConnection(Wire):
             else:
                 outcome = await self._handle(plain, grant, body, request_id)
         except CorralError as error:
+            if self._may_be_elsewhere(error, plain):
+                self._put_back = plain.raw + body
+                return False
             outcome = problem(error, request_id=request_id)
         except trio.Cancelled:
             self._say_goodbye(request_id)
@@ -177,6 +185,12 @@ class HotConnection(Wire):
         if not skipped:
             await self.linger()
         return keep
+
+    def _may_be_elsewhere(self, error: CorralError, plain: PlainHead) -> bool:
+        """Whether another node can answer instead; one that handed this on cannot."""
+        if not isinstance(error, HeldElsewhere | NotFound) or NODE_HEADER in plain.fields:
+            return False
+        return bool(self.lane.services.roster.others())
 
     def _admit(self, plain: PlainHead) -> Grant:
         services = self.lane.services

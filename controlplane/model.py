@@ -262,6 +262,19 @@ class Instance:
 
 
 @frozen(kw_only=True)
+class Node:
+    """A control plane as the database knows it. `url` is where the others reach it, without a slash at its end."""
+
+    id: UUID
+    url: str
+    version: str
+    is_live: bool = True
+    """Whether its lease stood when this was read."""
+    lease_age_s: float = 0.0
+    """Since it was renewed last, by the database's clock."""
+
+
+@frozen(kw_only=True)
 class Revision:
     """One of an instance's Specs, with what became of it.
 

@@ -13,26 +13,16 @@ from uuid import UUID
 from attrs import define, field, frozen
 
 from controlplane.errors import CorralError
+from controlplane.model import Node
 
 if TYPE_CHECKING:
     from controlplane.model import Instance, Principal
 
+__all__ = ["ALONE", "Elsewhere", "HeldElsewhere", "Node", "Roster", "held_elsewhere"]
+
 ALONE = UUID(int=0)
 """The id of a node that shares its database with nobody and was given none."""
 LEASE_OVER = "the control plane that ran this instance does not answer"
-
-
-@frozen(kw_only=True)
-class Node:
-    """A control plane as the database knows it. `url` is where the others reach it: no slash at its end."""
-
-    id: UUID
-    url: str
-    version: str
-    is_live: bool = True
-    """Whether its lease stood when it was last read."""
-    lease_age_s: float = 0.0
-    """Since it was renewed last, by the database's clock."""
 
 
 @frozen

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from attrs import define, frozen
 
-from controlplane.errors import Conflict, Internal
+from controlplane.errors import Conflict, InstanceUnavailable, Internal
 
 if TYPE_CHECKING:
     from controlplane.config import Config
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Instance,
         Listing,
         LogLine,
+        Node,
         Resolved,
         Revision,
         Role,
@@ -71,8 +72,30 @@ class IdempotencyKeyUsed(Conflict):
     first: Idempotency
 
 
+class HolderChanged(InstanceUnavailable):
+    """Another node has taken the instance since it was read: nothing was written."""
+
+
 class DataRefused(Internal):
     """The database is there and refuses a value or a statement: a bug of ours, or a row that cannot be written."""
+
+
+@frozen(kw_only=True)
+class Lease:
+    """A node's lease as it was given: its epoch, and when that was, by the database's clock."""
+
+    epoch: int
+    at: datetime
+
+
+@frozen(kw_only=True)
+class Whereabouts:
+    """Who holds an instance; `node_id` None: nobody."""
+
+    id: UUID
+    owner: str
+    name: str
+    node_id: UUID | None
 
 
 @frozen(kw_only=True)
@@ -188,6 +211,8 @@ class Observation:
     ever_ran: bool
     uid: int | None
     last_error: Evidence | None
+    epoch: int = 0
+    """The holder's; it is not written once another node holds the instance."""
 
 
 KINDS = ("logs", "samples", "events", "audit", "observations", "incarnations", "listings", "usage")
@@ -359,6 +384,9 @@ class Store(Protocol):
 
     async def instances(self) -> list[Instance]: ...
     async def instance_of_deleted(self, instance_id: UUID) -> tuple[str, str] | None: ...
+    async def whereabouts(self, instance_id: UUID | None, owner: str, name: str) -> Whereabouts | None:
+        """Who holds an instance: the one with this id, or without one its owner's of this name; None: there is none."""
+
     async def add_instance(
         self, instance: Instance, *, quota: int, memory_mb: int = 0, idempotency: Idempotency | None = None
     ) -> None:
@@ -418,10 +446,40 @@ class Store(Protocol):
         """Owner and SHA-256 (hex) of every upload that a kept revision comes from (`Spec.origin`)."""
         ...
 
-    async def set_desired(self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0) -> None:
-        """Raises NotFound: it was deleted."""
+    async def set_desired(
+        self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0, epoch: int | None = None
+    ) -> None:
+        """Raises NotFound: it was deleted. HolderChanged, as every method that is given an instance: `epoch` is past."""
 
-    async def delete_instance(self, instance_id: UUID) -> None: ...
+    async def delete_instance(self, instance_id: UUID, *, epoch: int | None = None) -> None: ...
+
+    async def nodes(self, lease_s: float) -> list[Node]:
+        """All control planes that are remembered, live or not; `lease_s` is how long a lease stands."""
+        ...
+
+    async def take_lease(self, node: Node, lease_s: float, *, is_alone: bool = False) -> Lease:
+        """Begin a new epoch of this node. What it held is still its own; if it is alone, so is everything else."""
+        ...
+
+    async def renew_lease(self, node_id: UUID, epoch: int, url: str, lease_s: float) -> datetime | None:
+        """Returns the database's time; None: the lease was lost, to others or to a later life of the node."""
+        ...
+
+    async def claim(
+        self, node_id: UUID, epoch: int, *, dead: Collection[UUID], archives: Collection[str]
+    ) -> tuple[UUID, ...]:
+        """Take a fair share of the instances that nobody holds, or one of `dead` whose lease has ended.
+
+        Nothing unless the node's own lease stands. Of those that come from an upload, only what is in
+        `archives` (`<owner>/<sha256>`).
+        """
+        ...
+
+    async def release(self, node_id: UUID, epoch: int) -> None:
+        """End the lease, and let go of everything that the node holds."""
+
+    async def forget_nodes(self, older_than_s: float) -> None:
+        """Of those that hold nothing and whose lease ended so long ago."""
 
     async def listings(self, max_bytes: int) -> list[Listing]: ...
     async def listings_of(self, instance_id: UUID) -> list[Listing]: ...
@@ -465,4 +523,5 @@ def observation(instance: Instance, *, phase: str) -> Observation:
         ever_ran=instance.ever_ran,
         uid=instance.uid,
         last_error=instance.last_error,
+        epoch=instance.epoch,
     )

@@ -26,6 +26,7 @@ from controlplane.store import (
     queries_catalogues,
     queries_history,
     queries_instances,
+    queries_nodes,
     queries_quotas,
     queries_revisions,
     queries_secrets,
@@ -40,12 +41,14 @@ from controlplane.store.base import (
     Change,
     DataRefused,
     Idempotency,
+    Lease,
     NamedEvent,
     Retention,
     RetentionReport,
     StoredAudit,
     StoredEvent,
     StoreStatistics,
+    Whereabouts,
 )
 from controlplane.store.failures import Kind, read
 from controlplane.store.gate import PROBE_MAX_S, PROBE_MIN_S, Cross, Gate, ping
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
         Instance,
         Listing,
         LogLine,
+        Node,
         Resolved,
         Revision,
         Role,
@@ -194,6 +198,9 @@ class PostgresStore:
     async def instance_of_deleted(self, instance_id: UUID) -> tuple[str, str] | None:
         return await self._call(queries_instances.instance_of_deleted, instance_id)
 
+    async def whereabouts(self, instance_id: UUID | None, owner: str, name: str) -> Whereabouts | None:
+        return await self._call(queries_instances.whereabouts, instance_id, owner, name)
+
     async def add_instance(
         self, instance: Instance, *, quota: int, memory_mb: int = 0, idempotency: Idempotency | None = None
     ) -> None:
@@ -203,14 +210,38 @@ class PostgresStore:
     async def idempotent(self, owner: str, key: str) -> Idempotency | None:
         return await self._call(queries_tenants.idempotent, owner, key)
 
-    async def set_desired(self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0) -> None:
+    async def set_desired(
+        self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0, epoch: int | None = None
+    ) -> None:
         if desired is Desired.DELETED:
-            await self.delete_instance(instance_id)
+            await self.delete_instance(instance_id, epoch=epoch)
         else:
-            await self._call(queries_instances.set_desired, instance_id, desired, memory_mb, writes=True)
+            await self._call(queries_instances.set_desired, instance_id, desired, memory_mb, epoch, writes=True)
 
-    async def delete_instance(self, instance_id: UUID) -> None:
-        await self._call(queries_instances.delete_instance, instance_id, writes=True)
+    async def delete_instance(self, instance_id: UUID, *, epoch: int | None = None) -> None:
+        await self._call(queries_instances.delete_instance, instance_id, epoch, writes=True)
+
+    # Nodes, and who holds what
+
+    async def nodes(self, lease_s: float) -> list[Node]:
+        return await self._call(queries_nodes.nodes, lease_s)
+
+    async def take_lease(self, node: Node, lease_s: float, *, is_alone: bool = False) -> Lease:
+        return await self._call(queries_nodes.take_lease, node, lease_s, is_alone, writes=True)
+
+    async def renew_lease(self, node_id: UUID, epoch: int, url: str, lease_s: float) -> datetime | None:
+        return await self._call(queries_nodes.renew_lease, node_id, epoch, url, lease_s, writes=True)
+
+    async def claim(
+        self, node_id: UUID, epoch: int, *, dead: Collection[UUID], archives: Collection[str]
+    ) -> tuple[UUID, ...]:
+        return await self._call(queries_nodes.claim, node_id, epoch, dead, archives, writes=True)
+
+    async def release(self, node_id: UUID, epoch: int) -> None:
+        await self._call(queries_nodes.release, node_id, epoch, writes=True)
+
+    async def forget_nodes(self, older_than_s: float) -> None:
+        await self._call(queries_nodes.forget_nodes, older_than_s, writes=True)
 
     # Revisions of what they run
 

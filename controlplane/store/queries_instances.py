@@ -8,7 +8,7 @@ from uuid import UUID
 from controlplane.core.lifecycle import Desired
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import queries_quotas, queries_tenants
-from controlplane.store.base import Idempotency, IdempotencyKeyUsed
+from controlplane.store.base import HolderChanged, Idempotency, IdempotencyKeyUsed, Whereabouts
 from controlplane.store.rows_instances import INSTANCE_COLUMNS, SPEC_COLUMNS, instance_of, instance_row, spec_row
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ SELECT_INSTANCES = f"""
      WHERE instance.deleted_at IS NULL
      ORDER BY instance.created_at, instance.id
 """  # noqa: S608 -- made of constants
+LOCK_EPOCH = "SELECT epoch FROM mcp_instances WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE"
 INSERT_INSTANCE = f"INSERT INTO mcp_instances ({INSTANCE_COLUMNS}) VALUES ({_parameters(INSTANCE_COLUMNS)})"  # noqa: S608
 INSERT_SPEC = f"INSERT INTO mcp_specs ({SPEC_COLUMNS}) VALUES ({_parameters(SPEC_COLUMNS)})"  # noqa: S608
 
@@ -44,6 +45,16 @@ async def instance_of_deleted(connection: Any, instance_id: UUID) -> tuple[str, 
         "SELECT owner, name FROM mcp_instances WHERE id = $1 AND deleted_at IS NOT NULL", instance_id
     )
     return None if row is None else (row["owner"], row["name"])
+
+
+async def whereabouts(connection: Any, instance_id: UUID | None, owner: str, name: str) -> Whereabouts | None:
+    """Who holds an instance: the one with this id, or without one its owner's of this name; None: there is none."""
+    where = "id = $1" if instance_id is not None else "owner = $1 AND name = $2"
+    row = await connection.fetchrow(
+        f"SELECT id, owner, name, node_id FROM mcp_instances WHERE deleted_at IS NULL AND {where}",  # noqa: S608 -- constants
+        *((instance_id,) if instance_id is not None else (owner, name)),
+    )
+    return None if row is None else Whereabouts(**dict(row))
 
 
 async def add_instance(
@@ -83,9 +94,10 @@ async def _refuse_taken_name(connection: Any, instance: Instance) -> None:
         )
 
 
-async def set_desired(connection: Any, instance_id: UUID, desired: Desired, memory_mb: int) -> None:
+async def set_desired(connection: Any, instance_id: UUID, desired: Desired, memory_mb: int, epoch: int | None) -> None:
     """Write the owner's wish."""
     async with connection.transaction():
+        await refuse_past(connection, instance_id, epoch)
         if desired is Desired.RUNNING:
             await queries_quotas.refuse_start_over_memory(connection, instance_id, memory_mb)
         updated = await connection.fetchval(
@@ -99,9 +111,10 @@ async def set_desired(connection: Any, instance_id: UUID, desired: Desired, memo
         raise gone()
 
 
-async def delete_instance(connection: Any, instance_id: UUID) -> None:
+async def delete_instance(connection: Any, instance_id: UUID, epoch: int | None) -> None:
     """Mark it deleted and erase its specs, secrets included, and its catalogue; once more is harmless."""
     async with connection.transaction():
+        await refuse_past(connection, instance_id, epoch)
         await connection.execute(
             """
             UPDATE mcp_instances SET desired = 'deleted', deleted_at = now(), updated_at = now()
@@ -117,6 +130,17 @@ async def delete_instance(connection: Any, instance_id: UUID) -> None:
             instance_id,
         )
         await connection.execute("DELETE FROM mcp_catalogues WHERE instance_id = $1", instance_id)
+
+
+async def refuse_past(connection: Any, instance_id: UUID, epoch: int | None) -> None:
+    """Hold the instance's row for the transaction, and refuse if its holder has changed. None: whoever holds it.
+
+    Raises:
+        HolderChanged
+    """
+    now = await connection.fetchval(LOCK_EPOCH, instance_id)
+    if epoch is not None and now is not None and now != epoch:
+        raise HolderChanged("another control plane has taken the instance", retry_after_s=1.0)
 
 
 def gone() -> NotFound:

@@ -14,7 +14,7 @@ from attrs import evolve
 from controlplane.core.lifecycle import Desired
 from controlplane.errors import NotFound
 from controlplane.store import queries_quotas
-from controlplane.store.queries_instances import INSERT_SPEC, SPEC, gone
+from controlplane.store.queries_instances import INSERT_SPEC, SPEC, gone, refuse_past
 from controlplane.store.rows import evidence_json
 from controlplane.store.rows_instances import labels_json, resolved_json, revision_of, spec_row
 
@@ -98,7 +98,7 @@ async def update_instance(
     async with connection.transaction():
         if spec is not None:
             await queries_quotas.refuse_over_memory(connection, evolve(instance, spec=spec), memory_mb)
-        await _lock(connection, instance.id)
+        await _lock(connection, instance)
         if spec is None:
             await connection.execute(UPDATE_LABELS, instance.id, labels, instance.updated_at)
             return instance
@@ -123,7 +123,7 @@ async def add_revision(connection: Any, box: SecretBox, instance: Instance, memo
     """Write `instance.spec` under the next number; what is in force stays so."""
     async with connection.transaction():
         await queries_quotas.refuse_over_memory(connection, evolve(instance, desired=Desired.RUNNING), memory_mb)
-        in_force = await _lock(connection, instance.id)
+        in_force = await _lock(connection, instance)
         added = await _insert(connection, box, instance)
         await _forget_old(connection, instance.id, in_force)
     return added.spec.revision
@@ -138,7 +138,7 @@ async def switch_revision(
     found = None if spec.resolved is None else resolved_json(spec.resolved)
     async with connection.transaction():
         await queries_quotas.refuse_over_memory(connection, instance, memory_mb)  # others may have come meanwhile
-        await _lock(connection, instance.id)
+        await _lock(connection, instance)
         kept = await connection.fetchval(UPDATE_SWITCHED, instance.id, spec.revision, ran_at)
         if not kept:
             raise _not_kept(spec.revision)
@@ -184,9 +184,14 @@ async def sources_in_use(connection: Any) -> set[tuple[str, str]]:
     return {(row["owner"], row["sha256"]) for row in await connection.fetch(SELECT_SOURCES)}
 
 
-async def _lock(connection: Any, instance_id: UUID) -> int:
-    """Hold the instance's row until the transaction ends; returns the revision in force."""
-    in_force: int | None = await connection.fetchval(LOCK_INSTANCE, instance_id)
+async def _lock(connection: Any, instance: Instance) -> int:
+    """Hold the instance's row until the transaction ends; returns the revision in force.
+
+    Raises:
+        HolderChanged: another node has taken the instance.
+    """
+    await refuse_past(connection, instance.id, instance.epoch)
+    in_force: int | None = await connection.fetchval(LOCK_INSTANCE, instance.id)
     if in_force is None:
         raise gone()
     return in_force

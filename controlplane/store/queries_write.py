@@ -31,8 +31,9 @@ UPDATE_OBSERVED = """
     UPDATE mcp_instances
        SET state = $2, phase = $3, restarts = $4, incarnation = $5, uid = $7, last_error = $8,
            ever_ran = CASE WHEN revision = $10 THEN $6 ELSE ever_ran END, updated_at = greatest(updated_at, $9)
-     WHERE id = $1
+     WHERE id = $1 AND epoch = $11
 """
+"""What a node saw that holds the instance no more does not count: its epoch is past."""
 UPDATE_RAN = """
     UPDATE mcp_specs SET ran_at = seen.at
       FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[]) AS seen (instance_id, revision, at)
@@ -126,4 +127,5 @@ def _observation_row(seen: Observation) -> tuple[Any, ...]:
         evidence_json(seen.last_error),
         seen.at,
         seen.revision,
+        seen.epoch,
     )

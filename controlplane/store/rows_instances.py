@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INSTANCE_COLUMNS = (
     "id, owner, name, language, created_at, updated_at, desired, state, phase, revision, labels, uid, ever_ran, "
-    "restarts, incarnation, last_error"
+    "restarts, incarnation, last_error, node_id, epoch"
 )
 SPEC_COLUMNS = (
     "instance_id, revision, source_type, language, command, entry_point, source, env, limits, restart, isolation, "
@@ -55,6 +55,8 @@ def instance_of(row: Row, box: SecretBox) -> Instance:
         restarts=row["restarts"],
         incarnation=row["incarnation"],
         last_error=evidence_of(row["last_error"]),
+        node_id=None if row["node_id"] is None else uuid_of(row["node_id"]),
+        epoch=row["epoch"],
     )
 
 
@@ -128,6 +130,8 @@ def instance_row(instance: Instance) -> tuple[Any, ...]:
         instance.restarts,
         instance.incarnation,
         evidence_json(instance.last_error),
+        instance.node_id,
+        instance.epoch,
     )
 
 

@@ -35,6 +35,8 @@ def full_instance() -> Instance:
         restarts=3,
         incarnation=4,
         last_error=evidence(exit_code=3, signal="SIGKILL", peak_memory_mb=1.5, last_frames=("{}",), hint="try again"),
+        node_id=uuid4(),
+        epoch=5,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from controlplane import tracing
 from controlplane.core.lifecycle import PUBLIC_STATUS, Desired, State
 from controlplane.errors import (
     Busy,
@@ -25,6 +26,7 @@ from controlplane.errors import (
     NotRunning,
     ShuttingDown,
 )
+from controlplane.supervise import call_trace
 from controlplane.supervise.lane import SUBSCRIPTIONS_MAX
 
 if TYPE_CHECKING:
@@ -93,8 +95,12 @@ async def _measured(
     session = _session(runner)
     runner.account.check_day()
     runner.account.calls += 1
+    trace = call_trace.begin(runner, session, method, params)
+    if trace is not None:
+        params = trace.params
     began = perf_counter()
     failed = True
+    member: bytes | None = None
     owed_s = min(runner.instance.spec.limits.call_timeout_s, runner.around.config.max_call_timeout_s)
     try:
         member = await session.call(
@@ -106,6 +112,8 @@ async def _measured(
         runner.account.errors += failed
         if runner.meter.count(took, failed=failed):
             _announce(runner, method, took, failed=failed)
+        if trace is not None:
+            trace.end(member)
     return member
 
 
@@ -132,6 +140,9 @@ async def begin(
         raise Busy(f"{config.calls_in_flight} calls are in flight already", retry_after_s=1)
     runner.account.check_day()
     runner.calls_in_flight += 1
+    trace = call_trace.begin(runner, lane.session, method, params)
+    if trace is not None:
+        params = trace.params
     began = perf_counter()
     try:
         call = await lane.session.open(
@@ -139,6 +150,8 @@ async def begin(
         )
     except BaseException:
         runner.calls_in_flight -= 1
+        if trace is not None:
+            trace.end(None)
         raise
     runner.account.calls += 1
     lane.used_at = call.started
@@ -150,6 +163,8 @@ async def begin(
         runner.account.errors += failed
         if runner.meter.count(took, failed=failed):
             _announce(runner, method, took, failed=failed)
+        if trace is not None:
+            trace.end(call.outcome)
 
     call.when_over(ended)
     return call
@@ -184,6 +199,7 @@ async def subscribe(
         Busy: `SUBSCRIPTIONS_MAX` are open; for the rest see `Session.open`.
     """
     check_subscriptions(lane)
+    params = call_trace.passed_on(lane.session, params)
     call = await lane.session.open(method, params, timeout_s=inf, asker=asker, is_gone=is_gone, logs=False)
     lane.subscriptions += 1
 
@@ -247,7 +263,9 @@ def facts(failure: Evidence) -> dict[str, Any]:
 async def _wait_until_serving(runner: Runner, limit: float) -> float:
     """Wait for a start under way; returns the seconds left."""
     began = trio.current_time()
-    if await runner.wait_serving(limit):
+    with tracing.during("wait for start", links=(runner.starts.context,)):
+        is_serving = await runner.wait_serving(limit)
+    if is_serving:
         return max(0.001, limit - (trio.current_time() - began))
     if trio.current_time() - began >= limit:
         raise CallTimeout(f"the instance did not come up within {limit:g} s", evidence={"phase": runner.phase})

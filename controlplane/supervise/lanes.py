@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field
 
+from controlplane import tracing
 from controlplane.core import jsonrpc
 from controlplane.core.queueing import Priority
 from controlplane.errors import Busy, CorralError, InstanceCrashed, InstanceUnavailable
@@ -30,6 +31,7 @@ from controlplane.supervise.lane import Lane
 from controlplane.supervise.lane_start import LaneStart, LegacyRefused
 
 if TYPE_CHECKING:
+    from controlplane.core.tracecontext import TraceContext
     from controlplane.protocol.capabilities import CapabilitySet
     from controlplane.supervise.herald import Herald
     from controlplane.supervise.launch import Launch
@@ -246,18 +248,20 @@ class Lanes:
 
     async def _live(self, start: LaneStart) -> None:
         """From waiting for a place to burial. What goes wrong is told to those who wait, and goes no further."""
+        cause = tracing.take()
         try:
             async with self._places:
                 if not self._closed.is_set():
-                    await self._live_in_place(start)
+                    await self._live_in_place(start, cause)
         finally:
             self._starts.discard(start)
             start.fail(self._stopped())
             self._look_whether_gone()
 
-    async def _live_in_place(self, start: LaneStart) -> None:
+    async def _live_in_place(self, start: LaneStart, cause: TraceContext | None) -> None:
         try:
-            child = await self._spawn(start)
+            with tracing.during("spawn", parent=cause, attributes=self._described()):
+                child = await self._spawn(start)
         except CorralError as error:
             start.fail(error)
             return
@@ -279,6 +283,14 @@ class Lanes:
             self.children.discard(child)
             self.runner.wiretap.leave(child)
             child.job.close_fds()
+
+    def _described(self) -> dict[str, tracing.Value]:
+        instance = self.runner.instance
+        return {
+            "corral.instance.id": str(instance.id),
+            "corral.instance.name": instance.name,
+            "corral.owner": instance.owner,
+        }
 
     async def _spawn(self, start: LaneStart) -> Child:
         launch, herald, around = self._launch, self._herald, self.runner.around

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import Factory, define, evolve, field, frozen
 
+from controlplane import tracing
 from controlplane.core.lifecycle import SETTLED, Desired, State, advance
 from controlplane.core.queueing import Priority
 from controlplane.core.redact import redactor
@@ -35,6 +36,7 @@ from controlplane.supervise.meter import Meter
 from controlplane.supervise.orders import Orders
 from controlplane.supervise.preparing import Preparing
 from controlplane.supervise.primary import Primary
+from controlplane.supervise.start_trace import StartTrace
 from controlplane.supervise.succession import Candidate, Succession
 from controlplane.supervise.wiretap import Wiretap
 
@@ -97,6 +99,7 @@ class Runner:
     logbook: Logbook = field(init=False)
     herald: Herald = field(init=False)
     wiretap: Wiretap = field(init=False)
+    starts: StartTrace = field(factory=StartTrace, init=False)
     orders: Orders = field(factory=Orders, init=False)
     commands: trio.Lock = field(factory=trio.Lock, init=False)
     """Held while a wish is written and given: two never interleave."""
@@ -280,6 +283,7 @@ class Runner:
 
     async def run(self) -> None:
         """Service loop of this instance: carry out the wish, whatever happens. Never raises but for cancellation."""
+        self.starts.cause = tracing.take() or self.starts.cause
         try:
             async with trio.open_nursery() as self._nursery:
                 while not self.orders.leaving and self.instance.desired is not Desired.DELETED:
@@ -312,6 +316,7 @@ class Runner:
         self.priority = Priority.COMMAND
         order = self.orders.newest
         self.logbook.redact = redactor(self.instance.spec.env)  # no process is left that knows the secrets of another
+        self.starts.begin("start" if self.instance.ever_ran else "deploy", self.instance)
         self.move(State.PENDING, "waiting for a start slot")
         try:
             with self.orders.interruptible(order):
@@ -372,11 +377,13 @@ class Runner:
         """Go to another state."""
         self.instance = evolve(self.instance, state=advance(self.instance.state, to), updated_at=_now())
         self.phase = detail
+        self.starts.moved(to, detail, self.instance)
         self._announce()
 
     def move_phase(self, phase: str) -> None:
         """Another phase of the same state."""
         self.phase = phase
+        self.starts.phase(phase)
         self._announce()
 
     def _move_to_phase(self, phase: str) -> None:
@@ -437,6 +444,7 @@ class Runner:
         if self.instance.desired is Desired.DELETED:
             return  # nothing brings a deleted instance back
         self.instance = evolve(self.instance, desired=desired, updated_at=_now())
+        self.starts.cause = tracing.active.get()
         self.orders.give()
 
     def plain(self, code: str, reason: str) -> Evidence:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, evolve, field
 
+from controlplane import tracing
 from controlplane.core.lifecycle import Desired
 from controlplane.core.queueing import Priority
 from controlplane.core.redact import redactor
@@ -26,6 +27,7 @@ from controlplane.errors import CorralError
 from controlplane.supervise import evidence as post_mortem
 from controlplane.supervise.herald import Herald
 from controlplane.supervise.preparing import Preparing
+from controlplane.supervise.start_trace import StartTrace
 
 if TYPE_CHECKING:
     from controlplane.model import Evidence, Spec
@@ -90,6 +92,7 @@ class Candidate:
     runner: Runner
     succession: Succession
     herald: Herald = field(init=False)
+    _trace: StartTrace = field(init=False)
     _preparing: Preparing | None = field(default=None, init=False)
     _process: Incarnation | None = field(default=None, init=False)
     _is_committing: bool = field(default=False, init=False)
@@ -99,12 +102,16 @@ class Candidate:
         runner, around = self.runner, self.runner.around
         logbook = runner.logbook.beside(redactor(self.succession.spec.env))
         self.herald = Herald(runner.instance, around.journal, around.hub, logbook, runner.catalogue.told)
+        self._trace = StartTrace(tracing.active.get())
 
     # -- the attempt
 
     async def run_beside(self, order: int) -> None:
         """Beside a process that serves. Never raises but for cancellation."""
+        tracing.take()
+        self._trace.begin("redeploy", self.runner.instance, self.succession.revision)
         await self._conclude(self._rise(order))
+        self._trace.end(None)
 
     async def run_alone(self) -> None:
         """Where nothing serves. Never raises but for cancellation."""
@@ -199,6 +206,7 @@ class Candidate:
     async def _fail(self, failure: Evidence) -> None:
         """Leave nothing of the candidate, and tell everybody. Bounded, never cancelled half-way."""
         runner, succession = self.runner, self.succession
+        self._trace.end(failure.code, failure.reason)
         with trio.CancelScope(shield=True):
             if self._process is not None:
                 self._process.dismiss()
@@ -227,6 +235,7 @@ class Candidate:
         if phase == self.succession.phase:
             return
         self.succession.phase = phase
+        self._trace.phase(phase)
         self.herald.logbook.system("info", f"revision {self.succession.revision}: {phase}")
         self.runner.announce_candidate(self.succession)
 

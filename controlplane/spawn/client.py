@@ -92,6 +92,7 @@ class Spawner:
     _is_closing: bool = field(default=False, init=False)
     _spawned: int = field(default=0, init=False)
     _restarts: int = field(default=0, init=False)
+    _fence: float | None = field(default=None, init=False)
     _orphans: int = field(default=0, init=False)
     _killed: list[int] = field(factory=lambda: [0], init=False, repr=False)
     """Orphans killed, by each spawner process in turn."""
@@ -142,6 +143,14 @@ class Spawner:
             for job in started
             for uid in [job.spec.own_user]
         ]
+
+    def set_fence(self, until: float | None) -> None:
+        """Jobs other than services may live until then, by `messages.fence_clock`, and are killed whatever we do.
+
+        None: without an end. A spawner that takes the place of one that died is told as well, before it starts anything.
+        """
+        self._fence = until
+        self._tell(op="fence", until=until)
 
     # Asking
 
@@ -240,6 +249,7 @@ class Spawner:
         match message["ev"]:
             case "hello":
                 self.features = Features.from_document(message["features"])
+                self._tell(op="fence", until=self._fence)
                 self._ready.set()
             case "stats":
                 self._orphans = message["orphans"]

@@ -5,7 +5,7 @@ size limit (arguments, environment) travels as an `Order` in a memfd, passed by
 SCM_RIGHTS together with the child's three standard streams.
 
 Control plane to spawner: `spawn` (with four or five descriptors), `signal`, `kill`,
-`ping`. Spawner to control plane: `hello`, then per job `spawned` or `failed`,
+`fence`, `ping`. Spawner to control plane: `hello`, then per job `spawned` or `failed`,
 `exit`, `gone`; `stats` whenever a figure changed; and `pong`.
 
 Standard library only: the spawner runs without site-packages.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from controlplane.spawn.confinement import Confinement, from_document
@@ -29,6 +30,8 @@ ORDER_FDS = 4
 """The memfd of the order, then standard input, output and error."""
 GATE_FDS = ORDER_FDS + 1
 """And, for a job whose network is gated, the socket by which its own sockets leave (`netns`)."""
+UNFENCED_KIND = "service"
+"""Jobs of this kind live on when the fence falls: they are Corral's own, and no other control plane runs them."""
 OWNER_VARIABLE = "CORRAL_OWNER"
 JOB_VARIABLE = "CORRAL_JOB"
 
@@ -46,6 +49,11 @@ class Order(NamedTuple):
     stop_signal: int
     userns_root: bool
     confinement: Confinement
+
+
+def fence_clock() -> float:
+    """What a fence is told by, in seconds: one clock for all processes of the host, which a suspended host's goes on."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def to_memfd(order: Order) -> int:

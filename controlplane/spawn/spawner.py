@@ -5,8 +5,9 @@
 It starts processes, tells how they end, and kills them; it decides nothing. As
 a child subreaper it inherits every orphan below it, and when its control socket
 closes, for whatever reason, it kills all that it ever started and ends itself,
-within two seconds. Standard library only: it starts in 30 ms, stays small and
-forks fast.
+within two seconds. It does the same to all but services when its fence falls: the time that it was
+told last, until which they may live. So a control plane that is frozen keeps nothing that another
+one may have taken over. Standard library only: it starts in 30 ms, stays small and forks fast.
 
 FD is the control socket (see `messages`). MARKER is the owner's id: a later life
 of the control plane recognises this process by it, and control groups are named for it.
@@ -60,6 +61,8 @@ class Server:
         self.outbox: deque[bytes] = deque()
         self.deferred: deque[tuple[dict[str, Any], list[int]]] = deque()
         self.closing_at: float | None = None
+        self.fence: float | None = None
+        """By `messages.fence_clock`; None: none was ever set."""
         self.wakeup, wakeup_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakeup_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -74,6 +77,7 @@ class Server:
             "spawn": self.spawn,
             "signal": lambda message, _fds: self.jobs.signal(message["job"], message["sig"]),
             "kill": lambda message, _fds: self.kill(message["job"]),
+            "fence": lambda message, _fds: self.set_fence(message["until"]),
             "ping": lambda _message, _fds: self.tell(ev="pong"),
         }
 
@@ -85,6 +89,7 @@ class Server:
             for key, _events in self.selector.select(self.timeout(time.monotonic())):
                 key.data()
             self.jobs.reap()
+            self.heed_fence()
             self.jobs.advance(time.monotonic())
             self.spawn_deferred()
             self.flush()
@@ -95,6 +100,8 @@ class Server:
         pause = self.jobs.next_due(now) - now
         if self.closing_at is not None:
             pause = min(pause, CLOSE_PAUSE_S)
+        if self.fence is not None and (left := self.fence - messages.fence_clock()) > 0:
+            pause = min(pause, left)
         return max(0.0, pause)
 
     def drain_wakeup(self) -> None:
@@ -142,6 +149,25 @@ class Server:
             _close_all(item[1])
         self.jobs.kill(key)
 
+    def set_fence(self, until: float | None) -> None:
+        """Jobs may live until then; what has fallen already stays down. None: without an end."""
+        self.heed_fence()
+        self.fence = until
+        self.heed_fence()
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether the time is over: nothing but services may live or start."""
+        return self.fence is not None and messages.fence_clock() >= self.fence
+
+    def heed_fence(self) -> None:
+        """Once its time is over, begin to kill whatever may not live on."""
+        if not self.is_fenced:
+            return
+        for job in list(self.jobs.table.values()):
+            if job.kind != messages.UNFENCED_KIND and job.kill is None:
+                self.jobs.kill(job.key)
+
     def spawn(self, message: dict[str, Any], fds: list[int]) -> None:
         """Start a job, or say why not. Takes over the descriptors."""
         key = message["job"]
@@ -151,7 +177,9 @@ class Server:
                 return
             order = messages.from_memfd(fds[0])
             reason = confine.refusal(order, has_gate=len(fds) == messages.GATE_FDS)
-            if reason is not None:
+            if self.is_fenced and order.kind != messages.UNFENCED_KIND:
+                self.refuse(key, "fence", "this control plane may run nothing now: its lease is over")
+            elif reason is not None:
                 self.refuse(key, "refused", reason)
             elif self.jobs.is_emptying(order.uid):
                 self.deferred.append((message, fds))

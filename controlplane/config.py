@@ -1,8 +1,9 @@
 """Every setting of the control plane: variable, type, default, unit and meaning, in one class.
 
 `load(environ)` is pure: it returns a frozen `Config` or raises `ConfigError`
-that names every wrong variable at once. An empty value counts as unset. The
-field's metadata is what `.env.example` and the reference page are checked against.
+that names every wrong variable at once. An empty value counts as unset. Secrets
+may come from files, `NAME_FILE`: `with_files` fills them in. The field's
+metadata is what `.env.example` and the reference page are checked against.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ JWT_ALGORITHMS = ("HS256", "HS384", "HS512")
 ISOLATION_LEVELS = ("process", "confined", "namespaced")
 MAX_PRIVATE_HOSTS = 64
 """As many ports of the host's loopback as a sandbox's network can be told of (`spawn.netns`)."""
+FILE_SUFFIX = "_FILE"
+"""`SECRET_KEY_FILE` names a file that holds SECRET_KEY; so for every secret."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 SAMPLERS = (
     "always_on",
@@ -375,6 +378,36 @@ class Config:
         ),
         "Names of the control plane's own variables that instances get too.",
     )
+
+
+def with_files(environ: Mapping[str, str], read: Callable[[Path], str]) -> dict[str, str]:
+    """Fill in the secrets that are not set from the files that `NAME_FILE` names. Pure but for `read`.
+
+    Args:
+        environ: Environment variables.
+        read: What a file holds; raises OSError or ValueError.
+
+    Raises:
+        ConfigError: one or more files cannot be read, or are empty: an operator who names one means it.
+    """
+    filled = dict(environ)
+    problems: list[str] = []
+    for attribute in attrs.fields(Config):
+        name = attribute.metadata["name"]
+        named = environ.get(name + FILE_SUFFIX, "").strip()
+        if not attribute.metadata["secret"] or not named or environ.get(name, "").strip():
+            continue
+        try:
+            filled[name] = read(_path(named)).strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            problems.append(f"{name}{FILE_SUFFIX}: {named} cannot be read: {reason}")
+        else:
+            if not filled[name]:
+                problems.append(f"{name}{FILE_SUFFIX}: {named} is empty")
+    if problems:
+        raise ConfigError(problems)
+    return filled
 
 
 def load(environ: Mapping[str, str]) -> Config:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.config import PLACEHOLDER_SECRETS, Config, ConfigError, load
+from controlplane.config import PLACEHOLDER_SECRETS, Config, ConfigError, load, with_files
 from tests.forked import in_a_child
 
+ROOT = Path(__file__).parents[1]
 LONG = "0123456789abcdef0123456789abcdef"
 NAMES = [attribute.metadata["name"] for attribute in attrs.fields(Config)]
 
@@ -161,3 +164,68 @@ def test_a_user_without_a_home_is_told_to_name_one() -> None:
         assert load({"CORRAL_HOME": "/srv/corral"}).home == Path("/srv/corral")
 
     in_a_child(homeless, uid=54321)
+
+
+# -- secrets from files
+
+SECRETS = [attribute.metadata["name"] for attribute in attrs.fields(Config) if attribute.metadata["secret"]]
+FILES = {Path("/run/good"): f"  {LONG}\n", Path("/run/empty"): "\n"}
+
+
+def content_of(path: Path) -> str:
+    if path not in FILES:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+    return FILES[path]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_may_stand_in_a_file(name: str) -> None:
+    assert with_files({f"{name}_FILE": "/run/good"}, content_of)[name] == LONG
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_that_is_set_wins_over_its_file(name: str) -> None:
+    environ = {name: "set", f"{name}_FILE": "/run/nowhere"}
+
+    assert with_files(environ, content_of) == environ
+
+
+def test_an_empty_secret_counts_as_unset_beside_its_file() -> None:
+    assert load(with_files({"SECRET_KEY": " ", "SECRET_KEY_FILE": "/run/good"}, content_of)).secret_key == LONG
+
+
+def test_an_empty_name_of_a_file_counts_as_none() -> None:
+    assert load(with_files({"SECRET_KEY_FILE": " "}, content_of)) == Config()
+
+
+def test_only_secrets_may_stand_in_files() -> None:
+    assert "PORT" not in with_files({"PORT_FILE": "/run/good"}, content_of)
+
+
+def test_every_file_that_cannot_be_used_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_files({"SECRET_KEY_FILE": "/run/nowhere", "ADMIN_TOKEN_FILE": "/run/empty"}, content_of)
+
+    assert sorted(caught.value.problems) == [
+        "ADMIN_TOKEN_FILE: /run/empty is empty",
+        "SECRET_KEY_FILE: /run/nowhere cannot be read: No such file or directory",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"\xff\xfe\xfd", "it is not text"), (b"x" * 20_000, "it holds more than 16384 characters"), (b" \n", "is empty")],
+)
+def test_a_file_that_cannot_be_a_secrets_ends_the_start_with_status_78(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (tmp_path / "key").write_bytes(content)
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SECRET_KEY_FILE": str(tmp_path / "key")}
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "controlplane"], env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+
+    assert ended.returncode == 78
+    assert "SECRET_KEY_FILE: " in ended.stderr
+    assert reason in ended.stderr

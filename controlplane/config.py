@@ -18,10 +18,13 @@ import attrs
 from attrs import frozen
 
 from controlplane.core.hosts import parse_pattern
+from controlplane.core.urls import check_safe_url, origin_of
 
 PLACEHOLDER_SECRETS = frozenset({"your-secret-key-here", "changeme", "change-me", "secret", "secret-key"})
 MIN_SECRET_BYTES = 32
 JWT_ALGORITHMS = ("HS256", "HS384", "HS512")
+OIDC_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Those of an issuer's JWTs: asymmetric all, so that whoever can verify a token can make none."""
 ISOLATION_LEVELS = ("process", "confined", "namespaced")
 MAX_PRIVATE_HOSTS = 64
 """As many ports of the host's loopback as a sandbox's network can be told of (`spawn.netns`)."""
@@ -146,6 +149,17 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _oidc_algorithms(raw: str) -> tuple[str, ...]:
+    known = {name.lower(): name for name in OIDC_ALGORITHMS}
+    words = _words(raw)
+    wrong = [word for word in words if word.lower() not in known]
+    if wrong or not words:
+        raise ValueError(
+            f"expected asymmetric algorithms ({', '.join(OIDC_ALGORITHMS)}), not {', '.join(wrong) or raw}"
+        )
+    return tuple(known[word.lower()] for word in words)
+
+
 def _port(raw: str) -> int:
     value = int(raw)
     if not 0 <= value <= 65535:
@@ -218,6 +232,37 @@ class Config:
         None,
         "The administrator's token; unset: generated, in CORRAL_HOME/credentials.",
         secret=True,
+    )
+    public_url: str | None = _var(
+        "PUBLIC_URL",
+        origin_of,
+        None,
+        "Where clients reach this server, as in https://mcp.example.com; unset: as each request's Host says.",
+    )
+    oidc_issuer: str | None = _var(
+        "OIDC_ISSUER", check_safe_url, None, "OpenID Connect issuer whose JWTs are accepted; unset: none."
+    )
+    oidc_audience: str | None = _var(
+        "OIDC_AUDIENCE", _text, None, "What their aud must name; PUBLIC_URL, and an endpoint's own URL, do as well."
+    )
+    jwks_url: str | None = _var(
+        "JWKS_URL",
+        check_safe_url,
+        None,
+        "Where the issuer's keys are; unset: as its /.well-known/openid-configuration says.",
+    )
+    oidc_user_claim: str = _var("OIDC_USER_CLAIM", _text, "sub", "Claim with the name of a user that exists here.")
+    oidc_role_claim: str = _var(
+        "OIDC_ROLE_CLAIM",
+        _text,
+        "role",
+        "Claim with a role, or a list with one among others; dots lead into nested ones.",
+    )
+    oidc_algorithms: tuple[str, ...] = _var(
+        "OIDC_ALGORITHMS",
+        _oidc_algorithms,
+        ("RS256", "ES256"),
+        "Algorithms of theirs that are accepted, asymmetric ones.",
     )
     allowed_hosts: tuple[str, ...] = _var("ALLOWED_HOSTS", _words, (), "Host names served besides the loopback ones.")
     allowed_origins: tuple[str, ...] = _var(
@@ -429,4 +474,21 @@ def load(environ: Mapping[str, str]) -> Config:
             problems.append(f"{name}: {error}")
     if problems:
         raise ConfigError(problems)
-    return Config(**values)
+    config = Config(**values)
+    problems = _together(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _together(config: Config) -> list[str]:
+    """What is wrong with values that are each right."""
+    problems: list[str] = []
+    if config.oidc_issuer is None:
+        given = {"JWKS_URL": config.jwks_url, "OIDC_AUDIENCE": config.oidc_audience}
+        problems += [
+            f"{name}: needs OIDC_ISSUER, which a token's iss must be" for name, value in given.items() if value
+        ]
+    elif config.oidc_audience is None and config.public_url is None:
+        problems.append("OIDC_ISSUER: needs OIDC_AUDIENCE or PUBLIC_URL, one of which a token's aud must name")
+    return problems

@@ -6,7 +6,6 @@ sooner, with the same `Executor` and the same `McpEndpoint`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, cast
@@ -16,7 +15,7 @@ from attrs import define, field
 
 from controlplane.errors import CorralError, MethodNotAllowed, NotAcceptable
 from controlplane.model import Role
-from controlplane.web import guards, sse
+from controlplane.web import guards, sse, traced
 from controlplane.web.asgi import send_answer, send_body, send_start
 from controlplane.web.asgi_exchange import Caller, Exchange, read_body
 from controlplane.web.asgi_mcp import AsgiMcp
@@ -24,6 +23,7 @@ from controlplane.web.execute import Executor
 from controlplane.web.limited import OnlySource
 from controlplane.web.mcp.answers import frame as frame_of
 from controlplane.web.mcp.answers import notification
+from controlplane.web.mcp_path import MCP_PATH
 from controlplane.web.problems import STEADY_HEADERS, Answer, problem
 from controlplane.web.request import accepts_events, prefers_events
 
@@ -51,12 +51,6 @@ METHODS: Mapping[Kind, tuple[str, ...]] = {
 }
 """What each route takes; the first is the one to use."""
 
-# What may stand below an endpoint is never read as the name in `owner/name`: `/mcp/a/sse` is the route `sse` of `a`.
-# An instance that is called so is named by its id, as everywhere (`app.RefConverter`); `hot_head` reads it alike.
-_MCP_PATH = re.compile(
-    r"/mcp/([^/]+(?:/(?!(?:execute|stream|sse|messages)\Z)[^/]+)?)(?:/(execute|stream|sse|messages))?"
-)
-
 
 def match(head: Head) -> tuple[Kind, str] | None:
     """The route served here and the instance it names; None when the request is Quart's.
@@ -65,7 +59,7 @@ def match(head: Head) -> tuple[Kind, str] | None:
     """
     if head.path == "/events":
         return "events", ""
-    found = _MCP_PATH.fullmatch(head.path)
+    found = MCP_PATH.fullmatch(head.path)
     if found is None:
         return None
     kind = cast("Kind", found[2] or "mcp")
@@ -166,7 +160,9 @@ class AsgiRoutes:
         answer = b""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(caller.watch, nursery.cancel_scope)
-            answer = await self.executor.answer(principal, ref, body, caller.is_gone)
+            answer = await self.executor.answer(
+                principal, ref, body, caller.is_gone, traced_by=traced.fields_of(exchange.head)
+            )
             nursery.cancel_scope.cancel()
         if not caller.gone:
             headers = ((b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode()))
@@ -211,7 +207,10 @@ class _EventAnswer:
                 inlet.send_nowait(notification(method, params))
 
         try:
-            return await self.executor.answer(self.principal, self.ref, self.body, self._caller.is_gone, notify)
+            traced_by = traced.fields_of(self.exchange.head)
+            return await self.executor.answer(
+                self.principal, self.ref, self.body, self._caller.is_gone, notify, traced_by
+            )
         except CorralError as error:
             return error
 

@@ -1,0 +1,1 @@
+"""JWTs of an OpenID Connect issuer: its keys, what its tokens say, and how both stay current."""

@@ -76,6 +76,15 @@ def _path(raw: str) -> Path:
         raise ValueError("starts with the home folder of a user that this host does not know") from None
 
 
+def _http_url(raw: str) -> str:
+    """An address of this server's root, without a slash at its end."""
+    parts = urlsplit(raw)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError("expected http:// or https://, a host and perhaps a port, as in http://10.0.0.7:8000")
+    parts.port  # noqa: B018  (raises ValueError)
+    return raw.rstrip("/")
+
+
 def _paths(raw: str) -> tuple[Path, ...]:
     paths = tuple(Path(word).expanduser() for word in _words(raw))
     for path in paths:
@@ -204,6 +213,12 @@ class Config:
 
     host: str = _var("HOST", _text, "127.0.0.1", "Address to listen on.")
     port: int = _var("PORT", _port, 8000, "TCP port to listen on; 0 takes any free one.")
+    node_url: str | None = _var(
+        "NODE_URL",
+        _http_url,
+        None,
+        "Where other control planes on the same database reach this one; unset: HOST (or this machine's name) and PORT.",
+    )
     home: Path = _var("CORRAL_HOME", _path, default_home, "Folder of all data: keys, databases, instances' files.")
     database_url: str | None = _var(
         "DATABASE_URL", _text, None, "Postgres to use; unset: an embedded one is started.", secret=True

@@ -39,6 +39,8 @@ PRIVATE_FOLDER = 0o700
 PRIVATE_FILE = 0o600
 SECRET_BYTES = 32
 KEY, PREVIOUS_KEY = "secret-key", "secret-key.previous"
+RESTORING = ".restore"
+"""A folder that is there while a backup is restored; found later, that was broken off."""
 MAX_FILE_BYTES = 4096
 """No file read here is longer; a longer one is not ours."""
 
@@ -131,8 +133,11 @@ class Home:
 
 
 @contextmanager
-def open_home(config: Config) -> Iterator[Home]:
+def open_home(config: Config, *, restoring: bool = False) -> Iterator[Home]:
     """Create what is missing, take the lock, read the secrets.
+
+    Args:
+        restoring: A restore opens it, which is not finished.
 
     Raises:
         HomeBusy: another control plane holds the lock.
@@ -141,6 +146,8 @@ def open_home(config: Config) -> Iterator[Home]:
     path = config.home
     try:
         with hold(path):
+            if not restoring and (path / RESTORING).exists():
+                raise HomeUnusable(f"{path} is half restored: `corral restore` was broken off. Run it again")
             _make_folders(path)
             home = Home(
                 path=path,

@@ -56,6 +56,8 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "context": "contexts:context",
         "secret": "secrets:secret",
         "cache": "cache:cache",
+        "backup": "backup:backup",
+        "restore": "backup:restore",
         "user": "users:user",
         "token": "tokens:token",
         "completion": "completion:completion",

@@ -222,9 +222,8 @@ def test_a_file_that_cannot_be_a_secrets_ends_the_start_with_status_78(
     (tmp_path / "key").write_bytes(content)
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SECRET_KEY_FILE": str(tmp_path / "key")}
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "controlplane"], env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    command = [sys.executable, "-m", "controlplane"]
+    ended = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 
     assert ended.returncode == 78
     assert "SECRET_KEY_FILE: " in ended.stderr

@@ -17,11 +17,11 @@ from attrs import define, field, frozen
 from controlplane.core.jsonrpc import one_line
 from controlplane.errors import FieldError, InvalidRequest, ShuttingDown
 from controlplane.model import Principal, Role
-from controlplane.web import guards
+from controlplane.web import guards, traced
 from controlplane.web.request import Head, decode_members, prefers_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from controlplane.supervise.accounts import Account
     from controlplane.web.auth import Grant
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 METHOD_MAX_CHARS = 256
 MEMBERS = ("method", "params", "timeout_s")
 CALL_ROLE = Role.CALLER
+EXECUTE_ROUTE = "/mcp/{ref}/execute"
 
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_number = msgspec.json.Decoder(float).decode
@@ -154,6 +155,8 @@ class Executor:
         body: bytes,
         is_gone: Callable[[], bool],
         on_notification: Callable[[str, bytes | None], None] | None = None,
+        *,
+        traced_by: Mapping[bytes, bytes] | None = None,
     ) -> bytes:
         """Make the call and return the JSON-RPC answer, the server's own member spliced in.
 
@@ -163,10 +166,16 @@ class Executor:
             body: As sent.
             is_gone: Whether the caller has left; asked now and then while the call lasts.
             on_notification: Gets the method and raw params of this call's progress and log notifications.
+            traced_by: The request's fields, if it has to do with a trace (`traced.wanted`).
 
         Raises:
             CorralError: the platform's own failure, which is a problem document.
         """
+        if traced_by is not None:
+            with traced.Traced(traced_by, EXECUTE_ROUTE, ref, body) as trace:
+                answer = await self.answer(principal, ref, body, is_gone, on_notification)
+                trace.answered(200)
+                return answer
         services = self.services
         if services.stopping:
             raise ShuttingDown("The control plane is stopping; it takes no new calls.", retry_after_s=5)

@@ -24,6 +24,7 @@ from attrs import define, field
 
 from controlplane.cluster.roster import HeldElsewhere
 from controlplane.errors import CorralError, NotFound, ShuttingDown
+from controlplane.web import traced
 from controlplane.web.execute import Executor
 from controlplane.web.hot_head import NEED_MORE, NeedMore, NotPlain, PlainHead, parse_head
 from controlplane.web.hot_outlet import HotOutlet, lines
@@ -215,6 +216,10 @@ class HotConnection(Wire):
         self.call_since = self.lane.now
         try:
             if plain.route == "execute":
+                if traced.wanted(plain.fields):
+                    return await self.lane.executor.answer(
+                        grant.principal, plain.ref, body, self.is_gone, traced_by=plain.fields
+                    )
                 return await self.lane.executor.answer(grant.principal, plain.ref, body, self.is_gone)
             return await self._post(plain, grant, body, request_id)
         finally:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from controlplane.errors import HostRejected
-from controlplane.web import guards
+from controlplane.web import guards, traced
 from controlplane.web.asgi import AUDIT_KEY, REQUEST_ID_KEY, App, Message, Receive, Scope, Send, send_answer
 from controlplane.web.asgi_exchange import Exchange
 from controlplane.web.asgi_routes import AsgiRoutes, match, meter_of
@@ -150,7 +150,10 @@ class Router:
         if await self.placing.hand_on(head, scope, receive, send):
             return
         found = match(head)
-        if found is None:
+        if found is None and traced.wanted(head.fields) and (route := traced.command_of(head)) is not None:
+            with traced.Traced(head.fields, route) as trace:
+                await self.app(scope, receive, trace.watching(send))
+        elif found is None:
             await self.app(scope, receive, send)
         else:
             await self.routes.handle(*found, Exchange(head, scope[REQUEST_ID_KEY], receive, send))

@@ -22,7 +22,7 @@ from controlplane.protocol.headers import (
     is_modern,
 )
 from controlplane.protocol.inbound import Refusal, read
-from controlplane.web import guards
+from controlplane.web import guards, traced
 from controlplane.web.mcp.answers import refused
 from controlplane.web.mcp.http_sse import HttpSse
 from controlplane.web.mcp.legacy import LegacySide
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from controlplane.web.services import Services
 
 ENDPOINT_ROLE = Role.CALLER
+ENDPOINT_ROUTE = "/mcp/{ref}"
 MESSAGES = "/messages"
 """The one path below an endpoint that takes a query: the session."""
 SWEEP_S = 5.0
@@ -79,7 +80,12 @@ class McpEndpoint:
         runner = self.services.supervisor.find(grant.principal, ref)
         account = outlet.account = self._account(runner)
         account.bytes_in += len(body)
-        reply = await self._post(grant, runner, head, body, outlet)
+        if traced.wanted(head.fields):
+            with traced.Traced(head.fields, ENDPOINT_ROUTE, ref, body) as trace:
+                reply = await self._post(grant, runner, head, body, outlet)
+                trace.answered(200 if reply is None else reply.status)
+        else:
+            reply = await self._post(grant, runner, head, body, outlet)
         if reply is not None:
             account.bytes_out += len(reply.body)
         return reply
@@ -126,6 +132,14 @@ class McpEndpoint:
         """A message of a session of HTTP+SSE (2024-11-05)."""
         runner = self._find(grant, ref)
         self._account(runner).bytes_in += len(body)
+        if not traced.wanted(head.fields):
+            return self._post_message(grant, runner, head, body)
+        with traced.Traced(head.fields, ENDPOINT_ROUTE + MESSAGES, ref, body) as trace:
+            reply = self._post_message(grant, runner, head, body)
+            trace.answered(reply.status)
+            return reply
+
+    def _post_message(self, grant: Grant, runner: Runner, head: Head, body: bytes) -> Reply:
         try:
             return self.http_sse.post(grant.principal, runner, head, body)
         except (Refusal, NoSession) as refusal:

@@ -209,7 +209,7 @@ class _EventAnswer:
         try:
             traced_by = traced.fields_of(self.exchange.head)
             return await self.executor.answer(
-                self.principal, self.ref, self.body, self._caller.is_gone, notify, traced_by
+                self.principal, self.ref, self.body, self._caller.is_gone, notify, traced_by=traced_by
             )
         except CorralError as error:
             return error

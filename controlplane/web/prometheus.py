@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import trio
 
+from controlplane import tracing
 from controlplane.core.latency import BOUNDS_S
 from controlplane.core.lifecycle import PUBLIC_STATUS
 from controlplane.model import Role
@@ -124,6 +125,9 @@ def _control_plane(page: Exposition, services: Services) -> None:
     page.one("corral_journal_behind_seconds", "gauge", "Age of the oldest of them.", journal.oldest_s)
     backing = [({"service": name}, word == "connected") for name, word in services.pulse.words().items()]
     page.family("corral_backing_service_up", "gauge", "1 while Postgres and Redis answer.", backing)
+    spans = tracing.statistics()
+    outcomes = [({"outcome": "exported"}, spans.exported), ({"outcome": "dropped"}, spans.dropped)]
+    page.family("corral_spans_total", "counter", "Spans of traces: delivered, or lost on the way.", outcomes)
     tokens = services.tokens.statistics()
     page.one("corral_tokens_stale", "gauge", "1 while revocations cannot be heard of.", tokens.stale)
     _mcp(page, services)

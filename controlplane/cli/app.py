@@ -60,6 +60,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "restore": "backup:restore",
         "user": "users:user",
         "token": "tokens:token",
+        "audit": "audit:audit",
         "completion": "completion:completion",
         "test": "checks:test",
     },

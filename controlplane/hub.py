@@ -6,6 +6,10 @@ Publishing never waits and never fails: a subscriber that does not keep up
 loses its own stream (after a last `lagged` event), nobody else's. An event is
 encoded once however many subscribers it has.
 
+What happens to instances of other control planes comes in by `relayed`, already
+encoded, and goes to those who follow an owner or the fleet. It is numbered here
+as what happens here is; the journal of that control plane keeps it.
+
 Numbers are per topic and consecutive; the id `<epoch>-<number>` names the
 control plane's life too, so a reader from an earlier life gets an explicit
 `gap` instead of a wrong replay.
@@ -46,6 +50,10 @@ HEARTBEAT_S = 15.0
 NUMBER_MAX_DIGITS = 18
 PER_INSTANCE_ONLY = frozenset({"log", "notification"})
 """Too many for the fleet's streams; they are on the instance's own."""
+
+NOT_RELAYED = PER_INSTANCE_ONLY | {"services"}
+"""Of no concern to readers at other control planes: an instance's own streams are its holder's, and what a control plane
+sees of Postgres and Redis is its own view."""
 
 KEPT = frozenset(
     {
@@ -100,9 +108,14 @@ class Hub:
 
     max_bytes: int
     keep: Callable[[Event], None] | None = None
+    relay: Callable[[str | None, bytes, bool], None] | None = field(default=None, init=False)
+    """Gets what others are to hear of: whose it is, the event as it is encoded, and whether it is kept in a ring."""
+    followed_elsewhere: bool = field(default=False, init=False)
+    """Somebody follows an owner or the fleet at another control plane."""
     epoch: str = field(factory=lambda: secrets.token_hex(4))
     _channels: dict[Topic, _Channel] = field(factory=dict, init=False)
     _subscribers: int = field(default=0, init=False)
+    _followers: int = field(default=0, init=False)
     _buffered: int = field(default=0, init=False)
     _published: int = field(default=0, init=False)
     _lagged: int = field(default=0, init=False)
@@ -127,8 +140,29 @@ class Hub:
             if ring or channel.subscribers:
                 body = body or _body(event)
                 self._deliver(channel, body, keep=ring)
+        if self.relay is not None and type_ not in NOT_RELAYED and (ring or self.followed_elsewhere):
+            self.relay(owner, body or _body(event), ring)
         self._relieve()
         return event
+
+    def relayed(self, owner: str | None, body: bytes, *, ring: bool) -> None:
+        """Fan out what another control plane has published: to those who follow its owner, or everything."""
+        self._published += 1
+        for topic in dict.fromkeys((owner, None)):
+            channel = self._channels.get(topic)
+            if channel is None and ring:
+                channel = self._channels[topic] = _Channel()
+            if channel is not None and (ring or channel.subscribers):
+                self._deliver(channel, body, keep=ring)
+        self._relieve()
+
+    def tell_gap(self, missed: int) -> None:
+        """Tell those who follow an owner or the fleet that so many events of other control planes never came."""
+        body = _notice("gap", data={"missed": missed})
+        for topic, channel in list(self._channels.items()):
+            if _is_fleets(topic):
+                self._deliver(channel, body, keep=True)
+        self._relieve()
 
     def subscribe(
         self, *, instance_id: UUID | None = None, owner: str | None = None, last_event_id: str | None = None
@@ -160,6 +194,7 @@ class Hub:
         subscription.grant()
         channel.subscribers.add(subscription)
         self._subscribers += 1
+        self._followers += _is_fleets(topic)
         self._relieve()
         return subscription
 
@@ -195,9 +230,14 @@ class Hub:
         return subscription
 
     def has_subscribers(self, topic: Topic) -> bool:
-        """Whether anybody listens: worth asking before an event that is not kept."""
+        """Whether anybody listens, here or elsewhere: worth asking before an event that is not kept."""
         channel = self._channels.get(topic)
-        return bool(channel and channel.subscribers)
+        return bool(channel and channel.subscribers) or (self.followed_elsewhere and _is_fleets(topic))
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether anybody follows an owner or the fleet here."""
+        return self._followers > 0
 
     def forget_topic(self, instance_id: UUID) -> None:
         """An instance is gone: end its streams and drop its ring."""
@@ -308,6 +348,12 @@ class Hub:
             if isinstance(subscription.topic, WireOf) and not channel.subscribers:
                 del self._channels[subscription.topic]
         self._subscribers -= 1
+        self._followers -= _is_fleets(subscription.topic)
+
+
+def _is_fleets(topic: Topic) -> bool:
+    """Whether it is an owner's, or everything."""
+    return topic is None or isinstance(topic, str)
 
 
 def _body(event: Event) -> bytes:

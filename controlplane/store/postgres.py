@@ -335,6 +335,9 @@ class PostgresStore:
 
     # The connection itself
 
+    async def identity(self) -> str:
+        return await self._call(queries_nodes.identity)
+
     async def ping(self) -> None:
         """Ask the database for a sign of life."""
         await self._call(ping)

@@ -72,6 +72,9 @@ FORGET = """
      WHERE lease_until < clock_timestamp() - make_interval(secs => $1)
        AND NOT EXISTS (SELECT FROM mcp_instances AS instance WHERE instance.node_id = node.id AND instance.deleted_at IS NULL)
 """
+IDENTITY = """
+    SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid FROM pg_database WHERE datname = current_database()
+"""
 SELECT_NODES = """
     SELECT id, url, version, lease_until > clock_timestamp() AS is_live,
            greatest(0, extract(epoch FROM clock_timestamp() - lease_until) + $1)::float8 AS lease_age_s
@@ -122,6 +125,12 @@ async def release(connection: Any, node_id: UUID, epoch: int) -> None:
 async def nodes(connection: Any, lease_s: float) -> list[Node]:
     """All that are remembered, in the order in which they came up."""
     return [_node_of(row) for row in await connection.fetch(SELECT_NODES, lease_s)]
+
+
+async def identity(connection: Any) -> str:
+    """Which database this is, whatever name it is reached by: the cluster's own number, and its number in it."""
+    found: str = await connection.fetchval(IDENTITY)
+    return found
 
 
 async def forget_nodes(connection: Any, older_than_s: float) -> None:

@@ -55,11 +55,11 @@ NAMED = """
 WITH_TARGETS_NAME = """
     SELECT page.*, instance.name
       FROM ({}) AS page LEFT JOIN mcp_instances AS instance
-        ON page.owner IS NOT NULL
+        ON instance.owner = page.owner
        AND instance.id = CASE WHEN page.target ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$' THEN page.target::uuid END
      ORDER BY page.timestamp DESC, page.id DESC
 """
-"""The same of an audit log's page; a target without an owner is what somebody wrote who may not see the instance."""
+"""The same of an audit log's page; a target whose owner it does not know is what somebody wrote who may not see the instance."""
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from controlplane.model import UsageDay
 from controlplane.store import backlog as backlog_module
 from controlplane.store.backlog import INCARNATIONS_PER_INSTANCE, ROW_BYTES, Backlog
 from controlplane.store.base import observation
-from tests.store.rows import event, evidence, incarnation, instance, line, now, sample
+from tests.store.rows import audit_row, event, evidence, incarnation, instance, line, now, sample
 
 if TYPE_CHECKING:
     import pytest
@@ -77,6 +77,20 @@ def test_samples_go_first_then_output_then_events_and_oldest_first() -> None:
     backlog.push_event(event(ONE))
     assert backlog.shed == {"samples": 2, "logs": 1}
     assert [row.message for row in attrs.evolve(backlog.take()).logs] == ["1"]
+
+
+def test_who_did_what_outlives_all_else_that_may_be_given_up_and_is_written_first() -> None:
+    backlog = Backlog(max_rows=3)
+    for number in range(5):
+        backlog.push_audit(audit_row(str(number)))
+        backlog.push_event(event(ONE))
+        backlog.push_log(line(ONE))
+    assert backlog.shed == {"logs": 5, "events": 5, "audit": 2}
+
+    backlog.push_sample(ONE, sample())
+    batch = backlog.take(max_rows=2)
+    assert [row.target for row in batch.audit] == ["2", "3"], "the oldest was given up"
+    assert len(batch) == 2
 
 
 def test_of_equal_worth_the_older_sample_goes() -> None:
@@ -171,7 +185,9 @@ def test_a_batch_of_long_lines_is_bounded_by_bytes() -> None:
 
 
 operations = st.lists(
-    st.tuples(st.sampled_from(["log", "system", "sample", "event", "take"]), st.integers(0, 3), st.integers(0, 300)),
+    st.tuples(
+        st.sampled_from(["log", "system", "sample", "event", "audit", "take"]), st.integers(0, 3), st.integers(0, 300)
+    ),
     max_size=200,
 )
 
@@ -194,6 +210,8 @@ def test_whatever_comes_the_bounds_hold_and_every_row_is_accounted_for(
                 backlog.push_sample(one, sample())
             case "event":
                 backlog.push_event(event(one if who else None))
+            case "audit":
+                backlog.push_audit(audit_row("x" * size))
             case "take":
                 went += len(backlog.take(max_rows=1 + size % 5))
         assert backlog.rows <= backlog.max_rows

@@ -13,9 +13,16 @@ import pytest
 
 from controlplane.errors import InvalidRequest
 from controlplane.store.base import Batch, DataRefused
-from controlplane.store.filters import EventFilter, FleetEventFilter, IncarnationFilter, LogFilter, MetricFilter
+from controlplane.store.filters import (
+    AuditFilter,
+    EventFilter,
+    FleetEventFilter,
+    IncarnationFilter,
+    LogFilter,
+    MetricFilter,
+)
 from controlplane.store.text import json_text
-from tests.store.rows import ago, event, evidence, incarnation, instance, line, now, sample
+from tests.store.rows import ago, audit_row, event, evidence, incarnation, instance, line, now, sample
 
 if TYPE_CHECKING:
     from controlplane.model import LogLine
@@ -276,6 +283,56 @@ async def test_events_of_the_fleet_are_chosen_by_owner_type_status_and_time(stor
     assert await found(types=("post_mortem", "services")) == [3, 2]
     assert await found(statuses=("failed",)) == [3, 2, 1], "it chooses among the events of that type only"
     assert await found(types=("status",), statuses=("failed", "stopped")) == [1]
+    assert await found(since=start + timedelta(minutes=1), until=start + timedelta(minutes=3)) == [2, 1]
+
+
+async def test_the_audit_log_comes_newest_first_with_names_page_by_page(store: PostgresStore) -> None:
+    cow = instance("cow")
+    await store.add_instance(cow, quota=10)
+    start, n = ago(minutes=5), 9
+    kept = [audit_row(str(cow.id), at=start + timedelta(seconds=at)) for at in range(n)]
+    kept[3] = attrs.evolve(
+        kept[3], owner="bob"
+    )  # what is written there is not his, so its name is none of his business
+    kept[4] = attrs.evolve(kept[4], owner=None, actor=None, credential=None, request_id="", count=7)
+    kept[5] = attrs.evolve(kept[5], target="-" * 36, address="\x00\udc80")
+    await store.write(Batch(audit=tuple(kept)))
+
+    first = await store.audit(AuditFilter(limit=4))
+    rest = await store.audit(AuditFilter(limit=5, cursor=first.next_cursor))
+    rows = [*first.rows, *rest.rows]
+    assert rest.next_cursor is None
+    kept[5] = attrs.evolve(kept[5], address="\\x00\\udc80")
+    assert [found.row for found in rows] == kept[::-1]
+    assert [found.name for found in rows] == ["cow", "cow", "cow", None, None, None, "cow", "cow", "cow"]
+
+
+async def test_the_audit_log_is_chosen_by_who_what_whose_and_when(store: PostgresStore) -> None:
+    start = ago(hours=1)
+    rows = [
+        audit_row("a", actor="ada", owner="ada"),
+        audit_row("b", actor="ada", owner="bob", action="deploy", status=422),
+        audit_row("c", actor="bob", owner=None, action="stopInstance", status=404),
+        audit_row("", actor=None, owner=None, action="signIn", status=401),
+        audit_row("a", actor="eve", owner="eve", status=503),
+    ]
+    at = [attrs.evolve(row, at=start + timedelta(minutes=n)) for n, row in enumerate(rows)]
+    await store.write(Batch(audit=tuple(at)))
+
+    async def found(**filters: Any) -> list[int]:
+        return [at.index(kept.row) for kept in (await store.audit(AuditFilter(**filters))).rows]
+
+    assert await found() == [4, 3, 2, 1, 0]
+    assert await found(seen_by="bob") == [2, 1]
+    assert await found(seen_by="ada") == [1, 0]
+    assert await found(seen_by="mallory") == []
+    assert await found(seen_by="bob", actor="eve") == [], "what is asked for does not widen what is seen"
+    assert await found(actor="ada") == [1, 0]
+    assert await found(owner="bob") == [1]
+    assert await found(actions=("deploy", "signIn")) == [3, 1]
+    assert await found(targets=("a", "c\x00")) == [4, 0]
+    assert await found(classes=(4,)) == [3, 2, 1]
+    assert await found(classes=(2, 5)) == [4, 0]
     assert await found(since=start + timedelta(minutes=1), until=start + timedelta(minutes=3)) == [2, 1]
 
 

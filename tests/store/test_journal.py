@@ -13,10 +13,10 @@ from attrs import frozen
 
 from controlplane.core.lifecycle import State
 from controlplane.store.backlog import Backlog
-from controlplane.store.filters import EventFilter, LogFilter, MetricFilter
+from controlplane.store.filters import AuditFilter, EventFilter, LogFilter, MetricFilter
 from controlplane.store.journal import Journal
 from controlplane.store.text import LINE_MAX_BYTES
-from tests.store.rows import evidence, incarnation, instance, line, now, sample
+from tests.store.rows import audit_row, evidence, incarnation, instance, line, now, sample
 
 if TYPE_CHECKING:
     import pytest
@@ -157,12 +157,14 @@ async def test_rows_outlive_an_outage(own_postgres: Postgres, own_store: Postgre
         own_postgres.kill()
         for number in range(2_500):
             journal.log(line(made.id, str(number)))
+        done = audit_row("grace")
+        journal.audit(done)
         journal.observe(attrs.evolve(made, state=State.RUNNING))
         with trio.fail_after(WRITTEN_S):
             while not journal.statistics().failures:
                 await trio.sleep(0.01)
         assert not await journal.flush(WRITTEN_S), "it gives up at once while Postgres is known to be away"
-        assert journal.statistics().rows == 2_501
+        assert journal.statistics().rows == 2_502
         assert journal.statistics().oldest_s > 0
         journal.observe(attrs.evolve(made, state=State.FAILED))
 
@@ -170,6 +172,7 @@ async def test_rows_outlive_an_outage(own_postgres: Postgres, own_store: Postgre
         await until_written(journal)
     assert await messages(own_store, made.id) == [str(number) for number in range(2_500)]
     assert [found.state for found in await own_store.instances()] == [State.FAILED]
+    assert [kept.row for kept in (await own_store.audit(AuditFilter())).rows] == [done]
     assert dict(journal.statistics().dropped) == {"refused": 0}
 
 

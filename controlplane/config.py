@@ -102,7 +102,8 @@ def _flag(raw: str) -> bool:
     raise ValueError("expected true or false")
 
 
-def _http_url(raw: str) -> str:
+def _receiver_url(raw: str) -> str:
+    """Where telemetry is sent: the root of it, which may have a path."""
     parts = urlsplit(raw)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("expected an http or https URL without a query, as in http://127.0.0.1:4318")
@@ -322,7 +323,7 @@ class Config:
     )
     otel_endpoint: str | None = _var(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
-        _http_url,
+        _receiver_url,
         None,
         "Where traces are sent by OTLP over HTTP, as in http://127.0.0.1:4318; unset: none are made.",
     )

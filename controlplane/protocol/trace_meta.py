@@ -5,8 +5,6 @@ What a client or a server wrote besides stays the bytes that it wrote.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from controlplane.core.rawjson import UNDECODABLE, encode, members
@@ -17,23 +15,28 @@ NAME_MAX_CHARS = 128
 """Of what names a tool or a prompt on a span: a client may write anything there."""
 
 
+_NONE = msgspec.Raw(b"")
+
+
 class _Meta(msgspec.Struct):
-    traceparent: Any = None
-    tracestate: Any = None
+    traceparent: msgspec.Raw = _NONE
+    tracestate: msgspec.Raw = _NONE
 
 
 class _Params(msgspec.Struct):
-    meta: Any = msgspec.field(name="_meta", default=None)
-    name: Any = None
+    meta: msgspec.Raw = msgspec.field(name="_meta", default=_NONE)
+    name: msgspec.Raw = _NONE
 
 
 class _Message(msgspec.Struct):
-    method: Any = None
-    params: msgspec.Raw = msgspec.Raw(b"")
+    method: msgspec.Raw = _NONE
+    params: msgspec.Raw = _NONE
 
 
 _message = msgspec.json.Decoder(_Message).decode
 _params = msgspec.json.Decoder(_Params).decode
+_meta = msgspec.json.Decoder(_Meta).decode
+_decode_text = msgspec.json.Decoder(str).decode
 _NAMED = {"tools/call", "prompts/get"}
 
 
@@ -41,9 +44,9 @@ def said_in(body: bytes) -> tuple[str, str]:
     """The method and the name of a tool or a prompt in a client's message, each empty if there is none; of a batch none."""
     try:
         message = _message(body)
-        method = message.method[:NAME_MAX_CHARS] if isinstance(message.method, str) else ""
     except UNDECODABLE:
         return "", ""
+    method = _text(message.method)[:NAME_MAX_CHARS]
     return method, name_in(method, bytes(message.params))
 
 
@@ -52,10 +55,9 @@ def name_in(method: str, params: bytes | None) -> str:
     if method not in _NAMED or not params:
         return ""
     try:
-        name = _params(params).name
+        return _text(_params(params).name)[:NAME_MAX_CHARS]
     except UNDECODABLE:
         return ""
-    return name[:NAME_MAX_CHARS] if isinstance(name, str) else ""
 
 
 def context_of_body(body: bytes) -> TraceContext | None:
@@ -73,12 +75,18 @@ def context_of(params: bytes | None) -> TraceContext | None:
     if params is None or b'"traceparent"' not in params:
         return None
     try:
-        meta = msgspec.convert(_params(params).meta, _Meta)
-    except (*UNDECODABLE, msgspec.ValidationError):
+        meta = _meta(_params(params).meta)
+    except UNDECODABLE:
         return None
-    if not isinstance(meta.traceparent, str):
-        return None
-    return parse(meta.traceparent, meta.tracestate if isinstance(meta.tracestate, str) else None)
+    return parse(_text(meta.traceparent), _text(meta.tracestate))
+
+
+def _text(raw: msgspec.Raw) -> str:
+    """A member's value if it is text, else nothing."""
+    try:
+        return _decode_text(raw)
+    except UNDECODABLE:
+        return ""
 
 
 def with_context(params: bytes | None, context: TraceContext) -> bytes | None:

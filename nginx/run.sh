@@ -24,7 +24,7 @@ done
 follow() {
     while sleep "$EVERY_S"; do
         found=$(addresses) || continue # stopped: its name comes back with it
-        if [ "$found" != "$seen" ] && nginx -c "$folder/nginx.conf" -s reload; then
+        if [ "$found" != "$seen" ] && nginx -e stderr -c "$folder/nginx.conf" -s reload; then
             echo "nginx reloads: $names moved" >&2
             seen=$found
         fi
@@ -32,4 +32,4 @@ follow() {
 }
 
 [ -z "$names" ] || follow &
-exec nginx -c "$folder/nginx.conf" -g 'daemon off;'
+exec nginx -e stderr -c "$folder/nginx.conf" -g 'daemon off;'

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.plane import planes
 from tests.nginx.front import Front
 from tests.nginx.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+
+__all__ = ["planes"]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from attrs import define, field
 from tests.e2e.plane import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "nginx"
@@ -120,8 +120,13 @@ class Front:
             os.chown(path, USER, USER)
         return path
 
-    def start(self, argv: Sequence[str] | None = None, env: dict[str, str] | None = None) -> Front:
-        """Start it and wait until it takes connections."""
+    def start(
+        self,
+        argv: Sequence[str] | None = None,
+        env: dict[str, str] | None = None,
+        until: Callable[[], bool] | None = None,
+    ) -> Front:
+        """Start it, or what starts it, and wait until it takes connections, or for something else."""
         with self._file("access.log").open("ab") as stdout, self._file("error.log").open("ab") as stderr:
             self.process = subprocess.Popen(
                 argv or [*self.argv, "-g", "daemon off;"],
@@ -134,7 +139,7 @@ class Front:
                 group=USER,
                 extra_groups=[] if USER is not None else None,
             )
-        wait_until(self.is_up, START_LIMIT_S, "nginx takes connections")
+        wait_until(until or self.is_up, START_LIMIT_S, "nginx takes connections")
         return self
 
     def is_up(self) -> bool:

@@ -115,7 +115,7 @@ def _ask_h2(sock: ssl.SSLSocket, path: str, body: bytes) -> tuple[str, bytes]:
     while True:
         for event in h2c.receive_data(sock.recv(65536)):
             if isinstance(event, h2.events.ResponseReceived):
-                status = dict(event.headers)[":status"]
+                status = next(str(value) for name, value in event.headers if str(name) == ":status")
             elif isinstance(event, h2.events.DataReceived):
                 received += event.data
             elif isinstance(event, h2.events.StreamEnded):

@@ -187,17 +187,40 @@ class Plane:
     def begin(self) -> subprocess.Popen[bytes]:
         """Start it without waiting for anything."""
         assert self._process is None or self._process.poll() is not None, "it runs already"
+        self._process = self.launch()
+        return self._process
+
+    def launch(self, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Run the control plane's program on this home; the process is the caller's."""
         with open(self.folder / "log", "ab") as log:
-            self._process = subprocess.Popen(
-                [*self.launcher, sys.executable, "-m", "controlplane"],
+            return subprocess.Popen(
+                [*self.launcher, sys.executable, "-m", "controlplane", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self.environment,
+                env=self.environment | settings,
                 cwd=self.folder,  # no .env here
                 start_new_session=True,  # a Ctrl-C at the tests is not one at it
             )
-        return self._process
+
+    def replace(self) -> None:
+        """Have a new one take over, and wait until it serves and the old one has ended in order."""
+        before, old = len(self.log), self._process
+        assert old is not None
+        new = self.launch("--replace")
+
+        def serves() -> bool:
+            assert new.poll() is None, f"it ended with {new.returncode}:\n{self.log[before:]}"
+            return SERVES_AT.search(self.log, before) is not None
+
+        try:
+            wait_until(serves, START_LIMIT_S, "the new control plane serves")
+        except AssertionError:
+            new.kill()
+            new.wait()
+            raise
+        self._process = new
+        assert old.wait(END_LIMIT_S) == 0, self.log[before:]
 
     def start(self) -> Plane:
         """Start it and wait for /readyz."""

@@ -81,6 +81,21 @@ def own_address() -> str | None:
         return str(probe.getsockname()[0])
 
 
+def _can_start_engine() -> bool:
+    """One is started by the tests that need it, for them alone; this one's being in reach or not says nothing."""
+    programs = _on_path("dockerd", "docker", "mmdebstrap", "iptables", "curl")
+    return os.geteuid() == 0 and programs() and _runs("docker", "compose", "version")()
+
+
+def _has_compose_1() -> bool:
+    version = ("docker-compose", "version", "--short")
+    try:
+        said = subprocess.run(version, check=False, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return said.startswith("1.")
+
+
 NEEDS = {
     "root": Need(lambda: os.geteuid() == 0, "only root can do this", optional=True),
     "plain_user": Need(lambda: os.geteuid() != 0, "this is how it is for a plain user, and we are root", optional=True),
@@ -101,6 +116,10 @@ NEEDS = {
         _runs("npm", "ping", "--fetch-timeout=8000", "--fetch-retries=0"), "no package registry in reach", optional=True
     ),
     "docker": Need(_runs("docker", "info"), "no Docker Engine in reach", optional=True),
+    "docker_engine": Need(
+        _can_start_engine, "no Docker Engine can be started here, with Compose 2 and mmdebstrap, as root", optional=True
+    ),
+    "compose_1": Need(_has_compose_1, "no docker-compose of version 1", optional=True),
     "address": Need(lambda: own_address() is not None, "this machine has no address but loopback's", optional=True),
     "node": Need(_has_node, "no node and npx"),
     "npm": Need(_on_path("npm"), "no npm"),

@@ -83,7 +83,7 @@ class AuditLog:
 
     def note(self, row: AuditRow) -> None:
         """Keep one row, unless the caller is refused so often that this one is only counted."""
-        if 400 <= row.status < 500 and row.status != LEFT:
+        if row.status >= 400 and row.status != LEFT:
             self.sweep()
             alike = Refusal(
                 action=row.action,

@@ -233,7 +233,7 @@ def _look_at_storage(plane: Plane, database_url: str, own_valkey: Valkey, postgr
 
     wait_until(is_written, HANDSHAKE_LIMIT_S, "the post-mortems in the database")
     dump = postgres_server.dump(name)
-    for table in ("mcp_specs", "mcp_secrets", "mcp_instance_logs_", "mcp_events_", "mcp_catalogues"):
+    for table in ("mcp_specs", "mcp_secrets", "mcp_instance_logs_", "mcp_events_", "mcp_audit_", "mcp_catalogues"):
         assert f"COPY public.{table}" in dump
     assert "[redacted:" in dump
     assert_clean("the database", dump, (KEY, plane.token))

@@ -20,6 +20,7 @@ from controlplane.model import Role
 from controlplane.web.call import Call, Reply
 from controlplane.web.exposition import CONTENT_TYPE, Exposition
 from controlplane.web.instances import visible
+from controlplane.web.prometheus_host import host_facts
 from controlplane.web.route import Route
 from controlplane.web.stats import dropped, fleet
 
@@ -45,6 +46,7 @@ async def get_metrics(call: Call) -> Reply:
     if call.principal.is_admin:
         _control_plane(page, call.services)
         _process_facts(page, call.services)
+        host_facts(page, call.services.config.home)
     return Reply(200, page.text().encode("utf-8", "backslashreplace"), CONTENT_TYPE)
 
 
@@ -78,10 +80,20 @@ def _instances(page: Exposition, runners: list[Runner]) -> None:
     )
     page.family("corral_instance_calls_total", "counter", "Calls since the start.", each(lambda r: r.meter.calls))
     page.family("corral_instance_call_errors_total", "counter", "Calls that failed.", each(lambda r: r.meter.errors))
+    page.family(
+        "corral_instance_call_seconds_total",
+        "counter",
+        "Time that its calls took.",
+        each(lambda r: r.meter.latency.total_s),
+    )
+    page.family(
+        "corral_instance_calls_in_flight", "gauge", "Calls that wait for it.", each(lambda r: r.calls_in_flight)
+    )
     page.family("corral_instance_restarts_total", "counter", "Restarts.", each(lambda r: r.instance.restarts))
     page.family("corral_instance_uptime_seconds", "gauge", "Age of its process.", each(lambda r: r.uptime_s))
     page.family("corral_instance_cpu_percent", "gauge", "CPU of its tree; 100 is one core.", each(_cpu))
     page.family("corral_instance_memory_bytes", "gauge", "Memory of its tree.", each(_memory))
+    page.family("corral_instance_memory_limit_bytes", "gauge", "What of it it may have.", each(_memory_limit))
     page.family("corral_instance_processes", "gauge", "Processes of its tree.", each(_processes))
     page.family("corral_instance_disk_bytes", "gauge", "What lies in its folder and is its own.", each(_disk))
 
@@ -98,6 +110,10 @@ def _cpu(runner: Runner) -> float | None:
 def _memory(runner: Runner) -> float | None:
     sample = runner.last_sample
     return sample.memory_mb * 2**20 if sample is not None and runner.pid is not None else None
+
+
+def _memory_limit(runner: Runner) -> float:
+    return runner.instance.spec.limits.memory_mb * 2**20
 
 
 def _disk(runner: Runner) -> float | None:
@@ -162,6 +178,8 @@ def _process_facts(page: Exposition, services: Services) -> None:
         page.one("process_cpu_seconds_total", "counter", "CPU of the control plane.", times.user + times.system)
         page.one("process_resident_memory_bytes", "gauge", "Memory of the control plane.", memory.rss)
         page.one("process_open_fds", "gauge", "Its open file descriptors.", _process.num_fds())
+        most = _process.rlimit(psutil.RLIMIT_NOFILE)[0]
+        page.one("process_max_fds", "gauge", "And how many there may be.", most)
         page.one("corral_tasks", "gauge", "Its Trio tasks.", trio.lowlevel.current_statistics().tasks_living)
         page.one("process_start_time_seconds", "gauge", "When it started, Unix time.", _process.create_time())
     uptime = trio.current_time() - services.started_at

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from attrs import frozen
 
-from bench import dashboard, fanout, faults, installs, levels, machine, programs, rest, starts
+from bench import dashboard, fanout, faults, front, installs, levels, machine, programs, rest, starts
 from bench.calls import Calls, endpoint_targets, targets
 from bench.corral import Corral
 from bench.gateways import (
@@ -42,7 +42,7 @@ RUN_PARENT = Path("/var/tmp")
 FOLDER_PREFIX = "corral-bench-"
 ENTER_ONLY = 0o711
 SYSTEM_PYTHON = Path("/usr/bin/python3")
-PARTS = ("calls", "mcp", "starts", "installs", "fanout", "faults", "spawn", "levels", "dashboard")
+PARTS = ("calls", "mcp", "starts", "installs", "fanout", "faults", "spawn", "levels", "nginx", "dashboard")
 EX_UNAVAILABLE = 69
 SPAWN_S = 60.0
 Peer = McpHub | NpmMcpProxy | PypiMcpProxy
@@ -222,6 +222,26 @@ class Run:
             raise BenchError(f"the spawner: {done.stderr[-programs.LOG_TAIL_CHARS :]}")
         add_spawns(self.results, json.loads(done.stdout))
 
+    def measure_levels(self) -> None:
+        """What an isolation level costs a call."""
+        with ExitStack() as stack:
+            corral = Corral(self.program)
+            self._start(corral, stack)
+            seconds, limit_s = self.plan.seconds, self.plan.part_s
+            levels.measure(corral, self.native, self.folder, self.results, seconds=seconds, limit_s=limit_s)
+
+    def measure_front(self) -> None:
+        """Calls through nginx."""
+        with ExitStack() as stack:
+            corral = Corral(self.program)
+            self._start(corral, stack)
+            seconds, limit_s = self.plan.seconds, 2 * self.plan.part_s
+            ways = front.Fronts(corral=corral, native=self.native, folder=self.folder, seconds=seconds, limit_s=limit_s)
+            try:
+                ways.run(self.results)
+            except Missing as error:
+                self.results.missing["nginx"] = str(error)
+
     def run(self, parts: list[str]) -> None:
         """Everything, in order."""
         if {"calls", "mcp"} & set(parts):
@@ -242,14 +262,13 @@ class Run:
             self.results.columns.append(BY_HAND)
             installs.measure_first_and_next(self.folder, self.program, self.results, repeats=self.plan.installs)
             installs.measure_fleet(self.folder, self.program, self.results)
-        if "spawn" in parts:
-            self.measure_spawn()
-        if "levels" in parts:
-            with ExitStack() as stack:
-                corral = Corral(self.program)
-                self._start(corral, stack)
-                seconds, limit_s = self.plan.seconds, self.plan.part_s
-                levels.measure(corral, self.native, self.folder, self.results, seconds=seconds, limit_s=limit_s)
+        for part, measure in (
+            ("spawn", self.measure_spawn),
+            ("levels", self.measure_levels),
+            ("nginx", self.measure_front),
+        ):
+            if part in parts:
+                measure()
         if "dashboard" in parts:
             dashboard.measure(
                 self.results, keys=self.plan.keys, stretch_s=self.plan.dashboard_s, hour_s=self.plan.hour_s

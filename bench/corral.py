@@ -64,11 +64,11 @@ class Corral:
         if pair.server is Era.MODERN and not self.modern:
             self.modern = self.deploy("modern", [str(self.program), "modern"])
         instance = self.modern if pair.server is Era.MODERN else self.instance
-        return clients.requests(pair.client, self.port, f"/mcp/{instance}", connections, self._fields)
+        return clients.requests(pair.client, self.port, f"/mcp/{instance}", connections, self.fields)
 
     def request(self, method: str, path: str, body: Any = None) -> bytes:
         """A request with the token, for the load programs."""
-        return rest.request(self.port, method, path, body, self._fields)
+        return rest.request(self.port, method, path, body, self.fields)
 
     def deploy(
         self,
@@ -107,11 +107,12 @@ class Corral:
         Raises:
             BenchError: another status came back.
         """
-        answer = rest.ask(self.port, method, path, body, self._fields)
+        answer = rest.ask(self.port, method, path, body, self.fields)
         if answer.status != status:
             raise BenchError(f"{method} {path}: {answer.status} {answer.body.decode(errors='replace')[:600]}")
         return answer.json()
 
     @property
-    def _fields(self) -> dict[str, str]:
+    def fields(self) -> dict[str, str]:
+        """What every request needs."""
         return {"Authorization": f"Bearer {self.token}"}

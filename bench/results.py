@@ -23,6 +23,15 @@ SPAWNS = (
     ("namespaced", "namespaced without a network"),
     ("gated", "namespaced with its gate"),
 )
+DIRECT = "direct"
+NGINX = "nginx"
+ONE_POOL = "one pool"
+FRONTS = {
+    DIRECT: "straight to Corral",
+    NGINX: "through nginx",
+    ONE_POOL: "through nginx with one pool for everything",
+}
+"""Ways to Corral, by key."""
 NONE = "–"
 FAULTS = "fault"
 """Rows of what a neighbour notices."""
@@ -114,6 +123,7 @@ def rows() -> list[Row]:
         *found,
         *spawn_rows(),
         *level_rows(),
+        *front_rows(),
         Row("dashboard p50", f"{fleet}: key → paint, p50 ms"),
         Row("dashboard p95", f"{fleet}: key → paint, p95 ms"),
         Row("dashboard cpu", f"{fleet}: CPU, % of a core", "less"),
@@ -141,6 +151,23 @@ def level_rows() -> list[Row]:
     for level in ("process", "confined", "namespaced"):
         found.append(Row(f"level p50 {level}", f"call of an instance at level {level}, 1 connection: p50 ms"))
         found.append(Row(f"level share {level}", "of that at level process"))
+    return found
+
+
+def front_rows() -> list[Row]:
+    """Calls to Corral with nginx in front of it, while somebody else uses the API."""
+    found = []
+    for c in CONNECTIONS:
+        for name, label in FRONTS.items():
+            at = f"{label}, {_connections(c)}"
+            for what, unit in (("rate", "calls/s"), ("p50", "p50 ms")):
+                found.append(Row(f"front {name} {what} {c}", f"{at}: {unit}"))
+                if name != DIRECT:
+                    found.append(Row(f"front {name} share {what} {c}", "of that straight to Corral"))
+    found += [
+        Row(f"front {name} hot", f"{label}: share of calls that the hot lane answered")
+        for name, label in FRONTS.items()
+    ]
     return found
 
 

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from controlplane.core.lifecycle import State
 from controlplane.errors import Forbidden, StorageUnavailable
 from controlplane.model import Role
+from controlplane.web import gather
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.catalogue import catalogue
 from controlplane.web.deploys import WaitQuery
 from controlplane.web.failures import OF_THE_SOURCE, raise_if_failed
+from controlplane.web.gather import is_asked_alone
 from controlplane.web.paging import PageQuery, page
 from controlplane.web.route import Route
-from controlplane.web.views import instance_detail, instance_out, language_of, rfc3339, status_of
+from controlplane.web.views import (
+    instance_detail,
+    instance_out,
+    language_of,
+    public_status,
+    rfc3339,
+    status_of,
+    stored_out,
+)
 from controlplane.wire.answers import InstanceDetailOut, InstanceOut, InstancesOut, Status
+from controlplane.wire.convert import unstructure
 from controlplane.wire.deploy import PatchIn
 from controlplane.wire.fields import bounded
 from controlplane.wire.mcp import McpMessageOut
@@ -47,9 +58,38 @@ class ListQuery(PageQuery):
 async def list_instances(call: Call) -> Reply:
     """The caller's instances; an administrator sees everybody's."""
     query: ListQuery = call.query
-    wanted = (runner for runner in visible(call) if _matches(runner, query))
-    runners, next_cursor = page(wanted, _place, query)
-    return json_reply(InstancesOut(instances=[instance_out(r) for r in runners], next_cursor=next_cursor))
+    wanted = (runner for runner in visible(call) if _matches(runner.instance, status_of(runner), query))
+    runners, own_cursor = page(wanted, _place, query)
+    rows = [instance_out(runner) for runner in runners]
+    if is_asked_alone(call):
+        return json_reply(InstancesOut(instances=rows, next_cursor=own_cursor))
+    parts = await gather.parts(call)
+    has_more = own_cursor is not None or any(part.get("next_cursor") is not None for part in parts.documents)
+    others = [row for part in parts.documents for row in part["instances"]]
+    merged, next_cursor = page(
+        unique([*map(unstructure, rows), *others, *_stored(call, parts.rest)]), _row_place, query, has_more=has_more
+    )
+    notes = {"notes": list(parts.notes)} if parts.notes else {}
+    return json_reply({"instances": merged, "next_cursor": next_cursor, **notes})
+
+
+def _stored(call: Call, instances: Iterable[Instance]) -> Iterator[dict[str, Any]]:
+    """The rows of instances that no control plane answers for, as far as they are asked for."""
+    for it in seen(call, instances):
+        if _matches(it, public_status(it), call.query):
+            yield unstructure(stored_out(it, gather.STALE))
+
+
+def unique(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each instance once, the first that is there of it: it may have changed hands while its nodes were asked."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        found.setdefault(row["instance_id"], row)
+    return list(found.values())
+
+
+def _row_place(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["created_at"], row["instance_id"]
 
 
 def visible(call: Call) -> Iterable[Runner]:
@@ -63,6 +103,12 @@ def visible(call: Call) -> Iterable[Runner]:
     return [
         runner for runner, it in known if owner in (None, it.owner) and call.principal.sees(it.owner, it.name, it.id)
     ]
+
+
+def seen(call: Call, instances: Iterable[Instance]) -> list[Instance]:
+    """Those of some instances that the caller may see and has asked for, as `visible`."""
+    owner = whose(call)
+    return [it for it in instances if owner in (None, it.owner) and call.principal.sees(it.owner, it.name, it.id)]
 
 
 def whose(call: Call) -> str | None:
@@ -83,10 +129,9 @@ def _place(runner: Runner) -> tuple[str, str]:
     return rfc3339(runner.instance.created_at), str(runner.instance.id)
 
 
-def _matches(runner: Runner, query: ListQuery) -> bool:
-    instance = runner.instance
+def _matches(instance: Instance, status: Status, query: ListQuery) -> bool:
     return (
-        (query.status is None or status_of(runner) in query.status)
+        (query.status is None or status in query.status)
         and (query.name is None or _named(instance.name, query.name.lower()))
         and (query.language is None or language_of(instance.spec) == query.language.lower())
         and all(_labelled(instance, label) for label in query.label or ())
@@ -172,7 +217,10 @@ ROUTES = (
         list_instances,
         operation="listInstances",
         summary="List instances",
-        description="Oldest first, with live figures from the last sample. Administrators see everybody's.",
+        description=(
+            "Oldest first, with live figures from the last sample, those of every control plane on the database among them."
+            " One that none of them answers for is shown as the database last saw it, with a note. Administrators see everybody's."
+        ),
         tag="Instances",
         role=Role.VIEWER,
         query=ListQuery,

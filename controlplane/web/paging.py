@@ -38,8 +38,16 @@ class PageQuery:
     )
 
 
-def page(rows: Iterable[T], key: Callable[[T], Key], query: PageQuery) -> tuple[list[T], str | None]:
+def page(
+    rows: Iterable[T], key: Callable[[T], Key], query: PageQuery, *, has_more: bool = False
+) -> tuple[list[T], str | None]:
     """The rows after the query's cursor, in the order of `key`, and the cursor of the next page.
+
+    Args:
+        rows: All, or the first pages of several lists that are merged.
+        key: A row's place.
+        query: Where the page begins, and how long it is.
+        has_more: One of those lists has more rows than are here.
 
     Raises:
         InvalidRequest: the cursor is none of ours.
@@ -48,7 +56,8 @@ def page(rows: Iterable[T], key: Callable[[T], Key], query: PageQuery) -> tuple[
     ordered = sorted(((key(row), row) for row in rows), key=lambda pair: pair[0])
     rest = [pair for pair in ordered if after is None or pair[0] > after]
     kept = rest[: query.limit]
-    return [row for _, row in kept], _encoded(kept[-1][0]) if len(rest) > query.limit else None
+    goes_on = bool(kept) and (has_more or len(rest) > query.limit)
+    return [row for _, row in kept], _encoded(kept[-1][0]) if goes_on else None
 
 
 def _encoded(key: Key) -> str:

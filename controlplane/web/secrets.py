@@ -6,7 +6,7 @@ instances that name it. Each owner has secrets of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -34,7 +34,6 @@ from controlplane.wire.wrong import invalid_request
 
 if TYPE_CHECKING:
     from controlplane.model import Principal, Secret
-    from controlplane.supervise.runner import Runner
 
 SECRETS_PER_USER = 100
 """A person has a dozen; what needs thousands wants a store of its own."""
@@ -70,8 +69,8 @@ async def set_secret(call: Call) -> Reply:
     call.about(name, owner)
     call.services.guards.admit_call(call.principal)
     secret, is_new = await call.services.store.put_secret(owner, name, value, quota=SECRETS_PER_USER)
-    users = _users(call, owner).get(name, [])
-    running = [runner.instance.name for runner in users if runner.state not in WITHOUT_PROCESS]
+    users = (await _users(call, owner)).get(name, [])
+    running = [user.name for user in users if user.has_process]
     return json_reply(SecretSetOut(**_members(secret, users), in_force_after_restart=running), 201 if is_new else 200)
 
 
@@ -92,7 +91,7 @@ def _check(name: str, value: str) -> None:
 async def list_secrets(call: Call) -> Reply:
     """One owner's, by name."""
     owner = _owner(call.principal, call.query.owner)
-    users = _users(call, owner)
+    users = await _users(call, owner)
     secrets, next_cursor = page(await call.services.store.secrets(owner), lambda secret: (secret.name,), call.query)
     rows = [SecretOut(**_members(secret, users.get(secret.name, []))) for secret in secrets]
     return json_reply(SecretsOut(secrets=rows, next_cursor=next_cursor))
@@ -103,7 +102,7 @@ async def get_secret(call: Call) -> Reply:
     owner, name = _owner(call.principal, call.query.owner), call.path["name"]
     for secret in await call.services.store.secrets(owner):
         if secret.name == name:
-            return json_reply(SecretOut(**_members(secret, _users(call, owner).get(name, []))))
+            return json_reply(SecretOut(**_members(secret, (await _users(call, owner)).get(name, []))))
     raise _unknown()
 
 
@@ -111,9 +110,9 @@ async def remove_secret(call: Call) -> Reply:
     """Forget one, unless an instance needs it."""
     owner, name = _owner(call.principal, call.query.owner), call.path["name"]
     call.about(name if is_name(name) else "", owner)
-    users = _users(call, owner).get(name, [])
+    users = (await _users(call, owner)).get(name, [])
     if users and not call.query.force:
-        names = [runner.instance.name for runner in users]
+        names = [user.name for user in users]
         raise Conflict(
             f"{', '.join(names)} would not start without the secret {name}.",
             hint="Redeploy without it first, or repeat this with `force` (corral secret rm --force).",
@@ -137,27 +136,55 @@ def _owner(principal: Principal, wanted: str | None) -> str:
     return wanted or principal.owner
 
 
-def _users(call: Call, owner: str) -> Mapping[str, list[Runner]]:
-    """The owner's instances by the secrets that they name, those of a revision on its way included."""
-    found: dict[str, list[Runner]] = {}
-    for runner in sorted(call.services.supervisor.runners(), key=lambda runner: runner.instance.name):
+@frozen
+class _User:
+    """An instance that names a secret; `has_process`: it runs with the value before."""
+
+    name: str
+    has_process: bool
+
+
+async def _users(call: Call, owner: str) -> Mapping[str, list[_User]]:
+    """The owner's instances by the secrets that they name, those of a revision on its way included.
+
+    Of those that other control planes run, the revision in force, as the database has it.
+    """
+    found: dict[str, list[_User]] = {}
+    named = [*_ours(call, owner), *await _others(call, owner)]
+    for user, names in sorted(named, key=lambda pair: pair[0].name):
+        for name in names:
+            found.setdefault(name, []).append(user)
+    return found
+
+
+def _ours(call: Call, owner: str) -> Iterator[tuple[_User, frozenset[str]]]:
+    for runner in call.services.supervisor.runners():
         if runner.instance.owner != owner:
             continue
         names = names_in_env(runner.instance.spec.env)
         if runner.succession is not None and not runner.succession.done.is_set():
             names |= names_in_env(runner.succession.spec.env)
-        for name in names:
-            found.setdefault(name, []).append(runner)
-    return found
+        yield _User(runner.instance.name, runner.state not in WITHOUT_PROCESS), names
 
 
-def _members(secret: Secret, users: list[Runner]) -> dict[str, Any]:
+async def _others(call: Call, owner: str) -> list[tuple[_User, frozenset[str]]]:
+    elsewhere = {known.id for known in call.services.roster.elsewhere() if known.owner == owner}
+    if not elsewhere:
+        return []
+    return [
+        (_User(it.name, it.state not in WITHOUT_PROCESS), names_in_env(it.spec.env))
+        for it in await call.services.store.instances()
+        if it.id in elsewhere
+    ]
+
+
+def _members(secret: Secret, users: list[_User]) -> dict[str, Any]:
     return {
         "name": secret.name,
         "owner": secret.owner,
         "created_at": rfc3339(secret.created_at),
         "updated_at": rfc3339(secret.updated_at),
-        "used_by": [runner.instance.name for runner in users],
+        "used_by": [user.name for user in users],
     }
 
 

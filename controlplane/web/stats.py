@@ -13,12 +13,16 @@ from attrs import frozen
 
 from controlplane.core.latency import Histogram
 from controlplane.model import Role
+from controlplane.web import gather
 from controlplane.web.call import Call, Reply, json_reply
-from controlplane.web.instances import visible
+from controlplane.web.gather import is_asked_alone
+from controlplane.web.instances import seen, visible
 from controlplane.web.isolation import host_isolation
 from controlplane.web.route import Route
-from controlplane.web.views import language_of, milliseconds, status_of
+from controlplane.web.sums import LATENCY, counts_of, quantiles, stats_of_fleet
+from controlplane.web.views import language_of, status_of
 from controlplane.wire.answers import StatsOut
+from controlplane.wire.convert import unstructure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -77,28 +81,34 @@ async def get_stats(call: Call) -> Reply:
     services, is_admin = call.services, call.principal.is_admin
     runners: Sequence[Runner] = list(visible(call))
     total = fleet(runners)
-    return json_reply(
-        StatsOut(
-            instances={
-                "total": total.instances,
-                "by_status": dict(total.by_status),
-                "by_language": dict(total.by_language),
-            },
-            calls=_calls(total),
-            restarts=total.restarts,
-            fleet={
-                "cpu_percent": total.cpu_percent,
-                "memory_mb": total.memory_mb,
-                "processes": total.processes,
-            },
-            subscribers=services.hub.statistics().subscribers if is_admin else 0,
-            orphans=services.spawner.statistics().orphans,
-            dropped=dropped(services) if is_admin else {},
-            control_plane=_control_plane(services) if is_admin else {},
-            host=_host(services.config.home) if is_admin else {},
-            isolation=_isolation(services, runners),
-        )
+    own = StatsOut(
+        instances={
+            "total": total.instances,
+            "by_status": dict(total.by_status),
+            "by_language": dict(total.by_language),
+        },
+        calls=_calls(total),
+        restarts=total.restarts,
+        fleet={
+            "cpu_percent": total.cpu_percent,
+            "memory_mb": total.memory_mb,
+            "processes": total.processes,
+        },
+        subscribers=services.hub.statistics().subscribers if is_admin else 0,
+        orphans=services.spawner.statistics().orphans,
+        dropped=dropped(services) if is_admin else {},
+        control_plane=_control_plane(services) if is_admin else {},
+        host=_host(services.config.home) if is_admin else {},
+        isolation=_isolation(services, runners),
     )
+    document: dict[str, Any] = unstructure(own)
+    if services.roster.is_alone:
+        return json_reply(document)
+    document["calls"][LATENCY] = counts_of(total.latency)
+    if is_asked_alone(call):
+        return json_reply(document)
+    parts = await gather.parts(call)
+    return json_reply(stats_of_fleet(document, parts.documents, seen(call, parts.rest)))
 
 
 def _isolation(services: Services, runners: Iterable[Runner]) -> dict[str, Any]:
@@ -115,8 +125,12 @@ def _isolation(services: Services, runners: Iterable[Runner]) -> dict[str, Any]:
 
 
 def _calls(total: Fleet) -> dict[str, Any]:
-    quantiles = {f"p{q}_ms": milliseconds(total.latency.quantile(q / 100)) for q in (50, 95, 99)}
-    return {"total": total.calls, "errors": total.errors, "in_flight": total.in_flight, **quantiles}
+    return {
+        "total": total.calls,
+        "errors": total.errors,
+        "in_flight": total.in_flight,
+        **quantiles(total.latency),
+    }
 
 
 def dropped(services: Services) -> dict[str, int]:
@@ -190,7 +204,10 @@ ROUTES = (
         get_stats,
         operation="getStats",
         summary="Totals of the fleet",
-        description="Over what the caller may see. Host and control-plane facts are for administrators.",
+        description=(
+            "Over what the caller may see, at every control plane on the database. Host and control-plane facts are for"
+            " administrators, and those of the control plane that answers."
+        ),
         tag="System",
         role=Role.VIEWER,
         answers={200: StatsOut},

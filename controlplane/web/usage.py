@@ -12,11 +12,15 @@ from controlplane.deploy.installs import collecting
 from controlplane.errors import NotFound
 from controlplane.model import Role, UsageDay
 from controlplane.store.base import USAGE_DAYS_KEPT
+from controlplane.web import gather
 from controlplane.web.call import Call, Reply, json_reply
+from controlplane.web.gather import is_asked_alone
 from controlplane.web.instances import whose
 from controlplane.web.route import Route
 from controlplane.web.stats import MIB, fleet
+from controlplane.web.sums import usage_of_fleet
 from controlplane.web.tokens import TOKENS_PER_USER
+from controlplane.wire.convert import unstructure
 from controlplane.wire.fields import bounded
 from controlplane.wire.usage import OwnerUsageOut, QuotaOut, UsageDayOut, UsageOut
 
@@ -54,7 +58,7 @@ async def get_usage(call: Call) -> Reply:
     ]
     if principal.is_admin:
         quotas.append(await _store(services))
-    return json_reply(
+    own = unstructure(
         UsageOut(
             owner=owner,
             role=_role(call, owner).value,
@@ -64,6 +68,10 @@ async def get_usage(call: Call) -> Reply:
             owners=_everybody(services) if principal.is_admin and asked is None else [],
         )
     )
+    if is_asked_alone(call):
+        return json_reply(own)
+    parts = await gather.parts(call)
+    return json_reply(usage_of_fleet(own, parts.documents, parts.rest))
 
 
 def _role(call: Call, owner: str) -> Role:

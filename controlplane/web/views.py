@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from controlplane.core.latency import Histogram
-    from controlplane.model import Evidence, LogLine, Sample, Spec, Token, User
+    from controlplane.model import Evidence, Instance, LogLine, Sample, Spec, Token, User
     from controlplane.protocol.handshake import ProtocolFacts
     from controlplane.store.base import StoredEvent
     from controlplane.supervise.lane import Lane
@@ -93,31 +93,27 @@ def _lane(lane: Lane, kind: Literal["primary", "shared", "private"]) -> LaneOut:
     )
 
 
+def stored_out(instance: Instance, note: str) -> InstanceOut:
+    """The row of an instance that no control plane answers for: what the database knows, and nothing of a process."""
+    return InstanceOut(
+        **_kept(instance),
+        status=public_status(instance),
+        phase="",
+        isolation=instance.spec.isolation,
+        notes=[note],
+    )
+
+
 def _row(runner: Runner, notes: tuple[str, ...]) -> dict[str, Any]:
-    instance, sample, meter = runner.instance, runner.last_sample, runner.meter
-    spec = instance.spec
+    sample, meter = runner.last_sample, runner.meter
     live = sample if runner.pid is not None else None
     return {
-        "instance_id": str(instance.id),
-        "name": instance.name,
-        "owner": instance.owner,
-        "language": language_of(spec),
-        "source_type": spec.source_type.value,
-        "revision": spec.revision,
+        **_kept(runner.instance),
         "candidate": _candidate(runner),
-        "entry_point": spec.entry_point or (spec.resolved.entry_point if spec.resolved else None),
-        "resolved": dict(spec.resolved.facts) if spec.resolved else {},
         "status": status_of(runner),
         "phase": runner.phase,
-        "desired": instance.desired.value,
-        "created_at": rfc3339(instance.created_at),
-        "updated_at": rfc3339(instance.updated_at),
-        "sse_endpoint": f"/mcp/{instance.id}/stream",
-        "api_endpoint": f"/mcp/{instance.id}/execute",
-        "mcp_endpoint": f"/mcp/{instance.id}",
         "isolation": runner.isolation,
         "enforcement": dict(runner.launch.enforcement) if runner.launch is not None else {},
-        "restarts": instance.restarts,
         "pid": runner.pid,
         "uptime_s": _rounded(runner.uptime_s),
         "started_at": rfc3339(runner.started_at) if runner.started_at is not None else None,
@@ -129,9 +125,32 @@ def _row(runner: Runner, notes: tuple[str, ...]) -> dict[str, Any]:
         "errors": meter.errors,
         "p50_ms": _latest(live.p50_ms if live else None, meter.latency, 0.5),
         "p95_ms": _latest(live.p95_ms if live else None, meter.latency, 0.95),
+        "notes": list(dict.fromkeys((*runner.notes, *notes))),
+    }
+
+
+def _kept(instance: Instance) -> dict[str, Any]:
+    """What the database has of an instance as well."""
+    spec = instance.spec
+    return {
+        "instance_id": str(instance.id),
+        "name": instance.name,
+        "owner": instance.owner,
+        "language": language_of(spec),
+        "source_type": spec.source_type.value,
+        "revision": spec.revision,
+        "entry_point": spec.entry_point or (spec.resolved.entry_point if spec.resolved else None),
+        "resolved": dict(spec.resolved.facts) if spec.resolved else {},
+        "desired": instance.desired.value,
+        "node": str(instance.node_id) if instance.node_id is not None else None,
+        "created_at": rfc3339(instance.created_at),
+        "updated_at": rfc3339(instance.updated_at),
+        "sse_endpoint": f"/mcp/{instance.id}/stream",
+        "api_endpoint": f"/mcp/{instance.id}/execute",
+        "mcp_endpoint": f"/mcp/{instance.id}",
+        "restarts": instance.restarts,
         "labels": dict(instance.labels),
         "last_error": evidence_out(instance.last_error),
-        "notes": list(dict.fromkeys((*runner.notes, *notes))),
     }
 
 
@@ -151,6 +170,11 @@ def _candidate(runner: Runner) -> CandidateOut | None:
 def status_of(runner: Runner) -> Status:
     """The public word for what was last seen."""
     return cast("Status", PUBLIC_STATUS[runner.state])
+
+
+def public_status(instance: Instance) -> Status:
+    """The public word for what the database last saw."""
+    return cast("Status", PUBLIC_STATUS[instance.state])
 
 
 def _latest(sampled_ms: float | None, since_start: Histogram, q: float) -> float | None:

@@ -74,6 +74,9 @@ class InstanceOut:
     status: Status = bounded(description="What was last seen of it.")
     phase: str = bounded(description="The step inside the status, for example `install` or `handshake`.")
     desired: Literal["running", "stopped", "deleted"] = bounded(description="What its owner asked for.")
+    node: str | None = bounded(
+        None, description="Id of the control plane that runs it, see `/nodes`; null: none at this moment."
+    )
     created_at: str = bounded(**TIME)
     updated_at: str = bounded(**TIME)
     sse_endpoint: str = bounded(description="Path of its event stream.")
@@ -149,6 +152,9 @@ class InstancesOut:
 
     instances: list[InstanceOut]
     next_cursor: str | None = bounded(None, description=NEXT_CURSOR)
+    notes: list[str] | None = omitted_when_none(
+        description="What is not as it should be: a control plane that did not answer, instances that cannot be shown."
+    )
 
 
 @frozen(kw_only=True)

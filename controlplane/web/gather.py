@@ -1,0 +1,125 @@
+"""Lists and sums of the whole fleet: every node is asked for its part, as the caller asked this one.
+
+Each live node answers the same request with the caller's own credentials, for
+itself alone (`peers.NODE_HEADER`), within `PART_S`. What a node that does not
+answer holds, and what nobody holds, is shown as the database last saw it: a list
+loses no row in silence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+import trio
+from attrs import frozen
+
+from controlplane.errors import CorralError, StorageUnavailable
+from controlplane.web.peers import NODE_HEADER, host_of
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from controlplane.cluster.roster import Node
+    from controlplane.model import Instance
+    from controlplane.web.call import Call
+    from controlplane.web.problems import Headers
+
+log = logging.getLogger("corral.web")
+
+PART_S = 2.0
+"""For a node's part: it has it in memory."""
+PART_MAX_BYTES = 32 * 2**20
+"""A page of 500 instances has 1 or 2 MiB."""
+HANDED_ON = (
+    b"authorization",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"traceparent",
+    b"tracestate",
+)
+OK = 200
+STALE = "No control plane answers for it at this moment: this is what the database last saw of it."
+
+
+@frozen
+class Parts:
+    """What the other nodes said. `silent`: live ones that did not answer."""
+
+    documents: tuple[Mapping[str, Any], ...] = ()
+    silent: frozenset[UUID] = frozenset()
+    rest: tuple[Instance, ...] = ()
+    """Instances that no node has answered for, as the database has them."""
+    notes: tuple[str, ...] = ()
+    """What is missing, for people."""
+
+
+def is_asked_alone(call: Call) -> bool:
+    """Whether only this node's part is wanted: another node asks, or there is none."""
+    return call.services.roster.is_alone or NODE_HEADER in call.head.fields
+
+
+async def parts(call: Call) -> Parts:
+    """The other nodes' answers to the same request."""
+    roster = call.services.roster
+    if is_asked_alone(call):
+        return Parts()
+    found: dict[UUID, Mapping[str, Any] | None] = {}
+    async with trio.open_nursery() as nursery:
+        for peer in roster.others():
+            nursery.start_soon(_ask, call, peer, found)
+    silent = frozenset(node_id for node_id, document in found.items() if document is None)
+    answered = found.keys() - silent
+    unseen = {known.id for known in roster.elsewhere() if known.node_id not in answered}
+    notes = [f"Node {node_id} does not answer." for node_id in sorted(silent)]
+    rest: tuple[Instance, ...] = ()
+    if unseen:
+        try:
+            rest = tuple(instance for instance in await call.services.store.instances() if instance.id in unseen)
+        except StorageUnavailable:
+            notes.append(
+                f"{len(unseen)} instances are not shown: their control planes are away, and so is the database."
+            )
+    documents = tuple(document for document in found.values() if document is not None)
+    return Parts(documents, silent, rest, tuple(notes))
+
+
+async def _ask(call: Call, peer: Node, found: dict[UUID, Mapping[str, Any] | None]) -> None:
+    found[peer.id] = None
+    problem = f"no answer within {PART_S:g} s"
+    with trio.move_on_after(PART_S):
+        try:
+            found[peer.id] = await _part(call, peer)
+            return
+        except (CorralError, httpx.TransportError, ValueError) as error:
+            problem = str(error)
+    log.warning("node %s did not give its part of %s: %s", peer.id, call.head.path, problem)
+
+
+async def _part(call: Call, peer: Node) -> Mapping[str, Any]:
+    """One node's document; raises ValueError for anything that is none."""
+    head, services = call.head, call.services
+    target = head.path.encode() + (b"?" + head.query if head.query else b"")
+    async with services.peers.asking(peer, "GET", target, _fields(call, peer), read_s=PART_S) as answer:
+        body = bytearray()
+        async for piece in answer.aiter_raw():
+            body += piece
+            if len(body) > PART_MAX_BYTES:
+                raise ValueError("the part is too large")
+    if answer.status_code != OK:
+        raise ValueError(f"status {answer.status_code}")
+    return msgspec.json.decode(bytes(body), type=dict[str, Any])
+
+
+def _fields(call: Call, peer: Node) -> Headers:
+    own = (
+        (b"host", host_of(peer)),
+        (b"accept", b"application/json"),
+        (b"x-request-id", call.request_id.encode("ascii")),
+        (NODE_HEADER, str(call.services.roster.node_id).encode()),
+    )
+    return (*own, *((name, value) for name in HANDED_ON if (value := call.head.fields.get(name)) is not None))

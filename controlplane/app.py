@@ -26,7 +26,7 @@ import trio
 import trio_asyncio
 from attrs import define, field
 
-from controlplane import banner, replacement, tracing, takeover
+from controlplane import banner, replacement, systemd, takeover, tracing
 from controlplane.cache import open_cache
 from controlplane.deploy import housekeeping, leftovers
 from controlplane.deploy.build.opening import make_builds
@@ -111,12 +111,13 @@ class _Life:
 async def _live(config: Config, life: _Life, began: float, hot: bool, replace: bool) -> None:
     async with trio.open_nursery() as root, AsyncExitStack() as stack:
         await root.start(_heed_signals, life)
+        activated = systemd.take_sockets(os.environ)  # before there are children
         if replace:
             home, listeners = await replacement.take(config, stack)
         else:
             home, listeners = stack.enter_context(open_home(config)), ()
         services, supervisor_nursery = await stack.enter_async_context(_open(config, home, began))
-        listeners = listeners or tuple(listen(config))
+        listeners = listeners or activated or tuple(listen(config))
         entrance = await root.start(_serve, listeners, services, hot)
         about = {"host": config.host, "version": services.version}
         await root.start(takeover.offer, home.run, home.admin_token, about, listeners)
@@ -125,7 +126,9 @@ async def _live(config: Config, life: _Life, began: float, hot: bool, replace: b
         url = _url(config.host, entrance.addresses[0][1])
         home.write_credentials(url)
         _tell(config, services, url, trio.current_time() - began)
+        systemd.tell(systemd.READY, f"STATUS=serves at {url}")
         await life.asked_to_stop.wait()
+        systemd.tell(systemd.STOPPING)
         await _close(services, entrance)
         supervisor_nursery.cancel_scope.cancel()
         root.cancel_scope.cancel()

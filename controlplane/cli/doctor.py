@@ -89,6 +89,7 @@ def _control_plane(context: str | None) -> tuple[list[Finding], Said]:
         health = api.get("/health").document
         found += _health(api, health, time.monotonic() - began)
         found += _stats(api.get("/stats").document)
+        found += _nodes(_survey(api, "/nodes") or {})
         said = Said(_survey(api, "/isolation"), _survey(api, "/runtimes"))
     except CommandFailed as failure:
         found += _unreachable(api, failure)
@@ -145,6 +146,36 @@ def _service(name: str, state: str) -> Finding:
     return Finding(name, POOR if name == "Redis" else BAD, state, fix.get(name, f"{program()} up, and its log."))
 
 
+def _nodes(said: Mapping[str, Any]) -> list[Finding]:
+    """Whether the control planes on one database are all there; nothing of one that is alone, or from one that may not say."""
+    nodes = said.get("nodes") or []
+    gone = [node for node in nodes if not node.get("live")]
+    findings = []
+    for node in gone:
+        found = f"{node.get('url')}: its lease ran out, renewed {duration(node.get('lease_age_s'))} ago"
+        fix = f"The others run its instances now. Start it again, or forget it: after a week it is forgotten. {program()} nodes"
+        findings.append(Finding("node", POOR, found, fix))
+    if len(nodes) > 1 and not gone:
+        findings.append(Finding("nodes", GOOD, f"{len(nodes)}, and the leases of all of them stand"))
+    if said.get("unheld"):
+        found = f"{said['unheld']} instances are held by no control plane"
+        fix = "They are taken over within seconds, but for those whose uploaded sources no live node has."
+        findings.append(Finding("unheld", POOR, found, fix))
+    return findings
+
+
+def _issuer(issuer: Mapping[str, Any]) -> Finding:
+    """Whether the keys that JWTs are verified with can be read."""
+    url, keys, problem = issuer.get("url"), issuer.get("keys") or 0, issuer.get("problem")
+    if problem is None and not keys:
+        return Finding("issuer", POOR, f"{url}: its keys have not been read yet", "Ask again in a few seconds.")
+    if problem is None:
+        return Finding("issuer", GOOD, f"{url}, {keys} keys, read {duration(issuer.get('age_s'))} ago")
+    known = f"the {keys} known stay in force" if keys else "none are known: its tokens are refused"
+    fix = "Can this host reach it? OIDC_ISSUER and JWKS_URL say where; it is asked again every 30 s."
+    return Finding("issuer", POOR, f"{url}: {problem}; {known}", fix)
+
+
 def _stats(stats: Mapping[str, Any]) -> list[Finding]:
     orphans = stats.get("orphans") or 0
     fix = "This is a bug of Corral's: please report it with the control plane's log. Restarting it ends them."
@@ -155,6 +186,9 @@ def _stats(stats: Mapping[str, Any]) -> list[Finding]:
         findings.append(
             Finding("dropped rows", POOR, found, "Postgres was away or too slow to keep all logs and samples.")
         )
+    issuer = (stats.get("control_plane") or {}).get("issuer")
+    if issuer:
+        findings.append(_issuer(issuer))
     by_status = (stats.get("instances") or {}).get("by_status") or {}
     failed = by_status.get("failed") or 0
     if failed:

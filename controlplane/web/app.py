@@ -125,7 +125,7 @@ def _view(route: Route, handler: Handler, services: Services) -> View:
             if route.audited and head.method == route.method:  # a HEAD opens nothing
                 entry.begin(route.operation, caller, services.guards.client(head))
                 entry.about(*target_of(services.supervisor, caller, route.path, path))
-            guards.require(caller, route.role or Role.ADMIN)
+            services.guards.check_role(head, caller, route.role or Role.ADMIN)
             if not route.open_to_limited:
                 guards.require_whole(caller)
         query = parse_query(head.query, route.query)

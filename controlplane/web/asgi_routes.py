@@ -119,7 +119,7 @@ class AsgiRoutes:
     async def _stream(self, ref: str | None, exchange: Exchange) -> None:
         head, services = exchange.head, self.services
         principal = services.guards.authenticate(head)
-        guards.require(principal, Role.VIEWER)
+        services.guards.check_role(head, principal, Role.VIEWER)
         guards.check_no_query(head)
         if not accepts_events(head.get(b"accept")):
             raise NotAcceptable("This route answers text/event-stream only.")

@@ -17,7 +17,7 @@ import secrets
 import time
 from datetime import UTC, datetime
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import jwt
@@ -30,6 +30,8 @@ from controlplane.model import Principal, Role, Token, User
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from controlplane.web.oidc.issuer import Issuer
+
 log = logging.getLogger("corral.auth")
 
 TRUST_WITHOUT_LISTEN_S = 5.0
@@ -38,6 +40,8 @@ JWT_CACHE_MAX = 1_024
 """Verified JWTs remembered, so that a busy one is not verified anew for each call."""
 TOKEN_MAX_BYTES = 4_096
 """Longer credentials are refused unread."""
+JWT_PREFIX = "jwt:"
+"""Before the names of a JWT's key and of itself, in place of a token's id."""
 TOKEN_PREFIX = "corral_"  # noqa: S105 - what a token starts with is no secret
 
 # RFC 6750 section 2.1: one space, then the token68 alphabet.
@@ -91,12 +95,14 @@ class TokenTable:
     Args:
         jwt_key: Key of the one JWT algorithm; None accepts no JWT.
         jwt_algorithm: From the configuration, never from the token.
+        issuer: Whose JWTs are accepted beside our own; None: nobody's.
         clock: Unix seconds, for expiry.
         monotonic: Seconds, for staleness.
     """
 
     jwt_key: bytes | None = field(default=None, repr=False)
     jwt_algorithm: str = "HS256"
+    issuer: Issuer | None = None
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     generation: int = field(default=0, init=False)
@@ -138,6 +144,16 @@ class TokenTable:
     def take_jwt_key(self, key: bytes) -> None:
         """Verify JWTs with another key; those of the one before are refused at once, and their streams end."""
         self.jwt_key = key
+        self._changed()
+
+    def discard_user(self, name: str) -> None:
+        """Forget one user with all tokens at once; their streams end."""
+        self._users.pop(name, None)
+        self._tokens = {token.id: token for token in self._tokens.values() if token.owner != name}
+        self._changed()
+
+    def issuer_changed(self) -> None:
+        """The issuer has other keys: what was verified with those that are gone is refused at once, and its streams end."""
         self._changed()
 
     def user(self, name: str) -> User | None:
@@ -215,33 +231,65 @@ class TokenTable:
         return True
 
     def _verify_jwt(self, token: bytes, digest: bytes) -> Grant | None:
-        if self.jwt_key is None:
-            return None
-        try:
-            claims = jwt.decode(
-                token, self.jwt_key, algorithms=[self.jwt_algorithm], options={"require": ["exp", "sub", "role"]}
-            )
-            grant = self._jwt_grant(claims, digest)
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            return None
+        """A JWT of our own, by the key that only we have, or one of the issuer's, by his public ones."""
+        grant = self._verify_own(token, digest)
+        if grant is None and self.issuer is not None:
+            grant = self._verify_issued(self.issuer, token, digest)
         if grant is not None:
             while len(self._jwts) >= JWT_CACHE_MAX:
                 del self._jwts[next(iter(self._jwts))]
             self._jwts[digest] = grant
         return grant
 
-    def _jwt_grant(self, claims: dict[str, Any], digest: bytes) -> Grant | None:
-        user = self._users.get(claims["sub"])
+    def _verify_own(self, token: bytes, digest: bytes) -> Grant | None:
+        if self.jwt_key is None:
+            return None
+        try:
+            claims = jwt.decode(
+                token, self.jwt_key, algorithms=[self.jwt_algorithm], options={"require": ["exp", "sub", "role"]}
+            )
+            expires = int(claims["exp"])
+            return self._jwt_grant(claims["sub"], Role(claims["role"]), expires, _key_name(self.jwt_key), digest)
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+            return None
+
+    def _verify_issued(self, issuer: Issuer, token: bytes, digest: bytes) -> Grant | None:
+        verdict = issuer.verify(token)
+        if verdict is None:
+            return None
+        try:
+            return self._jwt_grant(
+                verdict.user, verdict.role, verdict.expires, verdict.key_id, digest, instances=verdict.instances
+            )
+        except (ValueError, OverflowError):  # a time that no calendar has
+            return None
+
+    def _jwt_grant(
+        self,
+        name: str,
+        role: Role,
+        expires: float,
+        key: str,
+        digest: bytes,
+        *,
+        instances: frozenset[UUID | str] | None = None,
+    ) -> Grant | None:
+        user = self._users.get(name)
         if user is None or user.disabled:
             return None
-        expires = int(claims["exp"])
         principal = Principal(
             owner=user.name,
-            role=capped(Role(claims["role"]), user.role),
-            token_id=f"jwt:{digest.hex()[:16]}",
+            role=capped(role, user.role),
+            token_id=f"{JWT_PREFIX}{key}.{digest.hex()[:16]}",
             expires_at=datetime.fromtimestamp(expires, UTC),
+            instances=instances,
         )
         return Grant(principal, expires)
+
+    def _jwt_keys(self) -> frozenset[str]:
+        """The names of all keys in force."""
+        own = frozenset() if self.jwt_key is None else frozenset({_key_name(self.jwt_key)})
+        return own if self.issuer is None else own | self.issuer.keys.ids()
 
     # -- long-lived users of a verdict
 
@@ -252,8 +300,9 @@ class TokenTable:
             return False
         if principal.expires_at is not None and self.clock() >= principal.expires_at.timestamp():
             return False
-        if principal.token_id.startswith("jwt:"):
-            return user.role.includes(principal.role)
+        if principal.token_id.startswith(JWT_PREFIX):
+            key = principal.token_id.removeprefix(JWT_PREFIX).partition(".")[0]
+            return key in self._jwt_keys() and user.role.includes(principal.role)
         token = self._tokens.get(_uuid(principal.token_id))
         return token is not None and capped(token.role, user.role) is principal.role
 
@@ -324,6 +373,10 @@ class TokenTable:
 def capped(role: Role, ceiling: Role) -> Role:
     """The role, or the ceiling if that is lower."""
     return role if ceiling.includes(role) else ceiling
+
+
+def _key_name(key: bytes) -> str:
+    return hashlib.sha256(b"corral jwt key " + key).hexdigest()[:16]
 
 
 _NOBODY = UUID(int=0)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from controlplane.errors import (
+    CorralError,
     FieldError,
     Forbidden,
     HostRejected,
@@ -32,6 +33,8 @@ from controlplane.errors import (
 )
 from controlplane.web.auth import Grant, TokenTable, bearer_token
 from controlplane.web.budget import Budget, SharedBudget
+from controlplane.web.challenge import base_url, challenge, scope_for
+from controlplane.web.oidc.claims import scope_of
 from controlplane.web.rate import RateLimiter
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ CORS_REQUEST_FIELDS = (
 )
 """And `Mcp-Param-*`, whose names an instance's tools choose: those that are asked for are allowed."""
 _PARAM_FIELD = re.compile(rb"mcp-param-[!#$%&'*+.^_`|~0-9a-z-]+")
-CORS_EXPOSED_FIELDS = b"x-request-id, location, retry-after, allow, mcp-session-id"
+CORS_EXPOSED_FIELDS = b"x-request-id, location, retry-after, allow, mcp-session-id, www-authenticate"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Pairs = tuple[tuple[bytes, bytes], ...]
@@ -96,9 +99,14 @@ class Guards:
         self.failures = RateLimiter(per_minute / 60, per_minute, self.clock)
         self.calls = RateLimiter(self.config.rate_limit_rps, self.config.rate_limit_rps, self.clock)
         self._logged = RateLimiter(1 / FAILURE_LOG_EVERY_S, 1, self.clock)
-        self._hosts = LOOPBACK_NAMES | {_folded(name) for name in (*self.config.allowed_hosts, self.config.host)}
+        own = (*self.config.allowed_hosts, self.config.host, node_name(self.config), *self._public_name())
+        self._hosts = LOOPBACK_NAMES | {_folded(name) for name in own}
         self._origins = frozenset(origin.lower().rstrip("/") for origin in self.config.allowed_origins)
         self._proxies = tuple(ipaddress.ip_network(text, strict=False) for text in self.config.trusted_proxies)
+
+    def _public_name(self) -> tuple[str, ...]:
+        """The host of PUBLIC_URL, with its port if that is not its scheme's own."""
+        return () if self.config.public_url is None else (self.config.public_url.partition("://")[2],)
 
     # -- where it is addressed to, and which page sent it
 
@@ -187,10 +195,31 @@ class Guards:
         header = head.fields.get(b"authorization")
         try:
             return self.tokens.grant(header)
-        except Unauthorized:
-            if bearer_token(header) is not None:
+        except Unauthorized as refused:
+            was_sent = bearer_token(header) is not None
+            if was_sent:
                 self._count_failure(_failure_key(self.client(head)))
+            error = "invalid_token" if was_sent else None
+            self._challenge(refused, head, scope=scope_for(head.path), error=error)
             raise
+
+    def check_role(self, head: Head, principal: Principal, role: Role) -> None:
+        """As `require`; the refusal tells the client which scope it lacks."""
+        try:
+            require(principal, role)
+        except Forbidden as refused:
+            self._challenge(refused, head, scope=scope_of(role), error="insufficient_scope")
+            raise
+
+    def _challenge(self, refused: CorralError, head: Head, *, scope: str | None, error: str | None) -> None:
+        """Say where a token is to be had, if there is an issuer that gives some."""
+        if self.tokens.issuer is not None:
+            text = challenge(self.base_url(head), head.path, scope=scope, error=error)
+            refused.evidence = {**refused.evidence, "challenge": text}
+
+    def base_url(self, head: Head) -> str:
+        """This server's own address for the sender; its Host must have been checked."""
+        return base_url(head, self.config.public_url, trusts_peer=self._is_proxy(head.peer))
 
     def _count_failure(self, key: str) -> None:
         if self.on_wrong_token is not None:
@@ -207,7 +236,7 @@ class Guards:
         self.check_host(head)
         self.check_origin(head)
         grant = self.grant(head)
-        require(grant.principal, role)
+        self.check_role(head, grant.principal, role)
         self.admit_call(grant.principal)
         return grant
 

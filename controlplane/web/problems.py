@@ -18,6 +18,7 @@ import msgspec
 from attrs import frozen
 
 from controlplane.errors import CorralError, Internal
+from controlplane.web.challenge import PLAIN
 
 log = logging.getLogger("corral.web")
 
@@ -26,7 +27,6 @@ Headers = tuple[tuple[bytes, bytes], ...]
 PROBLEM_TYPE = b"application/problem+json"
 RETRY_AFTER_S = 1
 """For 429 and 503 that do not say: soon enough for a person, late enough not to be a loop."""
-CHALLENGE = b'Bearer realm="corral"'
 
 STEADY_HEADERS: Headers = (
     (b"cache-control", b"no-store"),
@@ -35,7 +35,9 @@ STEADY_HEADERS: Headers = (
 )
 """On every answer of the API."""
 
-_RESERVED = frozenset({"type", "title", "status", "detail", "code", "request_id", "hint", "errors", "allow"})
+_RESERVED = frozenset(
+    {"type", "title", "status", "detail", "code", "request_id", "hint", "errors", "allow", "challenge"}
+)
 
 
 @frozen
@@ -51,7 +53,8 @@ def problem(error: CorralError, *, request_id: str) -> Answer:
     """Turn an error into its problem document (RFC 9457).
 
     Args:
-        error: What happened; `evidence` becomes extension members, `evidence["allow"]` the Allow header.
+        error: What happened; `evidence` becomes extension members, `evidence["allow"]` the Allow header,
+            `evidence["challenge"]` the WWW-Authenticate header.
         request_id: Of the request that failed, for body and header.
     """
     body = _encode(_document(error, request_id))
@@ -110,8 +113,9 @@ def _document(error: CorralError, request_id: str) -> dict[str, Any]:
 
 def _extra_headers(error: CorralError) -> list[tuple[bytes, bytes]]:
     headers: list[tuple[bytes, bytes]] = []
-    if error.status == 401:
-        headers.append((b"www-authenticate", CHALLENGE))
+    challenge = error.evidence.get("challenge", PLAIN if error.status == 401 else None)
+    if challenge is not None:
+        headers.append((b"www-authenticate", challenge.encode("latin-1")))
     if error.status in {429, 503} or error.retry_after_s is not None:
         seconds = RETRY_AFTER_S if error.retry_after_s is None else max(1, math.ceil(error.retry_after_s))
         headers.append((b"retry-after", str(seconds).encode()))

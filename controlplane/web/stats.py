@@ -171,8 +171,19 @@ def _control_plane(services: Services) -> dict[str, Any]:
         "users": tokens.users,
         "tokens": tokens.tokens,
         "tokens_stale": tokens.stale,
+        "issuer": _issuer(services),
         "embedded": list(services.embedded),
     }
+
+
+def _issuer(services: Services) -> dict[str, Any] | None:
+    """Whose JWTs are accepted, and how current its keys are."""
+    issuer = services.tokens.issuer
+    if issuer is None:
+        return None
+    known = issuer.statistics()
+    age_s = None if known.age_s is None else round(known.age_s, 1)
+    return {"url": known.url, "keys": known.keys, "age_s": age_s, "problem": known.problem}
 
 
 def _host(home: Path) -> dict[str, Any]:

@@ -349,6 +349,17 @@ QUOTA_NAMES = (
 
 
 @frozen(kw_only=True)
+class ProtectedResourceOut:
+    """OAuth protected-resource metadata (RFC 9728)."""
+
+    resource: str = bounded(description="The URL that a token must be for.")
+    authorization_servers: list[str] = bounded(description="Issuers whose tokens are accepted.")
+    scopes_supported: list[str]
+    bearer_methods_supported: list[str]
+    resource_name: str
+
+
+@frozen(kw_only=True)
 class UserIn:
     """A user to make."""
 

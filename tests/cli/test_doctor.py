@@ -272,3 +272,22 @@ def test_every_check_of_this_host_ends_with_a_verdict(tmp_path):
         "memory",
         "open files",
     ]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "verdict", "words"),
+    [
+        ({"keys": 2, "age_s": 12.0, "problem": None}, GOOD, "2 keys"),
+        ({"keys": 0, "age_s": None, "problem": None}, POOR, "not been read yet"),
+        ({"keys": 2, "age_s": 700.0, "problem": "ConnectError"}, POOR, "the 2 known stay in force"),
+        ({"keys": 0, "age_s": None, "problem": "ConnectError"}, POOR, "its tokens are refused"),
+    ],
+)
+def test_an_issuer_whose_keys_cannot_be_read_is_a_warning(api, checks, issuer, verdict, words):
+    said = {"issuer": {"url": "https://login.example.com", **issuer}}
+    api.on("GET /health", document(HEALTH))
+    api.on("GET /stats", document({**STATS, "control_plane": said}))
+    code, found = checks()
+    assert code == 0
+    assert found["issuer"]["verdict"] == verdict
+    assert words in found["issuer"]["found"]

@@ -23,7 +23,10 @@ from controlplane.web.auth import TokenTable, digest_of
 from controlplane.web.door import Door, serve
 from controlplane.web.listeners import open_listeners
 from controlplane.web.mount import mount
+from controlplane.web.oidc.issuer import Issuer
+from controlplane.web.oidc.keys import read_keys
 from controlplane.web.services import Services
+from tests.web.oidc_issuer import AUDIENCE, TestIssuer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from controlplane.web.asgi import App, Receive, Scope, Send
 
 JWT_KEY = b"k" * 64
+OIDC = {"oidc_issuer": TestIssuer().url, "oidc_audience": AUDIENCE}
+"""Settings with an issuer."""
 TOKENS = {role: f"corral_test-token-of-a-{role.value}-0123456789" for role in Role}
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MEMORY_ID = UUID("11111111-2222-3333-4444-555555555555")
@@ -157,6 +162,14 @@ def make_tokens() -> TokenTable:
     return table
 
 
+def make_issuer(config: Config) -> Issuer | None:
+    """The one that the settings name, with the keys of `oidc_issuer`."""
+    issuer = Issuer.of_config(config)
+    if issuer is not None:
+        issuer.take(read_keys(TestIssuer().document(), config.oidc_algorithms))
+    return issuer
+
+
 def make_token(text: str, owner: str, role: Role, **more: Any) -> Token:
     return Token(
         id=uuid4(), owner=owner, name=role.value, role=role, digest=digest_of(text.encode()), created_at=NOW, **more
@@ -179,6 +192,8 @@ def make_services(**settings: Any) -> Services:
     supervisor = FakeSupervisor()
     supervisor.add("memory", "alice", MEMORY_ID)
     supervisor.add("files", "bob")
+    tokens = make_tokens()
+    tokens.issuer = make_issuer(config)
     return Services(
         config=config,
         home=cast("Any", None),
@@ -190,7 +205,7 @@ def make_services(**settings: Any) -> Services:
         deployer=cast("Any", None),
         installs=cast("Any", None),
         toolchain=cast("Any", None),
-        tokens=make_tokens(),
+        tokens=tokens,
         spawner=cast("Any", None),
         egress=cast("Any", None),
         rotation=cast("Any", None),

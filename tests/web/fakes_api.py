@@ -60,7 +60,7 @@ from controlplane.supervise.meter import Meter
 from controlplane.supervise.succession import Succession
 from controlplane.web.app import make_app, make_quart
 from controlplane.web.services import Services
-from tests.web.fakes import NOW, TOKENS, FakeJournal, make_token, make_tokens, running
+from tests.web.fakes import NOW, TOKENS, FakeJournal, make_issuer, make_token, make_tokens, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -568,7 +568,8 @@ NOWHERE = Path("/nonexistent")
 
 
 def make_api_services(folder: Path = NOWHERE, **settings: Any) -> Services:
-    """`folder` is where uploads go."""
+    """`folder` is where uploads go. With an issuer among the settings its keys are those of `oidc_issuer`."""
+    config = Config(**{"rate_limit_rps": 0, **settings})
     supervisor = ApiSupervisor()
     supervisor.add("memory", "alice", labels={"team": "docs", "tier": "1"})
     supervisor.add("files", "alice", state=State.STOPPED, desired=Desired.STOPPED, spec=make_spec(language="python"))
@@ -578,10 +579,11 @@ def make_api_services(folder: Path = NOWHERE, **settings: Any) -> Services:
     tokens.append(make_token(BOB, "bob", Role.DEPLOYER))
     table: TokenTable = make_tokens()
     table.load(users, tokens)
+    table.issuer = make_issuer(config)
     store = cast("Any", FakeStore({u.name: u for u in users}, {t.id: t for t in tokens}))
     inbox = Inbox(Uploads(folder / "uploads"), store, folder / "scratch")
     return Services(
-        config=Config(**{"rate_limit_rps": 0, **settings}),
+        config=config,
         home=cast("Any", None),
         store=store,
         journal=cast("Any", ApiJournal()),

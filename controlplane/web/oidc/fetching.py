@@ -13,6 +13,8 @@ from controlplane.core.urls import is_loopback_url, is_safe_url
 from controlplane.web.oidc.keys import DOCUMENT_MAX_BYTES, BadKeys, KeySet, read_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from controlplane.web.oidc.issuer import Issuer
 
 REFRESH_S = 600.0
@@ -22,6 +24,8 @@ MIN_INTERVAL_S = 30.0
 FETCH_S = 10.0
 """For one look: metadata and keys."""
 METADATA_PATH = "/.well-known/openid-configuration"
+HEADERS = {"accept": "application/json", "accept-encoding": "identity"}
+"""Nothing is unpacked, so nothing can blow up."""
 
 
 class _Metadata(msgspec.Struct):
@@ -31,14 +35,29 @@ class _Metadata(msgspec.Struct):
     jwks_uri: str
 
 
-async def run(issuer: Issuer, *, min_interval_s: float = MIN_INTERVAL_S, refresh_s: float = REFRESH_S) -> None:
-    """Service loop; whatever fails is told to the issuer's record and tried again."""
+async def run(
+    issuer: Issuer | None,
+    on_change: Callable[[], None],
+    *,
+    min_interval_s: float = MIN_INTERVAL_S,
+    refresh_s: float = REFRESH_S,
+) -> None:
+    """Service loop; whatever fails stands in the issuer's record and is tried again. Without an issuer it is over at once.
+
+    Args:
+        issuer: Whose keys.
+        on_change: Called when other keys are in force.
+        min_interval_s: Between two looks, whatever asks for one.
+        refresh_s: Between two looks that nobody asks for.
+    """
+    if issuer is None:
+        return
     asked = trio.Event()
 
     def ask() -> None:
         asked.set()
 
-    issuer.on_unknown_key = ask
+    issuer.on_unknown_key, issuer.on_change = ask, on_change
     while True:
         asked = trio.Event()
         came = await refresh(issuer)
@@ -87,12 +106,16 @@ async def _find(client: httpx.AsyncClient, issuer_url: str) -> str:
 
 
 async def _get(client: httpx.AsyncClient, url: str) -> bytes:
-    async with client.stream("GET", url, headers={"accept": "application/json"}) as response:
-        if response.status_code != 200:
+    body = bytearray()
+    async with client.stream("GET", url, headers=HEADERS) as response:
+        if response.status_code != httpx.codes.OK:
             raise BadKeys(f"{url} answers with {response.status_code}")
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > DOCUMENT_MAX_BYTES:
-                raise BadKeys(f"{url} answers with more than {DOCUMENT_MAX_BYTES // 1024} KiB")
-        return bytes(body)
+        with trio.CancelScope() as rest:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > DOCUMENT_MAX_BYTES:
+                    # raised below: httpx's nested generators are closed only by what comes from the innermost of them
+                    rest.cancel()
+    if len(body) > DOCUMENT_MAX_BYTES:
+        raise BadKeys(f"{url} answers with more than {DOCUMENT_MAX_BYTES // 1024} KiB")
+    return bytes(body)

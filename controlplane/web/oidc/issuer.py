@@ -129,7 +129,7 @@ class Issuer:
 
     def take(self, keys: KeySet) -> None:
         """Put a fresh reading in force."""
-        changed = keys.ids() != self.keys.ids()
+        changed = keys != self.keys
         if self._problem is not None:
             log.info("the keys of %s can be read again", self.url)
         self.keys, self._read_at, self._problem = keys, self.clock(), None

@@ -8,7 +8,6 @@ token's header says chooses neither.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from attrs import field, frozen
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import PyJWTError
 
@@ -116,7 +116,7 @@ def _key(member: Mapping[str, Any], allowed: Collection[str]) -> Key | None:
     if public is None:
         return None
     fitting = tuple(name for name in _fitting(public) if name in allowed and member.get("alg", name) == name)
-    return Key(_digest(member), fitting, public) if fitting else None
+    return Key(_digest(public), fitting, public) if fitting else None
 
 
 def _operations(member: Mapping[str, Any]) -> Collection[Any]:
@@ -152,6 +152,6 @@ def _fitting(public: PublicKey) -> tuple[str, ...]:
     return ("EdDSA",)
 
 
-def _digest(member: Mapping[str, Any]) -> str:
-    text = json.dumps(member, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+def _digest(public: PublicKey) -> str:
+    """Of the key alone, whatever is said about it."""
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]

@@ -138,6 +138,7 @@ NEEDS = {
     "dotnet": Need(_on_path("dotnet"), "no .NET, and no Debian package of it", optional=True),
     "git": Need(_on_path("git"), "no git"),
     "nginx": Need(_on_path("nginx"), "no nginx"),
+    "systemd_analyze": Need(_on_path("systemd-analyze"), "no systemd-analyze", optional=True),
     "openssl": Need(_on_path("openssl"), "no openssl"),
     "chromium": Need(_on_path("chromium"), "no Chromium"),
     "tmux": Need(_on_path("tmux"), "no tmux"),

@@ -140,6 +140,8 @@ class Plane:
     settings: Mapping[str, str]
     launcher: tuple[str, ...] = ()
     """What stands before its command, and becomes it; it makes the control plane another user's."""
+    passed_fds: tuple[int, ...] = ()
+    """Descriptors that its command gets, under the same numbers."""
     token: str = field(factory=lambda: secrets.token_urlsafe(32))
     url: str = field(default="", init=False)
     """Empty before the first start; the port stays the same from then on."""
@@ -201,6 +203,7 @@ class Plane:
                 env=self.environment | settings,
                 cwd=self.folder,  # no .env here
                 start_new_session=True,  # a Ctrl-C at the tests is not one at it
+                pass_fds=self.passed_fds,
             )
 
     def replace(self) -> None:

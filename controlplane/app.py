@@ -27,7 +27,10 @@ import trio_asyncio
 from attrs import define, field
 
 from controlplane import banner, replacement, systemd, takeover, tracing
+from controlplane.bus import channel_of, open_bus
 from controlplane.cache import open_cache
+from controlplane.cluster.address import node_url
+from controlplane.cluster.opening import open_membership
 from controlplane.deploy import housekeeping, leftovers
 from controlplane.deploy.build.opening import make_builds
 from controlplane.deploy.build.workplace import BuildHost
@@ -60,11 +63,14 @@ from controlplane.web.app import make_app
 from controlplane.web.auth import TokenTable, digest_of
 from controlplane.web.listeners import listen
 from controlplane.web.mcp.legacy import SESSIONS_SHARE
+from controlplane.web.oidc import fetching
+from controlplane.web.oidc.issuer import Issuer
 from controlplane.web.services import Services
 
 if TYPE_CHECKING:
     import socket
 
+    from controlplane.cluster.roster import Roster
     from controlplane.config import Config
     from controlplane.home import Home
     from controlplane.store.base import Store
@@ -119,6 +125,8 @@ async def _live(config: Config, life: _Life, began: float, hot: bool, replace: b
         services, supervisor_nursery = await stack.enter_async_context(_open(config, home, began))
         listeners = listeners or activated or tuple(listen(config))
         entrance = await root.start(_serve, listeners, services, hot)
+        if services.membership is not None:
+            services.membership.reached_at(node_url(config, entrance.addresses[0][1]))
         about = {"host": config.host, "version": services.version}
         await root.start(takeover.offer, home.run, home.admin_token, about, listeners)
         _spare_collections()
@@ -178,9 +186,28 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         await _ensure_admin(store, home.admin_token)
         journal = Journal(store)
         hub = Hub(config.buffer_max_mb * 2**20 * (SESSIONS_SHARE - 1) // SESSIONS_SHARE, keep=journal.event)
-        tokens = TokenTable(secret_box.jwt_key(config.jwt_algorithm), config.jwt_algorithm)
+        tokens = TokenTable(secret_box.jwt_key(config.jwt_algorithm), config.jwt_algorithm, Issuer.of_config(config))
+        uploads = Uploads(home.path / "uploads")
+        membership = await stack.enter_async_context(
+            open_membership(
+                config,
+                home.owner_id,
+                store,
+                spawner,
+                version("corral"),
+                key=secret_box.peer_key,
+                archives=uploads.names,
+            )
+        )
+        await stack.enter_async_context(
+            _relaying(hub, roster := membership.roster, store, secret_box, backing.redis_url)
+        )
         rotation = KeyRotation(
-            home, secret_box, store, lambda: tokens.take_jwt_key(secret_box.jwt_key(config.jwt_algorithm))
+            home,
+            secret_box,
+            store,
+            lambda: tokens.take_jwt_key(secret_box.jwt_key(config.jwt_algorithm)),
+            has_others=lambda: len(roster.others()) > 0,
         )
         by_others = os.geteuid() == 0
         toolchain = await trio.to_thread.run_sync(
@@ -188,7 +215,6 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         )
         background = await stack.enter_async_context(trio.open_nursery())
         installs = await InstallStore.open(home.path / "store", config.store_max_mb * 2**20, background)
-        uploads = Uploads(home.path / "uploads")
         environ = dict(os.environ)
         tracing.start(config, version("corral"))
         stack.push_async_callback(tracing.stop)
@@ -221,7 +247,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             accounts=Accounts(of_operator(config), tokens.quotas_of),
         )
         fleet = await stack.enter_async_context(trio.open_nursery())
-        supervisor = Supervisor(around, store, fleet)
+        supervisor = Supervisor(around, store, fleet, roster)
         upkeep = Upkeep(config, store, tokens, supervisor, journal)
         inbox = Inbox(uploads, store, home.path / "store/staging")
         services = Services(
@@ -243,17 +269,21 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             started_at=began,
             accounts=around.accounts,
             embedded=backing.embedded,
+            roster=roster,
+            membership=membership,
         )
-        sampler = Sampler(supervisor, config.sample_interval_s)
-        for service in (journal.run, hub.run_heartbeats, sampler.run, services.pulse.run):
+        sample = Sampler(supervisor, config.sample_interval_s).run
+        for service in (journal.run, hub.run_heartbeats, sample, services.pulse.run, services.peers.run):
             background.start_soon(service)
         background.start_soon(service_watch.watch, services)
         await background.start(services.mcp.run)
+        await background.start(membership.run, upkeep)
         await upkeep.load()
         builds.hold(runner.instance for runner in supervisor.runners())
-        background.start_soon(leftovers.collect, home.instances, store, supervisor.ids)
-        background.start_soon(upkeep.run)
-        background.start_soon(rotation.run)
+        background.start_soon(leftovers.collect, home.instances, store, lambda: supervisor.ids() | roster.ids())
+        for service in (upkeep.run, rotation.run):
+            background.start_soon(service)
+        background.start_soon(fetching.run, tokens.issuer, tokens.issuer_changed)
         background.start_soon(housekeeping.run, installs, inbox)
         yield services, fleet
         background.cancel_scope.cancel()
@@ -263,6 +293,19 @@ async def _serve(
     listeners: Sequence[socket.socket], services: Services, hot: bool, *, task_status: trio.TaskStatus[door.Door]
 ) -> None:
     await door.serve(listeners, make_app(services), services, hot=hot, task_status=task_status)
+
+
+@asynccontextmanager
+async def _relaying(
+    hub: Hub, roster: Roster, store: Store, secret_box: SecretBox, redis_url: str
+) -> AsyncIterator[None]:
+    """Events go to and come from the other control planes, should there be any."""
+    if roster.is_alone:
+        yield
+        return
+    channel = channel_of(secret_box.peer_key().encode(), await store.identity())
+    async with open_bus(redis_url, hub, channel=channel, node_id=roster.node_id):
+        yield
 
 
 async def _close(services: Services, entrance: door.Door) -> None:
@@ -278,6 +321,8 @@ async def _close(services: Services, entrance: door.Door) -> None:
     for rest in services.accounts.take():
         services.journal.usage(rest)
     await services.journal.flush(FLUSH_S)
+    if services.membership is not None and not services.supervisor.ids_left():
+        await services.membership.release()
 
 
 async def _ensure_admin(store: Store, token: str) -> None:

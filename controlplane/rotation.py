@@ -58,6 +58,8 @@ class KeyRotation:
     box: SecretBox
     store: Store
     turned: Callable[[], None]
+    has_others: Callable[[], bool] = field(default=lambda: False)
+    """Whether other control planes are on this database: what a new key closes, they could not open."""
     _attempt: _Attempt | None = field(default=None, init=False)
     _wanted: trio.Event = field(factory=trio.Event, init=False)
 
@@ -70,10 +72,16 @@ class KeyRotation:
         """Replace the key, and return when nothing is encrypted with the old one any more.
 
         Raises:
-            Conflict: another one is under way, there is nothing to replace it with, or something cannot be read.
+            Conflict: another one is under way, there are other control planes, there is nothing to replace it with, or
+                something cannot be read.
             StorageUnavailable: the rest is done as soon as the database is back.
             Overloaded: the new key cannot be written.
         """
+        if self.has_others():
+            raise Conflict(
+                "other control planes are on this database, and could not read what the new key encrypts",
+                hint="stop all but one of them; replace the key there, and give the others the new one as SECRET_KEY",
+            )
         if self._attempt is not None or self.home.is_rotating:
             raise Conflict(
                 "the encryption key is being replaced already", hint="both keys work meanwhile; ask again later"

@@ -25,6 +25,7 @@ NONCE_BYTES = 12
 HEADER_BYTES = 1 + KEY_ID_BYTES + NONCE_BYTES
 ENV_LABEL = b"corral/v1/env-encryption"
 KEY_ID_LABEL = b"corral/v1/env-encryption/key-id"
+PEER_LABEL = b"corral/v1/peer"
 JWT_LABELS = {
     "HS256": (b"corral/v1/jwt", 32),
     "HS384": (b"corral/v1/jwt/HS384", 48),
@@ -88,6 +89,10 @@ class SecretBox:
         """The key for signing and verifying JWTs with one of `config.JWT_ALGORITHMS`, as long as that asks for."""
         label, length = JWT_LABELS[algorithm]
         return _derive(self._secret, label, length)
+
+    def peer_key(self) -> str:
+        """What control planes on the same database know each other by; hex."""
+        return _derive(self._secret, PEER_LABEL).hex()
 
     @property
     def key_id(self) -> str:

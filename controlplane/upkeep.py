@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field
 
+from controlplane.cluster.roster import Elsewhere
 from controlplane.core.lifecycle import Desired, State
 from controlplane.core.queueing import Priority
 from controlplane.errors import CorralError, StorageUnavailable
@@ -23,11 +24,13 @@ from controlplane.store.base import Change, Retention, Subject
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from controlplane.cluster.roster import Roster
     from controlplane.config import Config
     from controlplane.model import Instance, Listing
     from controlplane.store.base import Store
     from controlplane.store.journal import Journal
     from controlplane.supervise.accounts import Accounts
+    from controlplane.supervise.runner import Runner
     from controlplane.supervise.supervisor import Supervisor
     from controlplane.web.auth import TokenTable
 
@@ -42,6 +45,8 @@ RETAIN_INTERVAL_S = 300.0
 """Between two rounds a flood may pass the cap on logs by what it writes in this time."""
 ADOPT_DELAY_S = 5.0
 """An instance that the database has and memory has not is adopted after this: a deploy under way adopts its own."""
+FIRST_EPOCH = 1
+"""What a deploy writes; whoever takes an instance over raises it."""
 LISTINGS_MAX_BYTES = 32 * 2**20
 """Of what instances offer, read at start; the rest is read when somebody asks for it."""
 AT_REST = frozenset({State.STOPPED, State.FAILED})
@@ -61,6 +66,10 @@ class Upkeep:
     """Where what owners use is written; None: it is not kept."""
     _tokens_changed: bool = field(default=False, init=False)
     _instances_changed: bool = field(default=False, init=False)
+    _may_run: bool = field(default=True, init=False)
+    """False while this node has lost its lease."""
+    _turn: trio.Lock = field(factory=trio.Lock, init=False)
+    """Held from the reading of who holds what until it is followed: an older reading never comes after a newer one."""
 
     async def load(self) -> None:
         """Read everything once, at start.
@@ -73,12 +82,36 @@ class Upkeep:
         listings: dict[UUID, list[Listing]] = {}
         for listing in await self.store.listings(LISTINGS_MAX_BYTES):
             listings.setdefault(listing.instance_id, []).append(listing)
-        for instance in await self.store.instances():
-            runner = self.supervisor.adopt(instance, Priority.BOOT)
-            if instance.id in listings:
-                runner.catalogue.restore(listings[instance.id])
-            if instance.state not in AT_REST:
-                runner.herald.gap()
+        async with self._turn:
+            for instance in self._ours(await self.store.instances()) if self._may_run else ():
+                runner = self._take_over(instance)
+                if instance.id in listings:
+                    runner.catalogue.restore(listings[instance.id])
+
+    # -- what `Membership` asks for
+
+    async def read_again(self) -> None:
+        """See `Holdings`."""
+        self._instances_changed = True
+        await self._follow_changes()
+
+    async def let_go_of_all(self) -> None:
+        """See `Holdings`."""
+        self._may_run = False
+        for runner in self.supervisor.runners():
+            runner.leave()  # at once: whoever has the turn may wait for a database that is away
+        async with self._turn:
+            await self.supervisor.let_go(*((runner, None) for runner in list(self.supervisor.runners())))
+
+    async def take_up(self) -> None:
+        """See `Holdings`."""
+        self._may_run = True
+        try:
+            await self.read_again()
+        except StorageUnavailable as away:
+            log.warning("what this node holds is started when it can be read: %s", away)
+
+    # -- service loops
 
     async def run(self) -> None:
         """Service loop: hear of changes and follow them."""
@@ -111,7 +144,12 @@ class Upkeep:
             except StorageUnavailable:
                 self._tokens_changed = True
                 raise
-        if self._instances_changed:
+        await self._follow_changes()
+
+    async def _follow_changes(self) -> None:
+        async with self._turn:
+            if not self._instances_changed or not self._may_run:
+                return
             self._instances_changed = False
             try:
                 await self._follow_instances()
@@ -131,17 +169,52 @@ class Upkeep:
     async def _follow_instances(self) -> None:
         """A change whose commit was acknowledged by nobody stands in the database all the same."""
         runners = {runner.instance.id: runner for runner in self.supervisor.runners()}
-        written = {instance.id: instance for instance in await self.store.instances()}
+        everything = await self.store.instances()
+        if not self._may_run:
+            return
+        written = {instance.id: instance for instance in self._ours(everything)}
         for instance in [written[i] for i in written.keys() - runners.keys()]:
-            if _age_s(instance) > ADOPT_DELAY_S:
+            if instance.epoch > FIRST_EPOCH:
+                self._take_over(instance)
+            elif _age_s(instance) > ADOPT_DELAY_S:
                 log.warning("adopting instance %s, which the database has and memory had not", instance.id)
                 self.supervisor.adopt(instance)
             else:
                 self._instances_changed = True  # perhaps its deploy is under way; look again at the next turn
+        lost = {instance.id: instance for instance in everything if instance.id not in written}
+        await self._let_go_of(lost, runners)
         for instance_id, runner in runners.items():
-            if _is_other(written.get(instance_id), runner.instance):
+            if instance_id not in lost and _is_other(written.get(instance_id), runner.instance):
                 # It looks again, as this may be older than the last wish.
                 self._instances_changed |= not await self.supervisor.follow(runner)
+
+    def _ours(self, everything: list[Instance]) -> list[Instance]:
+        """Those that this node holds; the others are the roster's from now on."""
+        theirs = [instance for instance in everything if not self._roster.is_ours(instance)]
+        self._roster.take_held(Elsewhere(each.id, each.owner, each.name, each.node_id) for each in theirs)
+        return [instance for instance in everything if self._roster.is_ours(instance)]
+
+    def _take_over(self, instance: Instance) -> Runner:
+        """Run what an earlier life of this node ran, or another node."""
+        runner = self.supervisor.adopt(instance, Priority.BOOT)
+        if instance.state not in AT_REST:
+            runner.herald.gap()
+        return runner
+
+    async def _let_go_of(self, lost: dict[UUID, Instance], runners: dict[UUID, Runner]) -> None:
+        past = [
+            (runner, lost[instance_id].node_id)
+            for instance_id, runner in runners.items()
+            # One that was adopted while this was read has the newer epoch.
+            if instance_id in lost and lost[instance_id].epoch > runner.instance.epoch
+        ]
+        for runner, node_id in past:
+            log.warning("instance %s is held by node %s now; letting go of it", runner.instance.name, node_id)
+        await self.supervisor.let_go(*past)
+
+    @property
+    def _roster(self) -> Roster:
+        return self.supervisor.roster
 
     async def _touch(self) -> None:
         used = self.tokens.touches()

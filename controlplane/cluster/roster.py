@@ -74,6 +74,9 @@ class Roster:
         """All instances that this node does not hold."""
         return self._held.values()
 
+    def ids(self) -> set[UUID]:
+        return set(self._held)
+
     def find(self, principal: Principal, ref: str) -> Elsewhere | None:
         """What `ref` (UUID, name, or an admin's `owner/name`) means to this caller, if this node does not hold it.
 

@@ -101,6 +101,8 @@ class Deployer:
                 desired=Desired.RUNNING,
                 created_at=now,
                 updated_at=now,
+                node_id=self.supervisor.roster.node_id,
+                epoch=1,
             )
             try:
                 runner = await self._bring_in(

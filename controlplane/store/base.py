@@ -465,6 +465,10 @@ class Store(Protocol):
         """Returns the database's time; None: the lease was lost, to others or to a later life of the node."""
         ...
 
+    async def is_any_free(self, dead: Collection[UUID]) -> bool:
+        """Whether an instance is held by nobody, or by one of these."""
+        ...
+
     async def claim(
         self, node_id: UUID, epoch: int, *, dead: Collection[UUID], archives: Collection[str]
     ) -> tuple[UUID, ...]:

@@ -232,6 +232,9 @@ class PostgresStore:
     async def renew_lease(self, node_id: UUID, epoch: int, url: str, lease_s: float) -> datetime | None:
         return await self._call(queries_nodes.renew_lease, node_id, epoch, url, lease_s, writes=True)
 
+    async def is_any_free(self, dead: Collection[UUID]) -> bool:
+        return await self._call(queries_nodes.is_any_free, dead)
+
     async def claim(
         self, node_id: UUID, epoch: int, *, dead: Collection[UUID], archives: Collection[str]
     ) -> tuple[UUID, ...]:

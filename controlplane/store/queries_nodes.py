@@ -49,6 +49,12 @@ _FREE = """
             OR NOT EXISTS (SELECT FROM mcp_nodes AS node WHERE node.id = instance.node_id))
        AND (spec.origin ->> 'sha256' IS NULL OR instance.owner || '/' || (spec.origin ->> 'sha256') = ANY($3::text[]))
 """
+IS_ANY_FREE = """
+    SELECT EXISTS (SELECT FROM mcp_instances AS instance
+                    WHERE deleted_at IS NULL
+                      AND (node_id IS NULL OR node_id = ANY($1::uuid[])
+                           OR NOT EXISTS (SELECT FROM mcp_nodes AS node WHERE node.id = instance.node_id)))
+"""
 SHARE = f"""
     WITH free AS ({_FREE}),
          live AS (SELECT count(*)::numeric AS number FROM mcp_nodes WHERE lease_until > clock_timestamp()),
@@ -96,6 +102,12 @@ async def renew_lease(connection: Any, node_id: UUID, epoch: int, url: str, leas
     """The lease stands again; None: it was taken from this node, or by a later life of it."""
     at: datetime | None = await connection.fetchval(RENEW, node_id, epoch, clean_text(url)[0], lease_s)
     return at
+
+
+async def is_any_free(connection: Any, dead: Collection[UUID]) -> bool:
+    """Whether a claim may be worth it; `claim` judges for itself."""
+    found: bool = await connection.fetchval(IS_ANY_FREE, list(dead))
+    return found
 
 
 async def claim(

@@ -16,7 +16,7 @@ from uuid import UUID
 import trio
 from attrs import define, evolve, field, frozen
 
-from controlplane.cluster.roster import Roster, held_elsewhere
+from controlplane.cluster.roster import Elsewhere, Roster, held_elsewhere
 from controlplane.core.lifecycle import PUBLIC_STATUS, Desired, State
 from controlplane.core.queueing import Priority
 from controlplane.errors import Conflict, NotFound, ShuttingDown
@@ -127,6 +127,7 @@ class Supervisor:
         runner = Runner(evolve(instance, state=State.STOPPED), self.around, priority)
         self._runners[instance.id] = runner
         self._names[instance.owner, instance.name] = instance.id
+        self.roster.drop(instance.id)
         self._nursery.start_soon(self._run, runner, name=f"instance {instance.name}")
         return runner
 
@@ -163,7 +164,7 @@ class Supervisor:
         async with _turn(runner):
             if runner.instance.desired is Desired.DELETED:
                 raise NotFound("there is no such instance")
-            await self.store.delete_instance(runner.instance.id)
+            await self.store.delete_instance(runner.instance.id, epoch=runner.instance.epoch)
             self._forget_name(runner)
             runner.want_removed()
 
@@ -180,10 +181,30 @@ class Supervisor:
             written = {instance.id: instance for instance in await self.store.instances()}.get(runner.instance.id)
             if self._stopping:
                 return True
+            if written is not None and not self.roster.is_ours(written):
+                return False  # another node's now; whoever reads next lets go of it
             if runner.instance.spec.revision != number:
                 return False  # a patch came meanwhile, and what was read may be older
             self._follow_desired(runner, Desired.DELETED if written is None else written.desired)
             return written is None or _follow_revision(runner, written)
+
+    async def let_go(self, *held: tuple[Runner, UUID | None]) -> None:
+        """End what runs of instances that are not this node's any more, and know who holds them; nothing is written.
+
+        Returns when their processes are gone. Files stay: they are this node's, should an instance come back.
+        """
+        for runner, node_id in held:
+            runner.leave()
+            instance = runner.instance
+            if self._runners.get(instance.id) is runner:
+                del self._runners[instance.id]
+                self._forget_name(runner)
+                self.roster.add(Elsewhere(instance.id, instance.owner, instance.name, node_id))
+        for runner, _ in held:
+            await runner.gone.wait()
+            runner.wiretap.close()
+            if runner.instance.id not in self._runners:
+                self.around.hub.forget_topic(runner.instance.id)
 
     async def stop_all(self) -> None:
         """End every process for the control plane's own stop; desired states stay. Bounded."""
@@ -193,6 +214,10 @@ class Supervisor:
         with trio.CancelScope(shield=True), trio.move_on_after(STOP_ALL_S):
             for runner in list(self._runners.values()):
                 await runner.gone.wait()
+
+    def ids_left(self) -> set[UUID]:
+        """Those that a stop has not ended yet: something of them may run."""
+        return {runner.instance.id for runner in self._runners.values() if not runner.gone.is_set()}
 
     # -- parts
 
@@ -215,7 +240,7 @@ class Supervisor:
         if runner.instance.desired is Desired.DELETED:
             raise NotFound("there is no such instance")
         memory_mb = runner.account.quotas.memory_mb
-        await self.store.set_desired(runner.instance.id, desired, memory_mb=memory_mb)
+        await self.store.set_desired(runner.instance.id, desired, memory_mb=memory_mb, epoch=runner.instance.epoch)
 
     def _forget_name(self, runner: Runner) -> None:
         name = (runner.instance.owner, runner.instance.name)
@@ -234,6 +259,8 @@ class Supervisor:
 
     def _forget(self, runner: Runner) -> None:
         instance, hub = runner.instance, self.around.hub
+        if self._runners.get(instance.id) is not runner:
+            return  # let go of meanwhile
         del self._runners[instance.id]
         hub.publish_nowait("deleted", instance_id=instance.id, owner=instance.owner, data={"name": instance.name})
         hub.forget_topic(instance.id)

@@ -19,7 +19,7 @@ from werkzeug.routing import BaseConverter
 
 from controlplane.errors import CorralError, Internal, MalformedJson, MethodNotAllowed, NotFound, PayloadTooLarge
 from controlplane.model import Role
-from controlplane.web import guards
+from controlplane.web import cluster, guards
 from controlplane.web.asgi import AUDIT_KEY, BODY_FLOW_KEY, REQUEST_ID_KEY
 from controlplane.web.auditing import target_of
 from controlplane.web.bodies import reading
@@ -77,7 +77,7 @@ def make_quart(services: Services) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = None  # `BodyGuard` counts, for chunked bodies as well
     app.url_map.merge_slashes = False  # a path that is not exactly right is a 404, never a redirect
     app.url_map.converters |= {"ref": RefConverter, "secret": SecretConverter}
-    for route in ROUTES:
+    for route in (*ROUTES, *cluster.ROUTES):
         if route.handler is not None:
             _add(app, route, _view(route, route.handler, services))
     for path in dict.fromkeys(route.path for route in ROUTES if route.handler is not None):

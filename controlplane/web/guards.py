@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from controlplane.cluster.address import node_name
 from controlplane.errors import (
     CorralError,
     FieldError,

@@ -18,6 +18,7 @@ from controlplane.web.runtimes import Runtimes
 
 if TYPE_CHECKING:
     from controlplane.cache import Cache
+    from controlplane.cluster.membership import Membership
     from controlplane.config import Config
     from controlplane.deploy.deployer import Deployer
     from controlplane.deploy.installs.store import InstallStore
@@ -62,10 +63,12 @@ class Services:
     )
     meters: Meters = Factory(Meters)
     pulse: Pulse = Factory(lambda self: Pulse(self.store, self.cache), takes_self=True)
-    peers: Peers = Factory(Peers)
-    runtimes: Runtimes = Factory(lambda self: Runtimes(self.toolchain), takes_self=True)
-    mcp: McpEndpoint = Factory(McpEndpoint, takes_self=True)
     roster: Roster = Factory(Roster)
     """The other control planes on this database, and what they hold."""
+    peers: Peers = Factory(lambda self: Peers(self.roster), takes_self=True)
+    runtimes: Runtimes = Factory(lambda self: Runtimes(self.toolchain), takes_self=True)
+    mcp: McpEndpoint = Factory(McpEndpoint, takes_self=True)
+    membership: Membership | None = None
+    """This control plane's own part among them; None where there is no database."""
     embedded: tuple[str, ...] = ()
     stopping: bool = False

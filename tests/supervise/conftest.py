@@ -76,10 +76,12 @@ class WishBook:
 
     desired: dict[UUID, Desired] = field(factory=dict)
 
-    async def set_desired(self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0) -> None:
+    async def set_desired(
+        self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0, epoch: int | None = None
+    ) -> None:
         self.desired[instance_id] = desired
 
-    async def delete_instance(self, instance_id: UUID) -> None:
+    async def delete_instance(self, instance_id: UUID, *, epoch: int | None = None) -> None:
         self.desired[instance_id] = Desired.DELETED
 
 

@@ -31,11 +31,11 @@ class SlowBook:
         self.open = trio.Event()
         self.waiting = trio.Event()
 
-    async def set_desired(self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0) -> None:
+    async def set_desired(self, instance_id: UUID, desired: Desired, **_: object) -> None:
         self.waiting.set()
         await self.open.wait()
 
-    async def delete_instance(self, instance_id: UUID) -> None:
+    async def delete_instance(self, instance_id: UUID, **_: object) -> None:
         await self.open.wait()
 
 

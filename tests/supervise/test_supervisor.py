@@ -37,12 +37,12 @@ class Database(WishBook):
         await trio.lowlevel.checkpoint()
         return list(self.rows.values())
 
-    async def set_desired(self, instance_id: UUID, desired: Desired, *, memory_mb: int = 0) -> None:
+    async def set_desired(self, instance_id: UUID, desired: Desired, **_: object) -> None:
         self.writes.append(desired)
         self.rows[instance_id] = evolve(self.rows[instance_id], desired=desired)
         await self._say_so()
 
-    async def delete_instance(self, instance_id: UUID) -> None:
+    async def delete_instance(self, instance_id: UUID, **_: object) -> None:
         self.writes.append(Desired.DELETED)
         self.rows.pop(instance_id, None)
         await self._say_so()

@@ -107,6 +107,10 @@ class Uploads:
             return None
         return path if await trio.to_thread.run_sync(_is_whole, path, self._naming) else None
 
+    async def names(self) -> set[str]:
+        """`<scope>/<sha256>` of all that are kept."""
+        return await trio.to_thread.run_sync(_names, self.root)
+
     async def collect(self, keep: Collection[tuple[str, str]], *, older_than_s: float = GRACE_S) -> int:
         """Remove what is not to be kept, and what never arrived whole.
 
@@ -222,6 +226,13 @@ def _collect(root: Path, keep: set[Path], arriving: set[Path], before: float, na
                     with naming:
                         freed += _remove_old(path, before)
     return freed
+
+
+def _names(root: Path) -> set[str]:
+    try:
+        return {f"{path.parent.name}/{path.name}" for path in root.glob("*/*") if _SHA256.fullmatch(path.name)}
+    except FileNotFoundError:
+        return set()
 
 
 def _is_ours(name: str) -> bool:

@@ -29,6 +29,9 @@ OURS = ("corral", "controlplane", "egress")
 FIELDS = ("request_id", "instance", "owner")
 """What a record may name: by `extra`, or in its message as `request %s`, `instance %s`, `owner %s`."""
 
+AUDIT_FIELDS = ("actor", "credential", "address", "action", "target", "status", "count")
+"""What a line of the audit log (`corral.audit`) holds beside those."""
+
 _PLACE = re.compile(r"%%|(?:\b(request|instance|owner) )?%[sdr]|%[-0-9.]*[a-zA-Z]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -46,6 +49,7 @@ class JsonLines(logging.Formatter):
             "message": _message(record),
         }
         line |= named(record)
+        line |= {name: value for name in AUDIT_FIELDS if (value := record.__dict__.get(name)) is not None}
         context = tracing.active.get()
         if context is not None:
             line |= {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}

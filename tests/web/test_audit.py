@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,7 @@ import pytest
 import trio
 
 from controlplane.core.lifecycle import State
+from controlplane.logs import JsonLines
 from controlplane.model import Role
 from controlplane.store.base import AuditRow, StoredAudit
 from controlplane.store.filters import AuditFilter
@@ -144,6 +146,17 @@ async def test_each_row_is_a_line_of_the_log_with_the_same_members(caplog: pytes
         assert record.getMessage() == f"root from {LOCAL}: patchUser bob: 200"
         members = attrs.asdict(only(api), filter=lambda member, _: member.name != "at")
         assert {name: vars(record)[name] for name in members} == members
+
+
+async def test_as_json_a_line_has_them_too(caplog: pytest.LogCaptureFixture) -> None:
+    async with in_process() as api:
+        with caplog.at_level(logging.INFO, "corral.audit"):
+            await api.admin("PATCH", "/users/bob", json={"disabled": True})
+        (record,) = caplog.records
+        line = json.loads(JsonLines().format(record))
+        members = attrs.asdict(only(api), filter=lambda member, _: member.name != "at")
+        assert {name: line[name] for name in members} == members
+        assert line["logger"] == "corral.audit"
 
 
 @pytest.mark.parametrize(

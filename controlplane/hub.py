@@ -239,9 +239,9 @@ class Hub:
         """Whether anybody follows an owner or the fleet here."""
         return self._followers > 0
 
-    def forget_topic(self, instance_id: UUID) -> None:
-        """An instance is gone: end its streams and drop its ring."""
-        channel = self._channels.pop(instance_id, None)
+    def forget_topic(self, topic: UUID | str) -> None:
+        """An instance, or an owner, is gone: end its streams and drop its ring."""
+        channel = self._channels.pop(topic, None)
         if channel is not None:
             self._buffered -= channel.ring.size_bytes
             channel.ring.clear()

@@ -1,4 +1,4 @@
-"""`corral user add · ls · role · quota · disable · enable`: who owns instances. For administrators."""
+"""`corral user add · ls · role · quota · disable · enable · rm`: who owns instances. For administrators."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def quota(session: Session, /, *, name: str, pairs: tuple[str, ...]) -> None:
 @json_option
 @pass_session
 def disable(session: Session, /, *, name: str) -> None:
-    """Have a user's tokens stop working at once; the instances stay as they are."""
+    """Have a user's tokens stop working at once; the instances run on until somebody stops them."""
     _patch(session, name, {"disabled": True})
 
 
@@ -127,6 +127,18 @@ def disable(session: Session, /, *, name: str) -> None:
 def enable(session: Session, /, *, name: str) -> None:
     """Have a user's tokens work again."""
     _patch(session, name, {"disabled": False})
+
+
+@user.command(short_help="Remove users who have no instances.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@json_option
+@pass_session
+def rm(session: Session, /, *, names: tuple[str, ...]) -> None:
+    """Remove users who have no instances, with their tokens, secrets and history. What the audit log says stays."""
+    for name in names:
+        answer = session.api.delete(path_of("users", name))
+        if not session.shown_as_json(answer):
+            session.screen.line((name, "bold"), " is removed")
 
 
 def _patch(session: Session, name: str, change: Mapping[str, Any]) -> None:

@@ -345,6 +345,13 @@ class Store(Protocol):
         """
         ...
 
+    async def remove_user(self, name: str) -> User:
+        """Forget a user, with tokens, secrets and history; returns what it was. The audit log stays.
+
+        Raises NotFound: there is no such user. Conflict: there are instances; evidence `instances` says how many.
+        """
+        ...
+
     async def tokens(self) -> list[Token]: ...
     async def add_token(self, token: Token, *, quota: int | None = None) -> None:
         """Raises NotFound: there is no such owner. QuotaExceeded: it has `quota` tokens that have not expired."""
@@ -516,6 +523,15 @@ class Store(Protocol):
     def open_listen(
         self, on_change: Callable[[Change], None], on_lost: Callable[[str], None]
     ) -> AbstractAsyncContextManager[None]: ...
+
+
+def has_instances(name: str, count: int) -> Conflict:
+    """The error that names how many instances are in the way of a user's removal."""
+    return Conflict(
+        f"{name} has {count} {'instance' if count == 1 else 'instances'}",
+        hint=f"Remove them first: corral ls --owner {name}, then corral rm.",
+        evidence={"instances": count},
+    )
 
 
 def observation(instance: Instance, *, phase: str) -> Observation:

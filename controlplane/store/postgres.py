@@ -133,6 +133,9 @@ class PostgresStore:
     ) -> User:
         return await self._call(queries_tenants.update_user, name, role, disabled, quotas or {}, writes=True)
 
+    async def remove_user(self, name: str) -> User:
+        return await self._call(queries_tenants.remove_user, name, writes=True)
+
     async def tokens(self) -> list[Token]:
         return await self._call(queries_tenants.tokens)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from controlplane.errors import NotFound, QuotaExceeded
-from controlplane.store.base import IDEMPOTENCY_VALID_S, Idempotency
+from controlplane.store.base import IDEMPOTENCY_VALID_S, Idempotency, has_instances
 from controlplane.store.rows import idempotency_of, quotas_json, token_of, user_of
 from controlplane.store.text import clean_text, json_text
 
@@ -56,6 +56,27 @@ async def update_user(
     )
     if row is None:
         raise NotFound(f"there is no user named {name!r}")
+    return user_of(row)
+
+
+async def remove_user(connection: Any, name: str) -> User:
+    """Delete a user who has no instances, and all that is his: whoever gets the name later inherits nothing."""
+    name = clean_text(name)[0]
+    async with connection.transaction():
+        # Whoever deploys for this user meanwhile waits for this lock, and then finds nobody.
+        row = await connection.fetchrow(
+            "SELECT name, role, disabled, created_at, quotas FROM mcp_users WHERE name = $1 FOR UPDATE", name
+        )
+        if row is None:
+            raise NotFound(f"there is no user named {name!r}")
+        living = await connection.fetchval(
+            "SELECT count(*) FROM mcp_instances WHERE owner = $1 AND deleted_at IS NULL", name
+        )
+        if living:
+            raise has_instances(name, living)
+        for table in ("mcp_instances", "mcp_events", "mcp_usage_days"):
+            await connection.execute(f"DELETE FROM {table} WHERE owner = $1", name)  # noqa: S608 - ours
+        await connection.execute("DELETE FROM mcp_users WHERE name = $1", name)
     return user_of(row)
 
 

@@ -189,6 +189,10 @@ class Accounts:
         if len(self._closed) < CLOSED_MAX:
             self._closed.append(day)
 
+    def forget(self, owner: str) -> None:
+        """Somebody is gone: what he used is written no more."""
+        self._by_owner.pop(owner, None)
+
     def note_memory(self, memory_mb: dict[str, float]) -> None:
         """Keep each day's peak of what an owner's instances use together."""
         for owner, used_mb in memory_mb.items():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from controlplane.core.quotas import wrong_overrides
-from controlplane.errors import Conflict, FieldError
+from controlplane.deploy.installs.collecting import drop_owner
+from controlplane.errors import Conflict, FieldError, Overloaded
 from controlplane.model import Role, Token, User
+from controlplane.store.base import has_instances
 from controlplane.web.auth import mint
 from controlplane.web.call import Call, Reply, json_reply
+from controlplane.web.logs import FLUSH_WAIT_S
 from controlplane.web.paging import PageQuery, page
 from controlplane.web.route import Route
 from controlplane.web.views import user_out
@@ -19,6 +23,10 @@ from controlplane.wire.wrong import invalid_request
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+BUILT_IN = "admin"
+"""Whose token is in CORRAL_HOME; made at every start."""
+log = logging.getLogger("corral.web")
 
 FIRST_TOKEN_NAME = "first"  # noqa: S105 - a name for people
 
@@ -59,6 +67,27 @@ async def patch_user(call: Call) -> Reply:
     return json_reply(user_out(user))
 
 
+async def remove_user(call: Call) -> Reply:
+    """Forget a user who has no instances, with all that is his."""
+    services, name = call.services, call.path["name"]
+    call.about(name, name)
+    if name in (call.principal.owner, BUILT_IN):
+        raise Conflict(f"{name} cannot be removed: {'it is you' if name != BUILT_IN else 'Corral makes it anew'}.")
+    stopping = sum(runner.instance.owner == name for runner in services.supervisor.runners())
+    if stopping:  # those that are deleted already and still end, too
+        raise has_instances(name, stopping)
+    await services.journal.flush(FLUSH_WAIT_S)
+    user = await services.store.remove_user(name)
+    services.tokens.discard_user(name)
+    services.accounts.forget(name)
+    services.hub.forget_topic(name)
+    try:
+        await drop_owner(services.installs, name)
+    except (OSError, Overloaded) as error:  # housekeeping collects what nobody uses
+        log.warning("the installs of %s, who is removed, are left for now: %s", name, error)
+    return json_reply(user_out(user))
+
+
 ROUTES = (
     Route(
         "POST",
@@ -92,13 +121,29 @@ ROUTES = (
         operation="patchUser",
         summary="Change a user's role or quotas, or disable one",
         description=(
-            "A disabled user's tokens stop working at once; the instances stay as they are. A quota that is lowered stops no"
+            "A disabled user's tokens stop working at once, and their streams end; the instances run on, and an administrator"
+            " may stop them. A quota that is lowered stops no"
             " instance: it refuses what would need more."
         ),
         tag="Access",
         role=Role.ADMIN,
         body=UserPatchIn,
         example={"disabled": True},
+        answers={200: UserOut},
+        problems=("not_found", "conflict"),
+    ),
+    Route(
+        "DELETE",
+        "/users/{name}",
+        remove_user,
+        operation="removeUser",
+        summary="Remove a user",
+        description=(
+            "Only without instances: 409 names how many there are. Tokens, secrets, usage, history and kept installs go with"
+            " the user; what the audit log says of him stays."
+        ),
+        tag="Access",
+        role=Role.ADMIN,
         answers={200: UserOut},
         problems=("not_found", "conflict"),
     ),

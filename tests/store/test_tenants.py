@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import attrs
 import pytest
 import trio
 
 from controlplane.errors import Conflict, NotFound, QuotaExceeded
-from controlplane.model import Role, User
-from controlplane.store.base import IDEMPOTENCY_VALID_S, Idempotency
+from controlplane.model import Role, UsageDay, User
+from controlplane.store.base import IDEMPOTENCY_VALID_S, Batch, EventRow, Idempotency
+from controlplane.store.filters import FleetEventFilter
 from tests.store.rows import ADA, ago, instance, now, token
 
 if TYPE_CHECKING:
@@ -156,3 +157,61 @@ async def test_an_expired_key_may_be_used_again(store: PostgresStore) -> None:
     record = _key(new.id)
     await store.add_instance(new, quota=10, idempotency=record)
     assert await store.idempotent("ada", "deploy-1") == record
+
+
+async def test_a_token_for_single_instances_comes_back_with_them(store: PostgresStore) -> None:
+    limited = token("agent", instances=frozenset({uuid4(), uuid4()}))
+    await store.add_token(limited)
+
+    assert await store.tokens() == [limited]
+    assert await store.delete_token(limited.id) == limited
+
+
+async def test_a_user_is_removed_with_all_that_is_his_but_not_with_instances(store: PostgresStore) -> None:
+    mine, other = instance("memory"), instance("files")
+    for made in (mine, other):
+        await store.add_instance(made, quota=10)
+    await store.add_token(token("ci"))
+    await store.put_secret("ada", "KEY", "value", quota=5)
+    with pytest.raises(Conflict) as refused:
+        await store.remove_user("ada")
+    assert refused.value.evidence == {"instances": 2}
+    await store.delete_instance(mine.id)
+    with pytest.raises(Conflict, match=r"ada has 1 instance$"):
+        await store.remove_user("ada")
+    assert len(await store.tokens()) == 1
+
+    await store.delete_instance(other.id)
+    assert (await store.remove_user("ada")).name == "ada"
+    assert (await store.users(), await store.tokens(), await store.secrets("ada")) == ([], [], [])
+    assert await store.instance_of_deleted(mine.id) is None
+    with pytest.raises(NotFound):
+        await store.remove_user("ada")
+
+
+async def test_whoever_gets_a_removed_users_name_inherits_no_history(store: PostgresStore) -> None:
+    event = EventRow(at=now(), type="deployed", instance_id=None, owner="ada", data="{}")
+    used = UsageDay(owner="ada", day=now().date(), calls=3)
+    await store.write(Batch(events=(event,), usage=(used,)))
+    assert (await store.fleet_events(FleetEventFilter(owner="ada"))).rows
+    await store.remove_user("ada")
+    await store.add_user(ADA)
+
+    assert (await store.fleet_events(FleetEventFilter(owner="ada"))).rows == ()
+    assert await store.usage_days(now().date(), "ada") == []
+
+
+async def test_events_of_single_instances_alone_can_be_asked_for(store: PostgresStore) -> None:
+    one, other = uuid4(), uuid4()
+    rows = [
+        EventRow(at=now(), type="status", instance_id=which, owner="ada", data="{}") for which in (one, other, None)
+    ]
+    await store.write(Batch(events=tuple(rows)))
+
+    async def found(*ids: UUID) -> list[UUID | None]:
+        page = await store.fleet_events(FleetEventFilter(owner="ada", instances=ids))
+        return [row.event.instance_id for row in page.rows]
+
+    assert await found(one) == [one]
+    assert await found(uuid4()) == []
+    assert await found() == []

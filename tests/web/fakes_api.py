@@ -382,6 +382,13 @@ class FakeStore:
         user = self.users_[name] = evolve(self.users_[name], **{k: v for k, v in changes.items() if v is not None})
         return user
 
+    async def remove_user(self, name: str) -> User:
+        self._read()
+        if name not in self.users_:
+            raise NotFound("there is no such user")
+        self.tokens_ = {i: token for i, token in self.tokens_.items() if token.owner != name}
+        return self.users_.pop(name)
+
     async def usage_days(self, since: date, owner: str | None = None) -> list[UsageDay]:
         self._read()
         return [row for row in self.usage if row.day >= since and owner in (None, row.owner)]

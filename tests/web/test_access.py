@@ -155,6 +155,40 @@ async def test_a_disabled_user_is_out_at_once_and_in_again_when_enabled() -> Non
         problem_of(await api.admin("PATCH", "/users/nobody", json={}), 404, "not_found")
 
 
+async def test_a_disabled_users_streams_end_and_the_instances_stay() -> None:
+    async with serving() as api:
+        headers = {"authorization": f"Bearer {BOB}", "accept": "text/event-stream"}
+        async with api.client.stream("GET", "/events", headers=headers) as response:
+            lines = response.aiter_lines()
+            assert "connected" in await anext(lines) + await anext(lines)
+            await api.admin("PATCH", "/users/bob", json={"disabled": True})
+            with trio.fail_after(5):
+                assert [line async for line in lines if line.startswith("data")] == []
+        assert (await api.admin("GET", "/instances/bob/memory")).json()["status"] == "running"
+
+
+async def test_a_user_goes_once_there_are_no_instances_and_takes_tokens_along() -> None:
+    async with serving() as api:
+        busy = problem_of(await api.admin("DELETE", "/users/bob"), 409, "conflict")
+        assert busy["instances"] == 1
+        assert "1 instance" in busy["detail"]
+        assert (await api.admin("DELETE", "/instances/bob/memory")).status_code == 200
+        gone = await api.admin("DELETE", "/users/bob")
+        assert gone.json()["name"] == "bob"
+        assert "token" not in gone.json()
+        problem_of(await api.ask("GET", "/instances", token=BOB), 401, "unauthorized")
+        problem_of(await api.admin("DELETE", "/users/bob"), 404, "not_found")
+        assert (await api.admin("POST", "/users", json={"name": "bob"})).status_code == 201
+        problem_of(await api.ask("GET", "/instances", token=BOB), 401, "unauthorized")
+
+
+async def test_neither_oneself_nor_corrals_own_administrator_can_be_removed() -> None:
+    async with serving() as api:
+        for name in ("root", "admin"):
+            problem_of(await api.admin("DELETE", f"/users/{name}"), 409, "conflict")
+        problem_of(await api.ask("DELETE", "/users/bob"), 403, "forbidden")
+
+
 async def test_quotas_of_a_user_are_set_one_by_one_shown_and_taken_back() -> None:
     async with serving(max_memory_mb=512) as api:
         made = await api.admin("PATCH", "/users/bob", json={"quotas": {"instances": 3, "instance_memory_mb": 512}})

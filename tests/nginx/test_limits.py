@@ -195,5 +195,26 @@ def test_an_upload_reaches_corral_while_it_is_still_being_sent(fronts: Callable[
         upstream.close()
 
 
+@pytest.mark.parametrize(
+    ("limit", "begun"),
+    [
+        ("client_header_timeout 10s", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow"),
+        ("client_body_timeout 30s", b"POST /mcp/mine HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nslow"),
+    ],
+)
+def test_a_client_that_does_not_go_on_is_cut(upstream: Upstream, limit: str, begun: bytes) -> None:
+    front = Front([upstream.port])
+    name, _, _given = limit.partition(" ")
+    limits = front.files / "limits.conf"
+    text = limits.read_text()
+    assert f"{limit};" in text
+    limits.write_text(text.replace(f"{limit};", f"{name} 100ms;"))
+    try:
+        assert b" 200 " not in front.start().raw(begun), "returns once the connection is closed"
+        assert upstream.taken == []
+    finally:
+        front.close()
+
+
 def wait_taken(upstream: Upstream, number: int) -> None:
     wait_until(lambda: len(upstream.taken) == number, PATIENCE_S, f"{number} requests arrived")

@@ -58,6 +58,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "cache": "cache:cache",
         "backup": "backup:backup",
         "restore": "backup:restore",
+        "nodes": "nodes:nodes",
         "user": "users:user",
         "token": "tokens:token",
         "audit": "audit:audit",

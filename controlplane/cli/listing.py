@@ -39,7 +39,13 @@ COLUMNS = (
     Column("P95", right=True, spare=3),
 )
 OWNER = Column("OWNER", gives=True)
-WIDE = (Column("ISOLATION"), Column("SOFT LIMITS"), Column("PID", right=True), Column("ID", style="dim"))
+WIDE = (
+    Column("ISOLATION"),
+    Column("SOFT LIMITS"),
+    Column("PID", right=True),
+    Column("NODE", style="dim"),
+    Column("ID", style="dim"),
+)
 BROKEN = frozenset({"failed", "restarting"})
 """Statuses in which the last failure is why; in every other it is past."""
 
@@ -69,7 +75,7 @@ def all_pages(session: Session, path: str, noun: str, **query: str | float | Non
 @click.option("-l", "--label", metavar="KEY=VALUE", help="Only those with this label.")
 @click.option("--owner", help="Only this owner's (administrators).")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
-@click.option("-w", "--wide", is_flag=True, help="Isolation, the limits that are soft, and ids as well.")
+@click.option("-w", "--wide", is_flag=True, help="Isolation, the limits that are soft, control planes and ids as well.")
 @json_option
 @pass_session
 def ls(session: Session, /, *, quiet: bool, wide: bool, **filters: str | None) -> None:
@@ -125,7 +131,8 @@ def _row(instance: Mapping[str, Any]) -> list[str | Text]:
 def _wide(instance: Mapping[str, Any]) -> list[str]:
     soft = " ".join(_of_kind(instance, "soft")) or ("none" if instance.get("enforcement") else "-")
     level = str(instance.get("isolation") or "-")
-    return [level, soft, str(instance.get("pid") or "-"), str(instance.get("instance_id"))]
+    node = str(instance.get("node") or "-")
+    return [level, soft, str(instance.get("pid") or "-"), node, str(instance.get("instance_id"))]
 
 
 def _of_kind(instance: Mapping[str, Any], kind: str) -> list[str]:
@@ -163,6 +170,7 @@ def _facts(instance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("variables", ", ".join(map(str, instance.get("environment_vars") or ()))),
         ("server", " ".join(str(server[key]) for key in ("name", "version") if server.get(key))),
         ("protocol", _pairs({key: (instance.get("protocol") or {}).get(key) for key in ("era", "version", "dialect")})),
+        ("node", str(instance.get("node") or "")),
         ("process", _process(instance)),
         *(("", _lane(lane)) for lane in instance.get("lanes") or () if lane.get("kind") != "primary"),
         ("use", _use(instance)),

@@ -53,8 +53,9 @@ class Peer(Protocol):
 
 @define(eq=False)
 class Peers:
-    """The pools. `run` breaks off what waits for a node that is no more; `close` ends all."""
+    """The pools. `run` breaks off what waits for a node that is no more, and ends all when it is ended itself."""
 
+    roster: Roster
     _pools: dict[str, httpx.AsyncHTTPTransport] = field(factory=dict, init=False)
     _waiting: dict[UUID, set[trio.CancelScope]] = field(factory=dict, init=False)
 
@@ -118,18 +119,23 @@ class Peers:
         finally:
             waiting.discard(lost)
 
-    async def run(self, roster: Roster) -> None:
+    async def run(self) -> None:
         """Service loop: a node whose lease ran out may be frozen, and its connections would never say so."""
-        while True:
-            await trio.sleep(LOOK_S)
-            live = {node.id for node in roster.others()}
-            for node_id in self._waiting.keys() - live:
-                for lost in self._waiting.pop(node_id):
-                    lost.cancel()
-            known = {node.url for node in roster.others()}
-            for url in self._pools.keys() - known:
-                with trio.move_on_after(CLOSE_S, shield=True):
-                    await self._pools.pop(url).aclose()
+        try:
+            while True:
+                await trio.sleep(LOOK_S)
+                await self._look()
+        finally:
+            await self.close()
+
+    async def _look(self) -> None:
+        others = self.roster.others()
+        for node_id in self._waiting.keys() - {node.id for node in others}:
+            for lost in self._waiting.pop(node_id):
+                lost.cancel()
+        for url in self._pools.keys() - {node.url for node in others}:
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await self._pools.pop(url).aclose()
 
     def _pool(self, url: str) -> httpx.AsyncHTTPTransport:
         pool = self._pools.get(url)

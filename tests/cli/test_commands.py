@@ -264,15 +264,15 @@ def test_ls_quiet_prints_names_only(api, corral):
     assert corral("ls", "-q").out == "a\nb\n"
 
 
-def test_ls_wide_has_isolation_soft_limits_and_ids(api, corral):
+def test_ls_wide_has_isolation_soft_limits_nodes_and_ids(api, corral):
     held = {"memory_mb": "hard", "cpu_percent": "soft", "disk_mb": "soft"}
-    rows = [instance("a", enforcement=held), instance("b", "stopped", pid=None)]
+    rows = [instance("a", enforcement=held, node="n1"), instance("b", "stopped", pid=None)]
     api.on("GET /instances", document({"instances": rows, "next_cursor": None}))
     header, first, second = corral("ls", "--wide").out.splitlines()
-    assert header.split()[-5:] == ["ISOLATION", "SOFT", "LIMITS", "PID", "ID"]
-    assert first.split()[-5:-2] == ["confined", "cpu", "disk"]
-    assert first.split()[-2:] == ["4711", rows[0]["instance_id"]]
-    assert second.split()[-2:] == ["-", rows[1]["instance_id"]]
+    assert header.split()[-6:] == ["ISOLATION", "SOFT", "LIMITS", "PID", "NODE", "ID"]
+    assert first.split()[-6:-3] == ["confined", "cpu", "disk"]
+    assert first.split()[-3:] == ["4711", "n1", rows[0]["instance_id"]]
+    assert second.split()[-3:] == ["-", "-", rows[1]["instance_id"]]
 
 
 def test_ls_of_an_empty_fleet_says_what_to_try(api, corral):

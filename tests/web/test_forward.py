@@ -84,7 +84,7 @@ def node(node_id: UUID, port: int, *, is_live: bool = True) -> Node:
 def of_node(node_id: UUID, **settings: Any) -> Services:
     roster = Roster(node_id, is_alone=False)
     services = make_services(**settings)
-    services.roster = roster
+    services.roster = services.peers.roster = roster
     supervisor = OfOneNode(roster=roster)
     services.supervisor = cast("Any", supervisor)
     services.store = cast("Any", Places())
@@ -101,9 +101,8 @@ async def two_nodes(*, hot: bool, **settings: Any) -> AsyncIterator[Nodes]:
         one.roster.take_nodes(nodes)
         other.roster.take_nodes(nodes)
         one.roster.add(Elsewhere(MEMORY_ID, "alice", "memory", THERE))
-        nursery.start_soon(one.peers.run, one.roster)
+        nursery.start_soon(one.peers.run)
         yield Nodes(here, there)
-        await one.peers.close()
         nursery.cancel_scope.cancel()
 
 

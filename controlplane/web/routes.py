@@ -190,6 +190,7 @@ FRONT_ROUTES = (
             " `services` too, when what Corral needs goes away or comes back."
         ),
         tag="Events",
+        open_to_limited=True,
         role=Role.VIEWER,
         answers={200: "text/event-stream"},
         problems=("not_acceptable",),

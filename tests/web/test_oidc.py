@@ -22,7 +22,7 @@ from controlplane.web.oidc import fetching
 from controlplane.web.oidc.claims import Refused, claim_of, instances_of, role_of
 from controlplane.web.oidc.issuer import LEEWAY_S, Issuer
 from controlplane.web.oidc.keys import BadKeys, read_keys
-from tests.web.oidc_issuer import AUDIENCE, TestIssuer, ec_key, issuing, jwk_of, rsa_key
+from tests.web.oidc_issuer import AUDIENCE, TestIssuer, ec_key, hs256_by, issuing, jwk_of, rsa_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -289,13 +289,9 @@ def test_a_token_that_is_wrong_in_any_way_is_refused(there: TestIssuer, table: T
 
 def test_the_public_key_is_no_secret_for_hs256(there: TestIssuer, table: TokenTable) -> None:
     """The classical confusion: what everybody can read signs nothing."""
-    head = {"alg": "HS256", "kid": "rsa"}
     for secret in (pem_of_public(), there.document(), b""):
-        parts = (json.dumps(part).encode() for part in (head, there.claims()))
-        text = b".".join(jwt.utils.base64url_encode(part) for part in parts)
-        signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(text, secret)
         with pytest.raises(Unauthorized):
-            ask(table, (text + b"." + jwt.utils.base64url_encode(signature)).decode())
+            ask(table, hs256_by(secret, there.claims(), kid="rsa"))
 
 
 def test_clocks_may_be_a_little_apart(there: TestIssuer, table: TokenTable) -> None:

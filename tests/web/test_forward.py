@@ -229,6 +229,15 @@ async def test_a_call_reaches_the_holder_by_whichever_door_and_again_on_the_same
     assert len(nodes.runner.calls) == 3
 
 
+async def test_a_proxys_connection_for_calls_is_replaced_as_it_has_left_the_hot_lane(nodes: Nodes) -> None:
+    client = await nodes.here.connect()
+
+    with trio.fail_after(10):
+        reply = await client.ask(request(body=CALL, X_Forwarded_For="192.0.2.1"))
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert await client.is_closed()
+
+
 async def test_what_is_sent_behind_a_call_that_is_handed_on_is_answered_as_well(nodes: Nodes) -> None:
     cast("FakeSupervisor", nodes.here.services.supervisor).add("own", "alice")
     client = await nodes.here.connect()

@@ -107,7 +107,10 @@ class Stack:
     def up(self) -> float:
         """Bring it up and wait until all is healthy; returns how many seconds that took."""
         began = time.monotonic()
-        self.compose("up", "--detach", "--wait")
+        try:
+            self.compose("up", "--detach", "--wait")
+        except AssertionError as failed:
+            raise AssertionError(f"{failed}\n{self.compose('logs', '--tail', '30')}") from None
         return time.monotonic() - began
 
     def inside(self, *command: str, service: str = BACKEND) -> str:

@@ -8,7 +8,6 @@ status: 0 stopped, 70 an internal error, 78 a configuration that cannot be used.
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import signal
 import sys
@@ -16,14 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from controlplane.config import Config
 
 EX_SOFTWARE = 70
 EX_CONFIG = 78
 REPLACE = "--replace"
-SECRET_FILE_CHARS = 16384
 
 
 def main() -> int:
@@ -33,28 +29,14 @@ def main() -> int:
 
     prctl(PR_SET_DUMPABLE, 0)  # first of all: no child of the same user may read our memory or environment
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # nor may a core dump keep it, whatever the host does with those
-    from dotenv import dotenv_values  # noqa: PLC0415
+    from controlplane.config import ConfigError  # noqa: PLC0415
+    from controlplane.environment import settings  # noqa: PLC0415
 
-    from controlplane.config import ConfigError, load, with_files  # noqa: PLC0415
-
-    from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     try:
-        config = load(with_files(from_file | dict(os.environ), _read_secret))
+        config = settings()
     except ConfigError as error:
         return _refuse(error.problems)
     return _run(config, replace=REPLACE in sys.argv[1:])
-
-
-def _read_secret(path: Path) -> str:
-    """The text of a file that a variable names; a long one is another file than was meant."""
-    with open(path, encoding="utf-8", errors="strict") as file:
-        try:
-            text = file.read(SECRET_FILE_CHARS + 1)
-        except UnicodeDecodeError:
-            raise ValueError("it is not text") from None
-    if len(text) > SECRET_FILE_CHARS:
-        raise ValueError(f"it holds more than {SECRET_FILE_CHARS} characters")
-    return text
 
 
 def _run(config: Config, *, replace: bool) -> int:

@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from dotenv import dotenv_values
-
 from controlplane.backup.archive import Damaged
 from controlplane.backup.making import make
 from controlplane.backup.postgres import ToolFailed
 from controlplane.backup.restoring import restore
-from controlplane.config import ConfigError, load
+from controlplane.config import ConfigError
 from controlplane.embedded import EmbeddedFailed
+from controlplane.environment import settings
 from controlplane.errors import StorageUnavailable
 from controlplane.home import HomeUnusable
 from controlplane.secretbox import SecretUnreadable
+from controlplane.spawn.linux import PR_SET_DUMPABLE, prctl
 from controlplane.store.migrate import SchemaRefused
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ REFUSALS = (
 def main(arguments: list[str]) -> int:
     """Run one of the two; returns the exit status."""
     what, *more = arguments
-    from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    prctl(PR_SET_DUMPABLE, 0)  # no child of the same user may read the keys in our memory
     try:
-        config = load(from_file | dict(os.environ))
+        config = settings()
     except ConfigError as error:
         return _say(what, error, EX_CONFIG)
     status = 0

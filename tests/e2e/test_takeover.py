@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
+import pytest
 
 from tests.e2e.plane import wait_until
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 EX_CONFIG = 78
 FLEET = 3
+PLAIN_UID = 54117
+"""A user without an account."""
 ENOUGH = 30
 """Calls and writes before the hand-over, and after it."""
 PATIENCE_S = 30
@@ -258,6 +261,17 @@ def test_one_that_hangs_is_named_and_goes_on_once_it_can(
     assert f"kill -KILL {plane.pid}" in said
     assert plane.wait() == 0  # it was asked, and heeds it now
     plane.start()
+
+
+@pytest.mark.needs("root")
+def test_a_plain_users_is_taken_over_with_its_sockets_too(planes: Callable[..., Plane]) -> None:
+    plane = planes(uid=PLAIN_UID)
+    plane.deploy("kept")
+    before = len(plane.log)
+    plane.replace()
+    plane.wait_status("kept", "running")
+    assert "hands nothing over" not in plane.log[before:]
+    assert "handed the listening sockets" in plane.log[before:]
 
 
 def test_where_nothing_runs_it_just_starts(planes: Callable[..., Plane]) -> None:

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from attrs import frozen
 
-from bench import dashboard, fanout, faults, front, installs, levels, machine, programs, rest, starts
+from bench import dashboard, fanout, faults, front, installs, levels, machine, programs, rest, starts, tracing
 from bench.calls import Calls, endpoint_targets, targets
 from bench.corral import Corral
 from bench.gateways import (
@@ -42,7 +42,7 @@ RUN_PARENT = Path("/var/tmp")
 FOLDER_PREFIX = "corral-bench-"
 ENTER_ONLY = 0o711
 SYSTEM_PYTHON = Path("/usr/bin/python3")
-PARTS = ("calls", "mcp", "starts", "installs", "fanout", "faults", "spawn", "levels", "nginx", "dashboard")
+PARTS = ("calls", "mcp", "starts", "installs", "fanout", "faults", "spawn", "levels", "nginx", "traces", "dashboard")
 EX_UNAVAILABLE = 69
 SPAWN_S = 60.0
 Peer = McpHub | NpmMcpProxy | PypiMcpProxy
@@ -235,12 +235,29 @@ class Run:
         with ExitStack() as stack:
             corral = Corral(self.program)
             self._start(corral, stack)
-            seconds, limit_s = self.plan.seconds, 2 * self.plan.part_s
-            ways = front.Fronts(corral=corral, native=self.native, folder=self.folder, seconds=seconds, limit_s=limit_s)
+            plan = self.plan
+            ways = front.Fronts(
+                corral=corral,
+                native=self.native,
+                folder=self.folder,
+                seconds=plan.seconds,
+                limit_s=3 * plan.part_s,
+                patience_s=plan.patience_s,
+            )
             try:
                 ways.run(self.results)
             except Missing as error:
                 self.results.missing["nginx"] = str(error)
+
+    def measure_traces(self) -> None:
+        """What traces cost a call."""
+        tracing.Tracing(
+            program=self.program,
+            native=self.native,
+            folder=self.folder,
+            seconds=self.plan.seconds,
+            limit_s=2 * self.plan.part_s,
+        ).run(self.results)
 
     def run(self, parts: list[str]) -> None:
         """Everything, in order."""
@@ -266,6 +283,7 @@ class Run:
             ("spawn", self.measure_spawn),
             ("levels", self.measure_levels),
             ("nginx", self.measure_front),
+            ("traces", self.measure_traces),
         ):
             if part in parts:
                 measure()

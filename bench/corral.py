@@ -30,6 +30,8 @@ class Corral:
     name: ClassVar[str] = "Corral"
     pairs: ClassVar[tuple[Pair, ...]] = ()
     program: Path
+    settings: Mapping[str, str] = field(factory=dict)
+    """More of its environment."""
     server: Server = field(init=False)
     port: int = field(factory=free_port, init=False)
     token: str = field(factory=lambda: secrets.token_urlsafe(32), init=False, repr=False)
@@ -49,7 +51,14 @@ class Corral:
         home = folder / f"home-{self.port}"
         own = {"CORRAL_HOME": str(home), "HOST": "127.0.0.1", "PORT": str(self.port), "ADMIN_TOKEN": self.token}
         own["ALLOWED_MOUNTS"] = str(self.program.parent)
-        env = environment(folder) | own | RAISED | {"PYTHONPATH": str(HERE.parent)} | dict(more or {})
+        env = (
+            environment(folder)
+            | own
+            | RAISED
+            | {"PYTHONPATH": str(HERE.parent)}
+            | dict(self.settings)
+            | dict(more or {})
+        )
         argv = [sys.executable, "-m", "controlplane"]
         self.server = Server.start(argv, env=env, folder=folder, name=f"corral-{self.port}")
         self.server.wait_until(lambda: rest.ask(self.port, "GET", "/readyz").status == 200)

@@ -32,6 +32,14 @@ FRONTS = {
     ONE_POOL: "through nginx with one pool for everything",
 }
 """Ways to Corral, by key."""
+UNTRACED = "off"
+TRACED = {
+    UNTRACED: "traces off",
+    "passed": "traces off, with a client's context",
+    "rare": "traces on, one in a hundred kept",
+    "all": "traces on, all kept",
+}
+"""Ways to have a call traced, by key."""
 NONE = "–"
 FAULTS = "fault"
 """Rows of what a neighbour notices."""
@@ -124,6 +132,7 @@ def rows() -> list[Row]:
         *spawn_rows(),
         *level_rows(),
         *front_rows(),
+        *tracing_rows(),
         Row("dashboard p50", f"{fleet}: key → paint, p50 ms"),
         Row("dashboard p95", f"{fleet}: key → paint, p95 ms"),
         Row("dashboard cpu", f"{fleet}: CPU, % of a core", "less"),
@@ -151,6 +160,17 @@ def level_rows() -> list[Row]:
     for level in ("process", "confined", "namespaced"):
         found.append(Row(f"level p50 {level}", f"call of an instance at level {level}, 1 connection: p50 ms"))
         found.append(Row(f"level share {level}", "of that at level process"))
+    return found
+
+
+def tracing_rows() -> list[Row]:
+    """Calls to Corral that are traced, or not, of one run."""
+    found = []
+    for c in (1, 16):
+        for name, label in TRACED.items():
+            found.append(Row(f"traced {name} {c}", f"{label}, {_connections(c)}: calls/s"))
+            if name != UNTRACED:
+                found.append(Row(f"traced {name} share {c}", "of that with traces off"))
     return found
 
 

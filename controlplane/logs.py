@@ -52,7 +52,7 @@ class JsonLines(logging.Formatter):
         line |= {name: value for name in AUDIT_FIELDS if (value := record.__dict__.get(name)) is not None}
         context = tracing.active.get()
         if context is not None:
-            line |= {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+            line |= {"trace_id": context.trace_id, "span_id": context.span_id}
         if record.exc_info and record.exc_info[1] is not None:
             line["exc"] = _shortened("".join(traceback.format_exception(record.exc_info[1])))
         return json.dumps(line, default=str).replace("\x7f", "\\u007f")

@@ -131,12 +131,12 @@ def test_a_line_names_what_its_record_is_about(
 
 def test_a_line_within_a_trace_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened("INFO", None, "json", monkeypatch) as (out, _):
-        token = tracing.active.set(TraceContext(0xABC, 0xDEF))
+        token = tracing.active.set(TraceContext("a" * 32, "b" * 16))
         logging.getLogger("corral").info("within")
         tracing.active.reset(token)
 
     (line,) = lines(out.getvalue())
-    assert (line["trace_id"], line["span_id"]) == (f"{0xABC:032x}", f"{0xDEF:016x}")
+    assert (line["trace_id"], line["span_id"]) == ("a" * 32, "b" * 16)
 
 
 def test_a_format_that_does_not_fit_costs_no_line(monkeypatch: pytest.MonkeyPatch) -> None:

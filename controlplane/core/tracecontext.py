@@ -16,6 +16,7 @@ KNOWN_FLAGS = 3
 STATE_MAX_CHARS = 512
 STATE_MAX_MEMBERS = 32
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _MEMBER = re.compile(r"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{1,256}")
 
 
@@ -23,8 +24,9 @@ _MEMBER = re.compile(r"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e
 class TraceContext:
     """One span of a trace, as it is named to others. `is_remote`: it came in from outside."""
 
-    trace_id: int
-    span_id: int
+    trace_id: str
+    """32 hexadecimal digits; `span_id` has 16."""
+    span_id: str
     flags: int = 0
     state: str = ""
     is_remote: bool = False
@@ -35,7 +37,7 @@ class TraceContext:
 
     @property
     def traceparent(self) -> str:
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.flags:02x}"
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
 
 
 def parse(traceparent: bytes | str | None, tracestate: bytes | str | None = None) -> TraceContext | None:
@@ -45,21 +47,19 @@ def parse(traceparent: bytes | str | None, tracestate: bytes | str | None = None
         traceparent: Of one field; two that were joined by a comma are malformed.
         tracestate: Fields that came more than once may be joined by a comma.
     """
+    if not traceparent:
+        return None
     found = _PARENT.fullmatch(_text(traceparent).strip(" \t"))
     if found is None:
         return None
     version, trace_id, span_id, flags, more = found.groups()
-    if version == "ff" or (version == "00" and more is not None):
+    if version == "ff" or (version == "00" and more is not None) or trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
-    context = TraceContext(
-        int(trace_id, 16), int(span_id, 16), int(flags, 16) & KNOWN_FLAGS, _state(_text(tracestate)), is_remote=True
-    )
-    return context if context.trace_id and context.span_id else None
+    state = _state(_text(tracestate)) if tracestate else ""
+    return TraceContext(trace_id, span_id, int(flags, 16) & KNOWN_FLAGS, state, is_remote=True)
 
 
-def _text(raw: bytes | str | None) -> str:
-    if raw is None:
-        return ""
+def _text(raw: bytes | str) -> str:
     return raw.decode("latin-1") if isinstance(raw, bytes) else raw
 
 

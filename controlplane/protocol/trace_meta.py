@@ -93,8 +93,10 @@ def with_context(params: bytes | None, context: TraceContext) -> bytes | None:
     """Put a context into the `_meta` of raw parameters, in place of what is there; what is no object stays as it is."""
     if params is not None and not is_object(params):
         return params
-    ours = {"traceparent": context.traceparent} | ({"tracestate": context.state} if context.state else {})
     raw = b"{}" if params is None else params
+    ours = {"traceparent": context.traceparent}
+    if context.state:
+        ours["tracestate"] = context.state
     if b"_meta" not in raw and b"\\u" not in raw:
         return in_front(b'"_meta":' + encode(ours), raw)
     found = members(raw)

@@ -54,7 +54,7 @@ class CallTrace:
         Args:
             outcome: The raw member of the answer, or why there is none; None: what is being raised.
         """
-        if not tracing.is_on:
+        if self._span is tracing.NOTHING:
             return
         if isinstance(outcome, bytes):
             error = failure_in(outcome)
@@ -84,8 +84,8 @@ def passed_on(session: Session, params: bytes | None) -> bytes | None:
 def _begin(
     active: TraceContext, runner: Runner, session: Session, method: str, params: bytes | None
 ) -> CallTrace | None:
-    if not tracing.is_on:
-        return CallTrace(_told(active, session, params, is_ours=False), tracing.NOTHING)
+    if not tracing.is_kept(active):
+        return CallTrace(_told(active, session, params, is_ours=tracing.is_on), tracing.NOTHING)
     name = name_in(method, params)
     span = tracing.begin(
         f"{method} {name}" if name else method[:NAME_MAX_CHARS],

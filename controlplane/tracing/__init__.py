@@ -68,6 +68,10 @@ class SpanCounts:
 class Tracer(Protocol):
     """What makes spans; see `begin`."""
 
+    @property
+    def follows_parents(self) -> bool:
+        """Whether a span is kept if its parent is, and not otherwise."""
+
     def begin(
         self,
         name: str,
@@ -83,6 +87,11 @@ class Tracer(Protocol):
 is_on = False
 """Whether spans are made. Read it as `tracing.is_on`: a copy would not change."""
 _tracer: Tracer | None = None
+
+
+def is_kept(parent: TraceContext) -> bool:
+    """Whether a span below this one can be kept at all; asked where even one that is not costs too much."""
+    return _tracer is not None and (parent.is_sampled or not _tracer.follows_parents)
 
 
 def begin(

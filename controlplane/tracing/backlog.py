@@ -3,7 +3,7 @@
 The exporter blocks for as long as its receiver likes, so it runs in a thread;
 whoever ends a span appends it to a queue and goes on. What does not fit, and
 what could not be delivered, is dropped. OpenTelemetry's own processor does the
-same, but tells nobody how much it lost.
+same, but tells nobody how much it lost. What a span costs to send is spent here too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from attrs import define, field
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
+    from controlplane.tracing.export import OtlpSpan, Readable
 
 BACKLOG_MAX = 4096
 """Spans, of about 1 KiB each."""
@@ -33,11 +33,12 @@ class Backlog:
     """Takes spans and delivers them. `close` ends the thread."""
 
     exporter: SpanExporter
+    readable: Readable
     receiver: str
     """Who gets them, for the log: without credentials."""
     exported: int = field(default=0, init=False)
     dropped: int = field(default=0, init=False)
-    _queue: deque[ReadableSpan] = field(factory=deque, init=False)
+    _queue: deque[OtlpSpan] = field(factory=deque, init=False)
     _in_hand: int = field(default=0, init=False)
     _wake: threading.Event = field(factory=threading.Event, init=False)
     _closing: bool = field(default=False, init=False)
@@ -48,7 +49,7 @@ class Backlog:
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
         self._thread.start()
 
-    def add(self, span: ReadableSpan) -> None:
+    def add(self, span: OtlpSpan) -> None:
         """Never blocks; from the thread that ends spans only."""
         if self._closing or len(self._queue) >= BACKLOG_MAX:
             self.dropped += 1
@@ -74,10 +75,10 @@ class Backlog:
                 if self._is_away:
                     break
 
-    def _deliver(self, spans: list[ReadableSpan]) -> None:
+    def _deliver(self, spans: list[OtlpSpan]) -> None:
         self._in_hand = len(spans)
         try:
-            is_delivered = self.exporter.export(spans) is SpanExportResult.SUCCESS
+            is_delivered = self.exporter.export([self.readable.of(span) for span in spans]) is SpanExportResult.SUCCESS
         except Exception:  # the exporter's own bug costs spans, and nothing else
             log.debug("the span exporter failed", exc_info=True)
             is_delivered = False

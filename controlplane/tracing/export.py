@@ -1,20 +1,29 @@
-"""Spans by OpenTelemetry's SDK, sent by OTLP over HTTP. The only module that makes them; see `opening`."""
+"""Spans as they are made here, and as OpenTelemetry's exporter wants them; see `opening`.
+
+A span is a record with a clock: making one is on the path of a call. What it
+takes to send it is done where it is sent, in the backlog's thread. Samplers are
+the SDK's own.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from random import getrandbits
+from time import time_ns
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from controlplane.core.tracecontext import TraceContext
+from controlplane.core.tracecontext import SAMPLED, TraceContext
 from controlplane.tracing import SpanCounts
 
 if TYPE_CHECKING:
@@ -27,69 +36,65 @@ if TYPE_CHECKING:
 FLUSH_S = 1.0
 """For what is left when the control plane ends."""
 VALUE_MAX_CHARS = 1024
+EVENTS_MAX = 64
+"""Of one span."""
+RANDOM = 2
+"""The flag that says that a trace's id is random (Trace Context, level 2)."""
 _KINDS: Mapping[Kind, SpanKind] = {
     "internal": SpanKind.INTERNAL,
     "server": SpanKind.SERVER,
     "client": SpanKind.CLIENT,
 }
 _NO_STATE = TraceState()
-# The SDK takes a span's parent from a context under this key, as its own `set_span_in_context` would put it.
 _ROOT = Context()
 
 
-class _Feed(SpanProcessor):
-    """Puts each span that is sampled into the backlog when it is done."""
-
-    def __init__(self, backlog: Backlog) -> None:
-        self._backlog = backlog
-
-    def on_end(self, span: ReadableSpan) -> None:
-        context = span.get_span_context()
-        if context is not None and context.trace_flags.sampled:
-            self._backlog.add(span)
-
-
-@frozen(slots=True, eq=False)
+@define(eq=False, slots=True)
 class OtlpSpan:
-    """A `tracing.Span` that is recorded, if the sampler wants it."""
+    """A `tracing.Span`. `sink` gets it when it is done; None for one that the sampler does not keep."""
 
-    _span: trace.Span
+    name: str
+    kind: Kind
     context: TraceContext
+    parent: TraceContext | None
+    links: Sequence[TraceContext]
+    attributes: dict[str, Value]
+    sink: Backlog | None
+    began_ns: int = field(factory=time_ns)
+    ended_ns: int = 0
+    events: list[tuple[str, Mapping[str, Value], int]] | None = None
+    failure: str | None = None
+    """A sentence, maybe empty; None if nothing went wrong."""
 
     def put(self, name: str, value: Value) -> None:
-        self._span.set_attribute(name, value)
+        self.attributes[name] = value
 
     def event(self, name: str, attributes: Mapping[str, Value]) -> None:
-        self._span.add_event(name, attributes)
+        self.events = self.events or []
+        if len(self.events) < EVENTS_MAX:
+            self.events.append((name, attributes, time_ns()))
 
     def end(self, error: str | None = None, detail: str = "") -> None:
         if error is not None:
-            self._span.set_attribute("error.type", error)
-            self._span.set_status(Status(StatusCode.ERROR, detail[:VALUE_MAX_CHARS] or None))
-        self._span.end()
+            self.attributes["error.type"] = error
+            self.failure = detail
+        sink, self.sink = self.sink, None
+        if sink is not None:
+            self.ended_ns = time_ns()
+            sink.add(self)
 
 
 @define(eq=False)
 class OtlpTracer:
     """A `tracing.Tracer`."""
 
-    resource: Resource
     sampler: Sampler
-    version: str
     backlog: Backlog
-    _tracer: trace.Tracer = field(init=False)
+    follows_parents: bool
 
     def __attrs_post_init__(self) -> None:
         # It would log each failure to deliver; `Backlog` says so once.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-        provider = TracerProvider(
-            sampler=self.sampler,
-            resource=self.resource,
-            shutdown_on_exit=False,
-            span_limits=SpanLimits(max_attribute_length=VALUE_MAX_CHARS),
-        )
-        provider.add_span_processor(_Feed(self.backlog))
-        self._tracer = provider.get_tracer("corral", self.version)
 
     def begin(
         self,
@@ -99,17 +104,20 @@ class OtlpTracer:
         links: Sequence[TraceContext],
         attributes: Mapping[str, Value],
     ) -> Span:
-        around = _ROOT if parent is None else trace.set_span_in_context(NonRecordingSpan(_native(parent)), _ROOT)
-        span = self._tracer.start_span(
-            name,
-            around,
-            _KINDS[kind],
-            attributes,
-            [trace.Link(_native(link)) for link in links],
-        )
-        context = span.get_span_context()
-        state = context.trace_state.to_header() if context.trace_state else ""
-        return OtlpSpan(span, TraceContext(context.trace_id, context.span_id, int(context.trace_flags), state))
+        trace_id = f"{getrandbits(128) or 1:032x}" if parent is None else parent.trace_id
+        is_kept = self._is_kept(name, kind, parent, trace_id, attributes)
+        flags = (RANDOM if parent is None else parent.flags & RANDOM) | (SAMPLED if is_kept else 0)
+        context = TraceContext(trace_id, f"{getrandbits(64) or 1:016x}", flags, "" if parent is None else parent.state)
+        return OtlpSpan(name, kind, context, parent, links, dict(attributes), self.backlog if is_kept else None)
+
+    def _is_kept(
+        self, name: str, kind: Kind, parent: TraceContext | None, trace_id: str, attributes: Mapping[str, Value]
+    ) -> bool:
+        if parent is not None and self.follows_parents:  # as the sampler would say, 14 µs later
+            return parent.is_sampled
+        around = _ROOT if parent is None else trace.set_span_in_context(NonRecordingSpan(native(parent)), _ROOT)
+        result = self.sampler.should_sample(around, int(trace_id, 16), name, _KINDS[kind], attributes, ())
+        return result.decision is Decision.RECORD_AND_SAMPLE
 
     def statistics(self) -> SpanCounts:
         return SpanCounts(self.backlog.exported, self.backlog.dropped)
@@ -119,6 +127,42 @@ class OtlpTracer:
             await trio.to_thread.run_sync(self.backlog.close, FLUSH_S)
 
 
-def _native(context: TraceContext) -> SpanContext:
+@define(eq=False)
+class Readable:
+    """Makes what the exporter takes of a span that is done."""
+
+    resource: Resource
+    version: str
+    _scope: InstrumentationScope = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._scope = InstrumentationScope("corral", self.version)
+
+    def of(self, span: OtlpSpan) -> ReadableSpan:
+        failed = span.failure is not None
+        return ReadableSpan(
+            span.name[:VALUE_MAX_CHARS],
+            native(span.context),
+            None if span.parent is None else native(span.parent),
+            self.resource,
+            _bounded(span.attributes),
+            [Event(name, _bounded(attributes), at) for name, attributes, at in span.events or ()],
+            [trace.Link(native(link)) for link in span.links],
+            _KINDS[span.kind],
+            status=Status(StatusCode.ERROR, (span.failure or "")[:VALUE_MAX_CHARS] or None) if failed else Status(),
+            start_time=span.began_ns,
+            end_time=span.ended_ns,
+            instrumentation_scope=self._scope,
+        )
+
+
+def native(context: TraceContext) -> SpanContext:
+    """A context as OpenTelemetry has it."""
     state = TraceState.from_header([context.state]) if context.state else _NO_STATE
-    return SpanContext(context.trace_id, context.span_id, context.is_remote, TraceFlags(context.flags), state)
+    return SpanContext(
+        int(context.trace_id, 16), int(context.span_id, 16), context.is_remote, TraceFlags(context.flags), state
+    )
+
+
+def _bounded(attributes: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value[:VALUE_MAX_CHARS] if isinstance(value, str) else value for name, value in attributes.items()}

@@ -33,7 +33,7 @@ def open_tracer(config: Config, version: str) -> OtlpTracer:
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
 
         from controlplane.tracing.backlog import Backlog  # noqa: PLC0415
-        from controlplane.tracing.export import OtlpTracer  # noqa: PLC0415
+        from controlplane.tracing.export import OtlpTracer, Readable  # noqa: PLC0415
     except ImportError as missing:
         raise ConfigError(
             [f"OTEL_EXPORTER_OTLP_ENDPOINT: needs the packages of corral[otel] ({missing.name} is missing)"]
@@ -54,7 +54,8 @@ def open_tracer(config: Config, version: str) -> OtlpTracer:
         }
     )
     receiver = urlsplit(config.otel_endpoint)
-    return OtlpTracer(resource, sampler_of(config), version, Backlog(exporter, f"{receiver.hostname}:{receiver.port}"))
+    backlog = Backlog(exporter, Readable(resource, version), receiver.netloc)
+    return OtlpTracer(sampler_of(config), backlog, config.otel_sampler.startswith("parentbased_"))
 
 
 def _service_name(config: Config) -> str:

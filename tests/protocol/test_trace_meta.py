@@ -42,7 +42,7 @@ def test_a_servers_own_meta_is_kept_and_values_stay_as_they_were_written() -> No
 
 
 def test_a_state_goes_along() -> None:
-    context = TraceContext(1, 2, 1, "vendor=a b")
+    context = TraceContext("1" * 32, "2" * 16, 1, "vendor=a b")
 
     told = with_context(b"{}", context)
 

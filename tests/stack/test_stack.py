@@ -336,7 +336,7 @@ def state(stack: Stack) -> dict[str, Any]:
     """What must be there after a `down` and an `up`."""
     instances = {name: stack.get(f"/instances/{name}") for name in ("memory", "files")}
     return {
-        "ids": {name: found["id"] for name, found in instances.items()},
+        "ids": {name: found["instance_id"] for name, found in instances.items()},
         "graph": stack.tool("memory", "read_graph"),
         "file": stack.tool("files", "read_text_file", path="/tmp/allowed/note.txt"),
         "users": [user["name"] for user in stack.get("/users")["users"]],

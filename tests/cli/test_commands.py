@@ -510,6 +510,7 @@ def test_prompts_and_resources_are_listed_whatever_is_in_them(api, corral):
         ("GET /users", ["user", "ls"]),
         ("POST /users", ["user", "add", "x"]),
         ("PATCH /users/x", ["user", "role", "x", "viewer"]),
+        ("DELETE /users/x", ["user", "rm", "x"]),
         ("POST /mcp/memory/execute", ["call", "memory", "ping"]),
         ("DELETE /instances/memory", ["rm", "memory"]),
         ("POST /api/v2/deploy", ["deploy", "memory", "--", "npx"]),
@@ -558,6 +559,37 @@ def test_an_administrator_creates_tokens_for_others(api, corral):
     api.on("POST /tokens", document({"token": "crl_abc", "expires_at": None}, 201))
     corral("token", "create", "ci", "--role", "caller", "--owner", "grace")
     assert api.asked[0].json == {"name": "ci", "role": "caller", "owner": "grace"}
+
+
+def test_a_token_for_single_instances_is_asked_for_by_their_names(api, corral):
+    api.on("POST /tokens", document({"token": "crl_abc", "expires_at": None}, 201))
+    words = ("--role", "caller", "--instance", "memory", "--instance", "files")
+    result = corral("token", "create", "agent", *words)
+    assert api.asked[0].json == {"name": "agent", "role": "caller", "instances": ["memory", "files"]}
+    assert "opens memory, files only" in result.err
+
+
+def test_token_ls_says_what_each_opens_and_until_when(api, corral):
+    common = {"owner": "ada", "created_at": "2026-11-22T10:00:00Z", "last_used_at": None, "role": "caller"}
+    known, gone = "11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555"
+    tokens = [
+        {**common, "token_id": "t1", "name": "whole", "expires_at": None, "instances": None},
+        {**common, "token_id": "t2", "name": "agent", "expires_at": "2099-01-01T10:00:00Z", "instances": [known, gone]},
+    ]
+    api.on("GET /tokens", document({"tokens": tokens, "next_cursor": None}))
+    api.on("GET /instances", document({"instances": [{"instance_id": known, "name": "memory"}], "next_cursor": None}))
+    header, whole, agent = corral("token", "ls").out.splitlines()
+    assert {"OPENS", "EXPIRES"} <= set(header.split())
+    assert whole.split()[-3:] == ["never", "everything", "t1"]
+    assert "2099-01-01" in agent
+    assert "memory, 99999999… (gone)" in agent
+
+
+def test_user_rm_removes_each_that_is_named(api, corral):
+    for name in ("ada", "grace"):
+        api.on(f"DELETE /users/{name}", document({"name": name}))
+    result = corral("user", "rm", "ada", "grace")
+    assert result.out == "ada is removed\ngrace is removed\n"
 
 
 def test_user_add_puts_the_first_token_alone_on_standard_output(api, corral):

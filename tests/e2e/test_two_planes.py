@@ -38,6 +38,7 @@ def test_a_home_in_use_is_refused_with_the_holders_pid_and_the_holder_goes_on(
 
     assert status == EX_CONFIG
     assert f"in use by another control plane (process {plane.pid})" in said
+    assert "corral up --replace" in said
     assert "CORRAL_HOME" in said
     assert "Traceback" not in said
     assert plane.tool("undisturbed", "pid") == str(pid)

@@ -7,6 +7,7 @@ which calls share with them is what two pools are for.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
-from bench import rest
+from bench import machine, rest
 from bench.gateways import Missing
 from bench.programs import HERE, Native, Server, free_port, load_program
 from bench.results import CONNECTIONS, CORRAL, DIRECT, FRONTS, NGINX, ONE_POOL, Results
@@ -84,15 +85,28 @@ class Way:
     port: int
 
 
+@frozen
+class Stretch:
+    """One load program run to its end, and what the hot lane had of it."""
+
+    result: dict[str, Any]
+    hot: float
+    noise: float
+    """Cores that others took."""
+
+
 @frozen(kw_only=True)
 class Fronts:
-    """Measure them. `seconds` per stretch; no further round begins after `limit_s`."""
+    """Measure them. `seconds` per stretch; no further round begins after `limit_s`; the quieter half of them counts."""
 
     corral: Corral
     native: Native
     folder: Path
     seconds: float
     limit_s: float
+    patience_s: float
+    """The longest wait for a quiet machine, before each stretch."""
+    servers: list[Server] = field(factory=list, init=False)
 
     def run(self, results: Results) -> None:
         """Each way at each number of connections, in turns."""
@@ -100,46 +114,44 @@ class Fronts:
             ways = self._open(stack)
             for way in ways:
                 self._measure(way, CONNECTIONS[-1], WARM_UP_S)
+            found: dict[tuple[str, int], list[Stretch]] = {}
             deadline = time.monotonic() + self.limit_s
-            rounds = 0
-            while rounds == 0 or time.monotonic() < deadline:
-                turn = rounds % len(ways)
+            while not found or time.monotonic() < deadline:
                 for c in CONNECTIONS:
-                    for way in ways[turn:] + ways[:turn]:
-                        self._note(results, way, c)
-                rounds += 1
-        for key in (f"{what} {c}" for c in CONNECTIONS for what in ("rate", "p50")):
-            direct = results.value(f"front {DIRECT} {key}", CORRAL)
-            for name in FRONTS:
-                mine = results.value(f"front {name} {key}", CORRAL)
-                if mine and direct and name != DIRECT:
-                    results.add(f"front {name} share {key}", CORRAL, mine / direct)
+                    for way in ways:
+                        found.setdefault((way.name, c), []).append(self._measure(way, c, self.seconds))
+                ways = ways[1:] + ways[:1]
+        for (name, c), stretches in found.items():
+            quiet = sorted(stretches, key=lambda stretch: stretch.noise)[: (len(stretches) + 1) // 2]
+            for stretch in quiet:
+                _note(results, name, c, stretch)
+        _compare(results)
 
     def _open(self, stack: ExitStack) -> list[Way]:
         ways = [Way(DIRECT, self.corral.port)]
+        self.servers.append(self.corral.server)
         for name in (NGINX, ONE_POOL):
             front = Front(one_pool=name == ONE_POOL)
             front.start(self.folder, self.corral)
             stack.callback(front.server.stop)
+            self.servers.append(front.server)
             ways.append(Way(name, front.port))
         return ways
 
-    def _note(self, results: Results, way: Way, c: int) -> None:
-        hot = self._hot()
-        result = self._measure(way, c, self.seconds)
-        results.add("errors", CORRAL, result["errors"])
-        if result["calls"]:
-            results.add(f"front {way.name} rate {c}", CORRAL, result["calls"] / result["seconds"])
-            results.add(f"front {way.name} p50 {c}", CORRAL, result["p50_ms"])
-            results.add(f"front {way.name} hot", CORRAL, min(1.0, (self._hot() - hot) / result["calls"]))
-
-    def _measure(self, way: Way, connections: int, seconds: float) -> dict[str, Any]:
+    def _measure(self, way: Way, connections: int, seconds: float) -> Stretch:
         path = self.folder / f"requests-{way.name.replace(' ', '-')}-{connections}"
         requests = self.corral.requests(connections)
         path.write_bytes(b"".join(b"%d\n%b" % (len(request), request) for request in requests))
         argv: list[str | Path] = [self.native.calls, str(way.port), str(seconds), str(connections), path]
+        ours = [process.pid for server in self.servers for process in machine.tree(server.pid)] + [os.getpid()]
+        machine.wait_quiet(ours, self.patience_s)
         with self._company(way.port), load_program(argv, seconds + RUN_MARGIN_S) as run:
-            return run()
+            hot, cpu, busy, began = self._hot(), machine.cpu_of(ours), machine.busy_s(), time.monotonic()
+            result = run()
+            took = time.monotonic() - began
+            used = machine.cpu_since(cpu, machine.cpu_of(ours)) + result["cpu_s"]
+            others = machine.busy_s() - busy - used
+            return Stretch(result, self._hot() - hot, max(0.0, others / took))
 
     @contextmanager
     def _company(self, port: int) -> Iterator[None]:
@@ -171,3 +183,24 @@ class Fronts:
         text = rest.ask(self.corral.port, "GET", "/metrics", fields=self.corral.fields).body.decode()
         found = re.search(r"^corral_http_hot_requests_total (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else 0.0
+
+
+def _note(results: Results, name: str, c: int, stretch: Stretch) -> None:
+    result = stretch.result
+    results.noise.append(stretch.noise)
+    results.load.append(result["cpu_s"] / result["seconds"])
+    results.add("errors", CORRAL, result["errors"])
+    if result["calls"]:
+        results.add(f"front {name} rate {c}", CORRAL, result["calls"] / result["seconds"])
+        results.add(f"front {name} p50 {c}", CORRAL, result["p50_ms"])
+        results.add(f"front {name} hot", CORRAL, min(1.0, stretch.hot / result["calls"]))
+
+
+def _compare(results: Results) -> None:
+    """Set every way against the one straight to Corral."""
+    for key in (f"{what} {c}" for c in CONNECTIONS for what in ("rate", "p50")):
+        direct = results.value(f"front {DIRECT} {key}", CORRAL)
+        for name in FRONTS:
+            mine = results.value(f"front {name} {key}", CORRAL)
+            if mine and direct and name != DIRECT:
+                results.add(f"front {name} share {key}", CORRAL, mine / direct)

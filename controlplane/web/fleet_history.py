@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from attrs import asdict, frozen
 
 from controlplane.model import Role
 from controlplane.store.filters import FleetEventFilter
 from controlplane.web.call import Call, Reply, json_reply
-from controlplane.web.instances import visible, whose
+from controlplane.web.instances import whose
+from controlplane.web.limited import ids_opened
 from controlplane.web.logs import FLUSH_WAIT_S
 from controlplane.web.paging import PageQuery
 from controlplane.web.route import Route
@@ -42,7 +42,7 @@ async def list_fleet_events(call: Call) -> Reply:
     query: FleetEventQuery = call.query
     which = FleetEventFilter(
         owner=whose(call),
-        instances=_only(call),
+        instances=ids_opened(call.services.supervisor, call.principal),
         since=query.since,
         until=query.until,
         types=tuple(query.type or ()),
@@ -55,15 +55,6 @@ async def list_fleet_events(call: Call) -> Reply:
     return json_reply(
         FleetEventsOut(events=[fleet_event_out(row) for row in found.rows], next_cursor=found.next_cursor)
     )
-
-
-def _only(call: Call) -> tuple[UUID, ...] | None:
-    """Of which instances alone, deleted ones included; None: of all."""
-    only = call.principal.instances
-    if only is None:
-        return None
-    living = {runner.instance.id for runner in visible(call)}
-    return tuple(living | {one for one in only if isinstance(one, UUID)})
 
 
 def fleet_event_out(row: NamedEvent) -> FleetEventOut:

@@ -1,4 +1,4 @@
-"""The fleet's events for a token that opens single instances only: of its owner's stream, what is about those."""
+"""Tokens that open single instances only: which those are, and the fleet's events as far as they are about them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 import trio
 from attrs import define, field
 
+from controlplane.cluster.roster import HeldElsewhere
 from controlplane.errors import NotFound
 
 if TYPE_CHECKING:
@@ -28,6 +29,29 @@ class _Told(msgspec.Struct):
 
     type: str
     instance_id: UUID | None = None
+
+
+def id_of(supervisor: Supervisor, principal: Principal, ref: str) -> UUID | None:
+    """What an instance's name or id means to somebody, whichever control plane holds it; None: nothing."""
+    try:
+        return supervisor.find(principal, ref).instance.id
+    except HeldElsewhere as held:
+        return held.elsewhere.id
+    except NotFound:
+        return None
+
+
+def ids_opened(supervisor: Supervisor, principal: Principal) -> tuple[UUID, ...] | None:
+    """The ids of the only instances that a token opens, deleted ones included; None: it is not limited."""
+    if principal.instances is None:
+        return None
+    found = {one for one in principal.instances if isinstance(one, UUID)}
+    for named in principal.instances - found:
+        owner, _, name = str(named).rpartition("/")
+        instance_id = id_of(supervisor, principal, name if owner == principal.owner else str(named))
+        if instance_id is not None:
+            found.add(instance_id)
+    return tuple(found)
 
 
 _decode = msgspec.json.Decoder(_Told).decode
@@ -61,14 +85,10 @@ class OnlySource:
     def _sees(self, instance_id: UUID) -> bool:
         if instance_id in (self._principal.instances or ()) or instance_id in self._seen:
             return True
-        try:
-            it = self._supervisor.get(instance_id).instance
-        except NotFound:
+        if id_of(self._supervisor, self._principal, str(instance_id)) is None:
             return False
-        if self._principal.sees(it.owner, it.name, it.id):
-            self._seen.add(instance_id)
-            return True
-        return False
+        self._seen.add(instance_id)
+        return True
 
     def close(self) -> None:
         self._source.close()

@@ -14,11 +14,11 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from controlplane.cluster.roster import HeldElsewhere
 from controlplane.errors import FieldError, Forbidden, NotFound
 from controlplane.model import Principal, Role, Token
 from controlplane.web.auth import capped, mint
 from controlplane.web.call import Call, Reply, as_uuid, json_reply
+from controlplane.web.limited import id_of
 from controlplane.web.paging import PageQuery, page
 from controlplane.web.route import Route
 from controlplane.web.views import rfc3339, token_out
@@ -90,25 +90,15 @@ def _scope(call: Call, owner: str, role: Role) -> frozenset[UUID] | None:
     wrong: list[FieldError] = []
     found: set[UUID] = set()
     for place, ref in enumerate(call.body.instances):
-        try:
-            # As its owner would write it: an administrator who makes it for somebody need not write `owner/name`.
-            instance_id = _id_of(call, whole, ref)
-            _id_of(call, call.principal, str(instance_id))
-        except NotFound:
+        # As its owner would write it: an administrator who makes it for somebody need not write `owner/name`.
+        instance_id = id_of(call.services.supervisor, whole, ref)
+        if instance_id is None or id_of(call.services.supervisor, call.principal, str(instance_id)) is None:
             wrong.append(FieldError(f"/instances/{place}", "there is no such instance for this token's owner"))
         else:
             found.add(instance_id)
     if wrong:
         raise invalid_request(wrong)
     return frozenset(found)
-
-
-def _id_of(call: Call, principal: Principal, ref: str) -> UUID:
-    """What an instance's name means to somebody, whichever control plane holds it. Raises NotFound."""
-    try:
-        return call.services.supervisor.find(principal, ref).instance.id
-    except HeldElsewhere as held:
-        return held.elsewhere.id
 
 
 async def list_tokens(call: Call) -> Reply:

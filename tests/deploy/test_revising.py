@@ -16,6 +16,7 @@ from controlplane.core.lifecycle import Desired, State
 from controlplane.errors import (
     ArchiveRejected,
     Conflict,
+    Forbidden,
     InvalidRequest,
     NotFound,
     RateLimited,
@@ -27,7 +28,9 @@ from controlplane.store.postgres import PostgresStore
 from controlplane.supervise.succession import Succession
 from controlplane.upkeep import Upkeep
 from controlplane.web.auth import TokenTable
-from tests.deploy.farm import WAIT_S, Farm, open_farm
+from controlplane.wire.convert import structure
+from controlplane.wire.deploy import RedeployIn
+from tests.deploy.farm import ADA, WAIT_S, Farm, open_farm
 from tests.deploy.test_inbox import ZIP, encoded, pieces, zipped
 from tests.services import database_url, postgres_server, redis_url, valkey_server
 
@@ -114,6 +117,24 @@ async def test_a_new_revision_is_written_before_it_is_tried_and_in_force_after(f
     kept = (await farm.kept())["cow"]
     assert (kept.spec.revision, kept.spec.source, kept.spec.resolved) == (2, b"print('baa')\n", found)
     assert dict(kept.labels) == dict(runner.instance.labels) == {"b": "2"}
+
+
+async def test_a_token_for_single_instances_gives_one_no_other_secrets_than_it_has(
+    farm: Farm, serving: Serving
+) -> None:
+    for name in ("HELD", "OTHER"):
+        await farm.store.put_secret("ada", name, "value", quota=5)
+    limited = evolve(ADA, instances=frozenset({serving.runner.instance.id}))
+    held, other = {"A": "${secret:HELD}"}, {"A": "${secret:HELD}", "B": "x${secret:OTHER}"}
+    await farm.redeploy(serving.runner, environment_vars=held)
+    await serving.comes_up()
+
+    async def by_limited(**members: Any) -> Succession:
+        return await farm.deployer.redeploy(limited, serving.runner, structure(members, RedeployIn))
+
+    with pytest.raises(Forbidden, match="OTHER"):
+        await by_limited(environment_vars=other)
+    assert (await by_limited(environment_vars=held)).spec.env == held
 
 
 async def test_labels_that_are_not_named_stay(farm: Farm, serving: Serving) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,8 +11,9 @@ import trio
 
 from controlplane.model import Principal, Role
 from controlplane.store.filters import FleetEventFilter
+from controlplane.web.limited import ids_opened
 from tests.web.fakes import TOKENS
-from tests.web.fakes_api import BOB, in_process, pointers, problem_of, serving
+from tests.web.fakes_api import BOB, ApiSupervisor, in_process, pointers, problem_of, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -172,3 +173,18 @@ async def test_the_list_of_tokens_says_what_each_opens() -> None:
         assert rows["limited"] == expected
         assert rows["deployer"] is None
         assert all(row["instances"] is None for row in (await api.ask("GET", "/tokens", token=BOB)).json()["tokens"])
+
+
+def test_names_and_ids_of_what_a_token_opens_come_to_ids() -> None:
+    supervisor = ApiSupervisor()
+    memory = supervisor.add("memory", "alice").instance
+    of_bob = supervisor.add("memory", "bob").instance
+
+    def opened(role: Role, *only: UUID | str) -> set[UUID] | None:
+        principal = Principal(owner="alice", role=role, token_id="t", instances=frozenset(only) if only else None)
+        found = ids_opened(cast("Any", supervisor), principal)
+        return None if found is None else set(found)
+
+    assert opened(Role.CALLER) is None
+    assert opened(Role.CALLER, ID, "alice/memory", "alice/none", "bob/memory") == {ID, memory.id}
+    assert opened(Role.ADMIN, "bob/memory") == {of_bob.id}

@@ -168,7 +168,8 @@ def tracing_rows() -> list[Row]:
     found = []
     for c in (1, 16):
         for name, label in TRACED.items():
-            found.append(Row(f"traced {name} {c}", f"{label}, {_connections(c)}: calls/s"))
+            found.append(Row(f"traced {name} rate {c}", f"{label}, {_connections(c)}: calls/s"))
+            found.append(Row(f"traced {name} cpu {c}", f"{label}, {_connections(c)}: CPU s per 1,000 calls"))
             if name != UNTRACED:
                 found.append(Row(f"traced {name} share {c}", "of that with traces off"))
     return found

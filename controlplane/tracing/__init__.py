@@ -32,6 +32,7 @@ class Span(Protocol):
 
     @property
     def context(self) -> TraceContext | None: ...
+    def rename(self, name: str) -> None: ...
     def put(self, name: str, value: Value) -> None: ...
     def event(self, name: str, attributes: Mapping[str, Value]) -> None: ...
     def end(self, error: str | None = None, detail: str = "") -> None:
@@ -43,6 +44,9 @@ class Nothing:
     """The span of a control plane that makes none."""
 
     context: TraceContext | None = None
+
+    def rename(self, name: str) -> None:
+        """Nothing."""
 
     def put(self, name: str, value: Value) -> None:
         """Nothing."""

@@ -66,6 +66,9 @@ class OtlpSpan:
     failure: str | None = None
     """A sentence, maybe empty; None if nothing went wrong."""
 
+    def rename(self, name: str) -> None:
+        self.name = name
+
     def put(self, name: str, value: Value) -> None:
         self.attributes[name] = value
 

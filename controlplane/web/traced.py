@@ -109,15 +109,22 @@ class Traced:
     def _begin(self, from_head: TraceContext | None) -> Span:
         # A message's own context is nearer to who asked than its carrier's (OpenTelemetry's MCP conventions).
         from_message = context_of_body(self.body)
-        method, name = said_in(self.body)
-        says = f"{method} {name}" if name else method
-        return tracing.begin(
-            says or f"POST {self.route}",
+        span = tracing.begin(
+            f"POST {self.route}",
             kind="server",
             parent=from_message or from_head,
             links=(from_head,) if from_message is not None else (),
-            attributes=self._attributes(method) | named(method, name),
         )
+        if span.context is not None and span.context.is_sampled:  # what is not kept need not be described
+            self._describe(span)
+        return span
+
+    def _describe(self, span: Span) -> None:
+        method, name = said_in(self.body)
+        if method:
+            span.rename(f"{method} {name}" if name else method)
+        for key, value in (self._attributes(method) | named(method, name)).items():
+            span.put(key, value)
 
     def _attributes(self, method: str) -> dict[str, Value]:
         found: dict[str, Value] = {"http.request.method": "POST", "http.route": self.route}

@@ -70,6 +70,7 @@ from controlplane.web.services import Services
 if TYPE_CHECKING:
     import socket
 
+    from controlplane.cluster.membership import Membership
     from controlplane.cluster.roster import Roster
     from controlplane.config import Config
     from controlplane.home import Home
@@ -125,10 +126,11 @@ async def _live(config: Config, life: _Life, began: float, hot: bool, replace: b
         services, supervisor_nursery = await stack.enter_async_context(_open(config, home, began))
         listeners = listeners or activated or tuple(listen(config))
         entrance = await root.start(_serve, listeners, services, hot)
-        if services.membership is not None:
-            services.membership.reached_at(node_url(config, entrance.addresses[0][1]))
+        membership = services.membership
+        assert membership is not None
+        membership.reached_at(node_url(config, entrance.addresses[0][1]))
         about = {"host": config.host, "version": services.version}
-        await root.start(takeover.offer, home.run, home.admin_token, about, listeners)
+        await root.start(takeover.offer, home.run, home.admin_token, about, listeners, membership.expect_heir)
         _spare_collections()
         life.serves = True
         url = _url(config.host, entrance.addresses[0][1])
@@ -137,7 +139,7 @@ async def _live(config: Config, life: _Life, began: float, hot: bool, replace: b
         systemd.tell(systemd.READY, f"STATUS=serves at {url}")
         await life.asked_to_stop.wait()
         systemd.tell(systemd.STOPPING)
-        await _close(services, entrance)
+        await _close(services, entrance, membership)
         supervisor_nursery.cancel_scope.cancel()
         root.cancel_scope.cancel()
 
@@ -182,11 +184,6 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         secret_box = SecretBox(home.secret_key, home.previous_keys)
         store = await stack.enter_async_context(open_store(backing.database_url, secret_box))
         await store.check_keys()
-        cache = await stack.enter_async_context(open_cache(backing.redis_url))
-        await _ensure_admin(store, home.admin_token)
-        journal = Journal(store)
-        hub = Hub(config.buffer_max_mb * 2**20 * (SESSIONS_SHARE - 1) // SESSIONS_SHARE, keep=journal.event)
-        tokens = TokenTable(secret_box.jwt_key(config.jwt_algorithm), config.jwt_algorithm, Issuer.of_config(config))
         uploads = Uploads(home.path / "uploads")
         membership = await stack.enter_async_context(
             open_membership(
@@ -199,6 +196,11 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
                 archives=uploads.names,
             )
         )
+        cache = await stack.enter_async_context(open_cache(backing.redis_url))
+        await _ensure_admin(store, home.admin_token)
+        journal = Journal(store)
+        hub = Hub(config.buffer_max_mb * 2**20 * (SESSIONS_SHARE - 1) // SESSIONS_SHARE, keep=journal.event)
+        tokens = TokenTable(secret_box.jwt_key(config.jwt_algorithm), config.jwt_algorithm, Issuer.of_config(config))
         await stack.enter_async_context(
             _relaying(hub, roster := membership.roster, store, secret_box, backing.redis_url)
         )
@@ -277,7 +279,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             background.start_soon(service)
         background.start_soon(service_watch.watch, services)
         await background.start(services.mcp.run)
-        await background.start(membership.run, upkeep)
+        await membership.attach(upkeep)
         await upkeep.load()
         builds.hold(runner.instance for runner in supervisor.runners())
         background.start_soon(leftovers.collect, home.instances, store, lambda: supervisor.ids() | roster.ids())
@@ -308,10 +310,11 @@ async def _relaying(
         yield
 
 
-async def _close(services: Services, entrance: door.Door) -> None:
+async def _close(services: Services, entrance: door.Door, membership: Membership) -> None:
     """Readiness off, streams end, calls finish, instances stop in parallel, the journal is written."""
     log.info("stopping")
     services.stopping = True
+    membership.take_no_more()
     services.hub.close()
     services.mcp.close()
     async with trio.open_nursery() as nursery:  # an instance with calls in flight waits for their answers itself
@@ -321,8 +324,8 @@ async def _close(services: Services, entrance: door.Door) -> None:
     for rest in services.accounts.take():
         services.journal.usage(rest)
     await services.journal.flush(FLUSH_S)
-    if services.membership is not None and not services.supervisor.ids_left():
-        await services.membership.release()
+    if not services.supervisor.ids_left():
+        await membership.release()
 
 
 async def _ensure_admin(store: Store, token: str) -> None:

@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,6 +61,7 @@ async def offer(
     token: str,
     about: dict[str, str],
     listeners: Sequence[socket.socket],
+    on_handed: Callable[[], None] = lambda: None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -71,6 +72,7 @@ async def offer(
         token: The administrator's.
         about: `host` and `version`.
         listeners: Stay this one's as well.
+        on_handed: Called when somebody has got them.
     """
     with _path(run) as path:
         (run / SOCKET_NAME).unlink(missing_ok=True)  # of a control plane that was killed
@@ -83,26 +85,29 @@ async def offer(
                 while True:
                     connection, _ = await door.accept()
                     with connection, trio.move_on_after(EXCHANGE_S), suppress(OSError, ValueError):
-                        await _hand(connection, token, about, listeners)
+                        if await _hand(connection, token, about, listeners):
+                            on_handed()
             finally:
                 (run / SOCKET_NAME).unlink(missing_ok=True)
 
 
 async def _hand(
     connection: trio.socket.SocketType, token: str, about: dict[str, str], listeners: Sequence[socket.socket]
-) -> None:
+) -> bool:
+    """Whether they were handed over."""
     asked = json.loads(await _line(connection))
     shown = asked.get("token") if isinstance(asked, dict) else None
     if not isinstance(shown, str) or not hmac.compare_digest(shown.encode(), token.encode()):
         log.warning("somebody asked for the listening sockets without the administrator's token")
-        return
+        return False
     numbers = [listener.fileno() for listener in listeners]
     if min(numbers, default=-1) < 0:  # it is stopping already
-        return
+        return False
     answer = json.dumps(about).encode() + b"\n"
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(n.to_bytes(4, sys.byteorder) for n in numbers))
     await connection.sendmsg([answer], [rights])  # one short line: it goes whole
     log.info("handed the listening sockets to another control plane, which takes over")
+    return True
 
 
 async def _line(connection: trio.socket.SocketType) -> bytes:

@@ -108,8 +108,8 @@ class Upkeep:
         self._may_run = True
         try:
             await self.read_again()
-        except StorageUnavailable as away:
-            log.warning("what this node holds is started when it can be read: %s", away)
+        except CorralError as error:
+            log.warning("what this node holds is started when it can be read: %s", error)
 
     # -- service loops
 

@@ -29,7 +29,7 @@ BLIND_PAUSE_S = 0.5
 """Between two attempts to renew while the last one failed."""
 LET_GO_S = 0.3
 """So long before the fence falls what runs is let go of, that its end is told as what it is, and not as a crash."""
-RELEASE_LIMIT_S = 0.5
+RELEASE_LIMIT_S = 1.0
 """At the end of a stop, which is bounded as a whole."""
 FORGET_EVERY_S = 3600.0
 log = logging.getLogger("corral.cluster")
@@ -56,7 +56,7 @@ class Holdings(Protocol):
 
 @define(eq=False)
 class Membership:
-    """`run` takes the lease before anything is read, and keeps it; `release` is for the end.
+    """`run` takes the lease and keeps it, before anything is read; `attach` says who runs things; `release` is for the end.
 
     Args:
         roster: Knows this node's id; is told of the others.
@@ -79,6 +79,8 @@ class Membership:
     """Nothing may run here: the fence has fallen, or the lease was lost."""
     _is_deposed: bool = field(default=False, init=False)
     """The lease is not this node's any more: others may have taken what it held."""
+    _takes: bool = field(default=True, init=False)
+    _has_heir: bool = field(default=False, init=False)
     _is_over: bool = field(default=False, init=False)
     _renewing: trio.Lock = field(factory=trio.Lock, init=False)
     _wake: trio.Event = field(factory=trio.Event, init=False)
@@ -88,9 +90,9 @@ class Membership:
     @property
     def runs(self) -> bool:
         """Whether processes may live here."""
-        return self.roster.is_alone or (not self._is_down and fence_clock() < self._until)
+        return self.roster.is_alone or not (self._is_down or self._is_over or fence_clock() >= self._until)
 
-    async def run(self, holdings: Holdings, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Service loop; survives an absent database.
 
         It has started once it has the lease, and with it what this node held before and what nobody holds.
@@ -103,7 +105,6 @@ class Membership:
             self._move_fence(self._stands.fence)
             await self._claim(())
         self.roster.take_nodes(await self.store.nodes(lease.LEASE_S))
-        self._holdings = holdings
         task_status.started()
         if self.roster.is_alone:
             return
@@ -113,6 +114,12 @@ class Membership:
             nursery.start_soon(self._claim_again_and_again)
             nursery.start_soon(self._forget)
 
+    async def attach(self, holdings: Holdings) -> None:
+        """From now on they are told; they have read nothing yet."""
+        self._holdings = holdings
+        if self._is_down:
+            await holdings.let_go_of_all()
+
     def reached_at(self, url: str) -> None:
         """It listens now, at this address."""
         if url != self.url:
@@ -121,22 +128,35 @@ class Membership:
 
     async def can_renew(self) -> bool:
         """Find out now, for another node that cannot. After a no, this one takes nothing for as long as a lease stands."""
+        if self._is_over:
+            return False
         with trio.move_on_after(lease.PEER_RENEW_LIMIT_S):
             return await self._renew(lease.PEER_RENEW_LIMIT_S)
         if self.standing is not None:
             self.standing = lease.failed(self.standing)  # whatever comes of the renewal that is under way
         return False
 
+    def take_no_more(self) -> None:
+        """This control plane is stopping."""
+        self._takes = False
+
+    def expect_heir(self) -> None:
+        """Another control plane takes over on this home, and with it what this node holds: it is not let go of."""
+        self._has_heir = True
+
     async def release(self) -> None:
         """Nothing runs here any more: let the others have it at once. Bounded; if it fails, they wait for the lease's end."""
         self._is_over = True
-        if self.roster.is_alone or self.standing is None or self._is_deposed:
+        if self.roster.is_alone or self._has_heir or self.standing is None or self._is_deposed:
             return
         with trio.move_on_after(RELEASE_LIMIT_S, shield=True):
             try:
                 await self.store.release(self.roster.node_id, self.standing.epoch)
             except CorralError as error:
-                log.warning("what this node held is free when its lease ends: %s", error)
+                log.debug("not released: %s", error)
+            else:
+                return
+        log.warning("the database does not answer: what this node held is free when its lease ends")
 
     # -- the lease
 
@@ -259,7 +279,8 @@ class Membership:
     async def _claim_round(self) -> int:
         self.roster.take_nodes(await self.store.nodes(lease.LEASE_S))
         standing = self.standing
-        if standing is None or self._is_down or self._is_over or not lease.is_certain(standing, fence_clock()):
+        may = self._takes and not self._is_down
+        if standing is None or not may or not lease.is_certain(standing, fence_clock()):
             return 0
         dead = await self._dead() if lease.may_take(standing, fence_clock()) else ()
         took = await self._claim(dead)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import trio
+
 from controlplane.cluster.address import node_id, node_url
 from controlplane.cluster.asking import open_asker
 from controlplane.cluster.membership import Membership
@@ -28,14 +30,21 @@ async def open_membership(
     key: Callable[[], str],
     archives: Callable[[], Awaitable[Collection[str]]],
 ) -> AsyncIterator[Membership]:
-    """Make it; nothing is taken yet.
+    """Take the lease, and keep it until the context ends.
 
     Args:
         owner_id: The home's.
         fence: The spawner.
         key: Gives what the nodes of this database know each other by.
         archives: As for `Membership`.
+
+    Raises:
+        StorageUnavailable
     """
     roster = Roster(node_id(owner_id), is_alone=config.database_url is None)
     async with open_asker(key) as asker:
-        yield Membership(store, roster, fence, asker, version, node_url(config, config.port), archives)
+        membership = Membership(store, roster, fence, asker, version, node_url(config, config.port), archives)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(membership.run)
+            yield membership
+            nursery.cancel_scope.cancel()

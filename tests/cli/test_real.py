@@ -147,6 +147,29 @@ def test_users_are_made_given_tokens_changed_and_disabled(plane):
     assert plane.corral("user", "role", "nobody", "viewer").returncode == 3
 
 
+def test_a_disabled_users_instance_runs_on_and_the_user_goes_without_instances_only(plane):
+    first = plane.corral("user", "add", "ada", "--role", "deployer").stdout.strip()
+    with plane.client(first) as ada:
+        deployed = ada.post("/deploy", json=deployment("hers"), timeout=TIMEOUT_S)
+        assert deployed.status_code == 201, deployed.text
+        limited = plane.corral("token", "create", "agent", "--role", "caller", "--owner", "ada", "--instance", "hers")
+        assert "opens hers only" in limited.stderr
+        assert "hers" in plane.corral("token", "ls").stdout
+    with plane.client(limited.stdout.strip()) as agent:
+        assert agent.post("/mcp/hers/execute", json={"method": "tools/list"}).status_code == 200
+        assert agent.post("/deploy", json={}).status_code == 403
+        plane.corral("user", "disable", "ada")
+        assert agent.post("/mcp/hers/execute", json={"method": "tools/list"}).status_code == 401
+    assert plane.corral("ls", "--owner", "ada", "-q").stdout == "hers\n"
+    assert plane.corral("call", "ada/hers", "tools/list").returncode == 0
+    refused = plane.corral("user", "rm", "ada")
+    assert refused.returncode != 0
+    assert "ada has 1 instance" in refused.stderr
+    assert plane.corral("rm", "ada/hers").returncode == 0
+    assert plane.corral("user", "rm", "ada").stdout == "ada is removed\n"
+    assert "ada" not in plane.corral("user", "ls").stdout
+
+
 def test_the_credentials_file_is_enough(plane):
     environment = {**plane.environment, "CORRAL_URL": "", "CORRAL_TOKEN": ""}
     kept = json.loads((plane.home / "credentials").read_text())

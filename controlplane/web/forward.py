@@ -104,15 +104,6 @@ def _has_body(head: Head, scope: Scope) -> bool:
     return not str(scope.get("http_version", "1.1")).startswith("1") and head.method in UNFRAMED_METHODS
 
 
-def spoils_pool(head: Head, scope: Scope) -> bool:
-    """Whether the connection is one of a proxy's for plain calls, and better replaced.
-
-    What was handed on has taken it out of the hot lane for good, and the next call on it may be one for this node.
-    """
-    is_plain = head.method == "POST" and head.path.startswith("/mcp/")
-    return is_plain and b"x-forwarded-for" in head.fields and str(scope.get("http_version", "1.1")) == "1.1"
-
-
 def target_of(scope: Scope) -> bytes:
     """Path and query as they came."""
     path: bytes = scope["raw_path"]
@@ -209,10 +200,7 @@ class Forwarding:
 
     async def _hand_back(self, answer: httpx.Response) -> None:
         self._begun = True
-        fields = handed_back(answer.headers.raw)
-        if spoils_pool(self.head, self.scope):
-            fields = (*fields, (b"connection", b"close"))
-        await send_start(self._send, answer.status_code, fields)
+        await send_start(self._send, answer.status_code, handed_back(answer.headers.raw))
         async for piece in answer.aiter_raw():
             await send_body(self._send, piece, more=True)
         await send_body(self._send, b"")

@@ -1,8 +1,7 @@
 """The hot lane: plain calls and MCP messages, answered on the connection they came in on.
 
 Whatever `hot_head.parse_head` does not plainly understand goes to Hypercorn, with
-the bytes read so far, for the rest of that connection; and so does a request
-about an instance that another node holds, or that this one does not know.
+the bytes read so far, for the rest of that connection.
 
 A request costs no task and no cancel scope. All checks are those of the handlers
 that both doors share (`Executor`, `McpEndpoint`); a head that is byte for byte
@@ -26,12 +25,14 @@ from controlplane.cluster.roster import HeldElsewhere
 from controlplane.errors import CorralError, NotFound, ShuttingDown
 from controlplane.web import traced
 from controlplane.web.execute import Executor
+from controlplane.web.hot_forward import HotExchange, scope_of
 from controlplane.web.hot_head import NEED_MORE, NeedMore, NotPlain, PlainHead, parse_head
 from controlplane.web.hot_outlet import HotOutlet, lines
 from controlplane.web.hot_wire import READ_BYTES, Wire
 from controlplane.web.hypercorn_server import HEAD_S, IDLE_S
 from controlplane.web.mcp.outlet import ClientLeft, Reply
 from controlplane.web.peers import NODE_HEADER
+from controlplane.web.placing import Placing
 from controlplane.web.problems import STEADY_HEADERS, Answer, answer_for, problem, unexpected
 from controlplane.web.request import Head, new_request_id, request_id_of
 
@@ -52,6 +53,7 @@ class HotLane:
 
     services: Services
     executor: Executor = field(init=False)
+    placing: Placing = field(init=False)
     now: float = field(factory=trio.current_time, init=False)
     date: bytes = field(default=b"", init=False)
     steady: bytes = field(default=b"", init=False)
@@ -60,6 +62,7 @@ class HotLane:
 
     def __attrs_post_init__(self) -> None:
         self.executor = Executor(self.services)
+        self.placing = Placing(self.services)
         self.tick()
 
     def tick(self) -> None:
@@ -86,8 +89,8 @@ class HotConnection(Wire):
     _grant: Grant | None = field(default=None, init=False)
     _generation: int = field(default=-1, init=False)
     _outlet: HotOutlet | None = field(default=None, init=False)
-    _put_back: bytes | None = field(default=None, init=False)
-    """The last request, as far as it was read, when it is not for this lane after all."""
+    _ends: bool = field(default=False, init=False)
+    """The connection must end after the answer that was handed back."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -128,7 +131,7 @@ class HotConnection(Wire):
                 begin = position + len(plain.raw)
                 position = begin + plain.length
                 if not await self._request(plain, buffer[begin:position]):
-                    return None if self._put_back is None else self._put_back + buffer[position:]
+                    return None
             if position:
                 buffer = buffer[position:]
                 self.idle = True
@@ -163,9 +166,6 @@ class HotConnection(Wire):
             else:
                 outcome = await self._handle(plain, grant, body, request_id)
         except CorralError as error:
-            if self._may_be_elsewhere(error, plain):
-                self._put_back = plain.raw + body
-                return False
             outcome = problem(error, request_id=request_id)
         except trio.Cancelled:
             self._say_goodbye(request_id)
@@ -176,7 +176,7 @@ class HotConnection(Wire):
             outcome = answer_for(error, request_id=request_id)
         goes_on = self._outlet is None or self._release_outlet()
         if outcome is None:
-            return goes_on
+            return goes_on and not self._ends
         if self.gone or self.torn:
             return False
         skipped = await self.skip(unread) if unread else True
@@ -186,12 +186,6 @@ class HotConnection(Wire):
         if not skipped:
             await self.linger()
         return keep
-
-    def _may_be_elsewhere(self, error: CorralError, plain: PlainHead) -> bool:
-        """Whether another node can answer instead; one that handed this on cannot."""
-        if not isinstance(error, HeldElsewhere | NotFound) or NODE_HEADER in plain.fields:
-            return False
-        return bool(self.lane.services.roster.others())
 
     def _admit(self, plain: PlainHead) -> Grant:
         services = self.lane.services
@@ -222,8 +216,30 @@ class HotConnection(Wire):
                     )
                 return await self.lane.executor.answer(grant.principal, plain.ref, body, self.is_gone)
             return await self._post(plain, grant, body, request_id)
+        except (HeldElsewhere, NotFound):
+            if not await self._hand_on(plain, body, request_id):
+                raise
+            return None
         finally:
             self.call_since = 0.0
+
+    async def _hand_on(self, plain: PlainHead, body: bytes, request_id: str) -> bool:
+        """Have another node answer; False if none can, or if it was another that handed this on."""
+        if self.lane.services.roster.is_alone or NODE_HEADER in plain.fields:
+            return False
+        began = perf_counter()
+        exchange = HotExchange(
+            self, self.lane, request_id, body, not plain.close, lambda status: self._count(plain, status, began)
+        )
+        scope = scope_of(plain, request_id)
+        try:
+            if not await self.lane.placing.hand_on(self._head(plain), scope, exchange.receive, exchange.send):
+                return False
+        except BaseException:
+            self.torn |= exchange.status != 0  # no other answer can be sent
+            raise
+        self._ends = not exchange.keep
+        return True
 
     async def _post(self, plain: PlainHead, grant: Grant, body: bytes, request_id: str) -> bytes | Reply | None:
         began = perf_counter()

@@ -229,13 +229,25 @@ async def test_a_call_reaches_the_holder_by_whichever_door_and_again_on_the_same
     assert len(nodes.runner.calls) == 3
 
 
-async def test_a_proxys_connection_for_calls_is_replaced_as_it_has_left_the_hot_lane(nodes: Nodes) -> None:
+async def test_a_connection_stays_in_the_hot_lane_whoever_answers(nodes: Nodes, hot: bool) -> None:
     client = await nodes.here.connect()
 
     with trio.fail_after(10):
-        reply = await client.ask(request(body=CALL, X_Forwarded_For="192.0.2.1"))
-        assert (reply.status, reply.headers["connection"]) == (200, "close")
-        assert await client.is_closed()
+        await client.ask(request(body=CALL))
+        await client.ask(request(body=CALL))
+
+    assert nodes.here.services.meters.hot == (2 if hot else 0)
+
+
+@pytest.mark.parametrize("close", [True, False])
+async def test_a_client_that_wants_no_more_gets_its_answer_and_the_end(nodes: Nodes, close: bool) -> None:
+    client = await nodes.here.connect()
+
+    with trio.fail_after(10):
+        reply = await client.ask(request(body=CALL, Connection="close" if close else "keep-alive"))
+        assert reply.status == 200
+        if close:
+            assert await client.is_closed()
 
 
 async def test_what_is_sent_behind_a_call_that_is_handed_on_is_answered_as_well(nodes: Nodes) -> None:

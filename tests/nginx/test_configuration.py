@@ -12,6 +12,7 @@ from controlplane.web.asgi_routes import KEEPALIVE_S
 from controlplane.web.deploys import WAIT_MAX_S
 from controlplane.web.guards import CALL_BODY_MAX_BYTES, UPLOAD_BODY_MAX_BYTES
 from controlplane.web.hypercorn_server import HEAD_MAX_BYTES, IDLE_S
+from controlplane.web.routes import ROUTES
 from tests.nginx.front import SOURCE, Front
 
 if TYPE_CHECKING:
@@ -129,3 +130,24 @@ def test_what_all_workers_keep_open_leaves_corral_room(dump: str) -> None:
 
 def test_nothing_is_asked_of_nginx_that_debian_12_has_not(dump: str) -> None:
     assert not re.search(r"^\s*http2 on;|\sresolve[;\s]", dump, re.MULTILINE)
+
+
+def test_what_stands_below_an_instance_is_never_taken_for_the_name_in_owner_and_name(dump: str) -> None:
+    words = {
+        route.path.removeprefix("/instances/{id}/") for route in ROUTES if route.path.startswith("/instances/{id}/")
+    }
+    words |= {route.path.removeprefix("/mcp/{id}/") for route in ROUTES if route.path.startswith("/mcp/{id}/")}
+    known = re.search(r"\(\?:mcp\|instances\).*\(\?!\(\?:([a-z|]+)\)", dump)
+
+    assert known is not None
+    assert set(known[1].split("|")) == words
+
+
+def test_every_stream_that_goes_on_by_itself_has_a_place_where_it_is_not_held_back() -> None:
+    streams = {
+        route.path for route in ROUTES if route.method == "GET" and route.answers.get(200) == "text/event-stream"
+    }
+    streams.add("/instances/{id}/logs")  # with `follow`
+    here = re.compile(r"/mcp/|/events$|/instances/.+/(?:logs|wire|events)$")
+
+    assert {path for path in streams if not here.match(path)} == set()

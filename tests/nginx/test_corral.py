@@ -71,6 +71,14 @@ def test_events_come_at_once(front: Front, plane: Plane, asking: httpx.Client) -
     plane.wait_status("echo", "running")
 
 
+def test_the_phases_of_a_deploy_are_told_as_they_come(asking: httpx.Client) -> None:
+    with asking.stream("POST", "/deploy", json=deployment("told"), headers={"Accept": "text/event-stream"}) as stream:
+        pieces = list(stream.iter_raw())
+    asking.delete("/instances/told")
+
+    assert len(pieces) > 1, "held back, they would have come as one"
+
+
 def test_a_stream_goes_on_where_it_broke_off(asking: httpx.Client, plane: Plane) -> None:
     with asking.stream("GET", "/events") as stream:
         ids = (line.removeprefix("id:").strip() for line in stream.iter_lines() if line.startswith("id:"))

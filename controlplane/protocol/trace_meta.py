@@ -94,10 +94,11 @@ def with_context(params: bytes | None, context: TraceContext) -> bytes | None:
     if params is not None and not is_object(params):
         return params
     raw = b"{}" if params is None else params
-    ours = {"traceparent": context.traceparent}
-    if context.state:
-        ours["tracestate"] = context.state
-    if b"_meta" not in raw and b"\\u" not in raw:
+    has_none = b"_meta" not in raw and b"\\u" not in raw
+    if has_none and not context.state:
+        return in_front(b'"_meta":{"traceparent":"%b"}' % context.traceparent.encode(), raw)
+    ours = {"traceparent": context.traceparent} | ({"tracestate": context.state} if context.state else {})
+    if has_none:
         return in_front(b'"_meta":' + encode(ours), raw)
     found = members(raw)
     if found is None:  # nested too deep to read, or no JSON: for the server to judge

@@ -34,7 +34,6 @@ class Span(Protocol):
     def context(self) -> TraceContext | None: ...
     def rename(self, name: str) -> None: ...
     def put(self, name: str, value: Value) -> None: ...
-    def event(self, name: str, attributes: Mapping[str, Value]) -> None: ...
     def end(self, error: str | None = None, detail: str = "") -> None:
         """It is done; `error` is a word of a closed set for what went wrong, `detail` a sentence."""
 
@@ -49,9 +48,6 @@ class Nothing:
         """Nothing."""
 
     def put(self, name: str, value: Value) -> None:
-        """Nothing."""
-
-    def event(self, name: str, attributes: Mapping[str, Value]) -> None:
         """Nothing."""
 
     def end(self, error: str | None = None, detail: str = "") -> None:

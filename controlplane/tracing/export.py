@@ -17,7 +17,7 @@ import trio
 from attrs import define, field
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 FLUSH_S = 1.0
 """For what is left when the control plane ends."""
 VALUE_MAX_CHARS = 1024
-EVENTS_MAX = 64
-"""Of one span."""
 RANDOM = 2
 """The flag that says that a trace's id is random (Trace Context, level 2)."""
 _KINDS: Mapping[Kind, SpanKind] = {
@@ -62,7 +60,6 @@ class OtlpSpan:
     sink: Backlog | None
     began_ns: int = field(factory=time_ns)
     ended_ns: int = 0
-    events: list[tuple[str, Mapping[str, Value], int]] | None = None
     failure: str | None = None
     """A sentence, maybe empty; None if nothing went wrong."""
 
@@ -71,11 +68,6 @@ class OtlpSpan:
 
     def put(self, name: str, value: Value) -> None:
         self.attributes[name] = value
-
-    def event(self, name: str, attributes: Mapping[str, Value]) -> None:
-        self.events = self.events or []
-        if len(self.events) < EVENTS_MAX:
-            self.events.append((name, attributes, time_ns()))
 
     def end(self, error: str | None = None, detail: str = "") -> None:
         if error is not None:
@@ -149,7 +141,7 @@ class Readable:
             None if span.parent is None else native(span.parent),
             self.resource,
             _bounded(span.attributes),
-            [Event(name, _bounded(attributes), at) for name, attributes, at in span.events or ()],
+            (),
             [trace.Link(native(link)) for link in span.links],
             _KINDS[span.kind],
             status=Status(StatusCode.ERROR, (span.failure or "")[:VALUE_MAX_CHARS] or None) if failed else Status(),

@@ -67,7 +67,8 @@ def refuse_other_clusters(folder: Path, major: str) -> None:
     Raises:
         EmbeddedFailed: there is one of another version, and none of this.
     """
-    others = [path.parent.name.removeprefix("pg") for path in sorted(folder.glob("pg[0-9]*/PG_VERSION"))]
+    made = (path.parent.name.removeprefix("pg") for path in sorted(folder.glob("pg*/PG_VERSION")))
+    others = [name for name in made if name.isdecimal()]  # none that is being made
     if others and major not in others:
         raise EmbeddedFailed(
             f"the data in {folder} is of Postgres {others[-1]}, and the one here is {major}: back it up with the Corral "

@@ -20,7 +20,7 @@ import trio
 import trio_asyncio
 
 from controlplane.config import Config
-from controlplane.embedded import EmbeddedFailed, binaries, open_services
+from controlplane.embedded import EmbeddedFailed, binaries, open_services, refuse_early, running_database
 from controlplane.home import open_home
 from controlplane.spawn import proctree
 from controlplane.spawn.client import Features, open_spawner
@@ -267,6 +267,25 @@ async def test_a_start_that_was_cut_off_leaves_nothing_half_made(folder: Path) -
         async with open_life(folder, **ONLY_POSTGRES) as life:
             assert await query(life.services.database_url, "select 2") == 2
         assert not list((folder / "embedded").glob("*.init"))
+
+
+async def test_data_of_another_postgres_is_refused_rather_than_an_empty_cluster_begun_beside_it(folder: Path) -> None:
+    other = folder / "embedded" / "pg12"
+    other.mkdir(parents=True)
+    (other / "PG_VERSION").write_text("12\n")
+    with trio.fail_after(30), refused("is of Postgres 12, .*corral backup"):
+        async with open_life(folder, **ONLY_POSTGRES):
+            pytest.fail("opened")
+    assert [path.name for path in (folder / "embedded").glob("pg*")] == ["pg12"]
+    with pytest.raises(EmbeddedFailed, match=r"is of Postgres 12, .*corral backup"):
+        await refuse_early(Config(home=folder))
+
+
+async def test_the_running_database_is_found_from_outside(folder: Path) -> None:
+    assert running_database(folder) is None
+    async with open_life(folder, **ONLY_POSTGRES) as life:
+        assert running_database(folder) == life.services.database_url
+    assert running_database(folder) is None
 
 
 async def test_a_lock_file_that_names_a_stranger_does_not_stop_the_start_nor_harm_him(folder: Path) -> None:

@@ -19,7 +19,7 @@ LEFT_TO_THE_HOST = {"CORRAL_HOME", "START_CONCURRENCY", "MIN_ISOLATION"}
 """Their defaults depend on the machine, or are others in a container."""
 OF_THE_IMAGE = {"HOST", "PORT", "CORRAL_HOME"}
 """Set in the Dockerfile for good: what else stands in the containers' network and volumes follows from them."""
-OF_COMPOSE = {"HTTP_BIND", "HTTP_PORT", "BACKEND_MEMORY", "BACKEND_PIDS", "TOOLCHAINS"}
+OF_COMPOSE = {"HTTP_BIND", "HTTP_PORT", "BACKEND_MEMORY", "TOOLCHAINS"}
 """Compose's own, which the control plane does not know."""
 PASSED = re.compile(r"^      ([A-Z_]+): \$\{(\w+):-(.*)\}$", re.MULTILINE)
 

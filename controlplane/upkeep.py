@@ -68,6 +68,8 @@ class Upkeep:
     _instances_changed: bool = field(default=False, init=False)
     _may_run: bool = field(default=True, init=False)
     """False while this node has lost its lease."""
+    _ended: set[UUID] = field(factory=set, init=False)
+    """Let go of when the lease was lost."""
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
     """Held from the reading of who holds what until it is followed: an older reading never comes after a newer one."""
 
@@ -101,6 +103,7 @@ class Upkeep:
         for runner in self.supervisor.runners():
             runner.leave()  # at once: whoever has the turn may wait for a database that is away
         async with self._turn:
+            self._ended |= self.supervisor.ids()
             await self.supervisor.let_go(*((runner, None) for runner in list(self.supervisor.runners())))
 
     async def take_up(self) -> None:
@@ -174,13 +177,14 @@ class Upkeep:
             return
         written = {instance.id: instance for instance in self._ours(everything)}
         for instance in [written[i] for i in written.keys() - runners.keys()]:
-            if instance.epoch > FIRST_EPOCH:
+            if instance.epoch > FIRST_EPOCH or instance.id in self._ended:
                 self._take_over(instance)
             elif _age_s(instance) > ADOPT_DELAY_S:
                 log.warning("adopting instance %s, which the database has and memory had not", instance.id)
                 self.supervisor.adopt(instance)
             else:
                 self._instances_changed = True  # perhaps its deploy is under way; look again at the next turn
+        self._ended.clear()
         lost = {instance.id: instance for instance in everything if instance.id not in written}
         await self._let_go_of(lost, runners)
         for instance_id, runner in runners.items():

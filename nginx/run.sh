@@ -22,7 +22,7 @@ until seen=$(addresses); do
 done
 
 follow() {
-    while sleep "$EVERY_S"; do
+    while sleep "$EVERY_S" && kill -0 "$$" 2>/dev/null; do # for as long as nginx is there, which took this pid
         found=$(addresses) || continue # stopped: its name comes back with it
         if [ "$found" != "$seen" ] && nginx -e stderr -c "$folder/nginx.conf" -s reload; then
             echo "nginx reloads: $names moved" >&2

@@ -22,10 +22,12 @@ MCP = JSON | {"Accept": "application/json, text/event-stream"}
 @pytest.fixture(scope="module")
 def pair() -> Iterator[tuple[Front, Upstream]]:
     upstream = Upstream()
-    front = Front([upstream.port]).start()
-    yield front, upstream
-    front.close()
-    upstream.close()
+    front = Front([upstream.port])
+    try:
+        yield front.start(), upstream
+    finally:
+        front.close()
+        upstream.close()
 
 
 def pool_of(pair: tuple[Front, Upstream], request: bytes) -> str:

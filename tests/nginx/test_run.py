@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.plane import wait_until
+from tests.e2e.plane import everybody, wait_until
 from tests.nginx.front import START_LIMIT_S, Front
 
 if TYPE_CHECKING:
@@ -66,6 +66,19 @@ def test_nginx_serves_and_is_the_process_that_was_started(named: Front) -> None:
     assert run(named).get("/health").status_code == 200
     assert named.process is not None
     assert _title(named.process.pid).startswith(b"nginx: master process")
+
+
+def test_nothing_is_left_once_nginx_has_ended(named: Front) -> None:
+    move(named, "127.0.0.1")
+    mark = f"{named.files}/".encode()
+    assert run(named).process is not None
+
+    named.close()
+
+    def left() -> list[int]:
+        return [pid for pid in everybody() if mark in _title(pid)]
+
+    wait_until(lambda: not left(), START_LIMIT_S, "the loop has ended too")
 
 
 def test_nginx_is_reloaded_when_the_name_leads_elsewhere_and_only_then(named: Front) -> None:

@@ -42,11 +42,13 @@ def secure() -> Iterator[tuple[Front, Upstream]]:
     """nginx with TLS on."""
     upstream = Upstream()
     front = Front([upstream.port])
-    done = make_certificate(front.files, "corral.example.org", "192.0.2.7", "2001:db8::7")
-    assert done.returncode == 0, done.stderr
-    yield front.start(), upstream
-    front.close()
-    upstream.close()
+    try:
+        done = make_certificate(front.files, "corral.example.org", "192.0.2.7", "2001:db8::7")
+        assert done.returncode == 0, done.stderr
+        yield front.start(), upstream
+    finally:
+        front.close()
+        upstream.close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from controlplane.embedded import refuse_early, running_database
 from controlplane.home import PRIVATE_FILE, HomeBusy, HomeUnusable, kept_keys, kept_token, open_home
 from controlplane.secretbox import SecretBox
 from controlplane.store import preflight
-from controlplane.web.listeners import listen, open_listeners
+from controlplane.web.listeners import open_listeners
 
 if TYPE_CHECKING:
     import socket
@@ -35,8 +35,6 @@ STOP_LIMIT_S = 12.0
 """For the old one to let go of the home: it ends hard after 9.5 s (`app.HARD_END_S`), and nothing more is to be had."""
 POLL_S = 0.005
 """Between two looks at the lock, which cannot be waited for with a limit."""
-BIND_LIMIT_S = 2.0
-"""For the address of one that handed nothing over to become free once it has ended."""
 log = logging.getLogger("corral")
 
 
@@ -56,14 +54,14 @@ async def take(config: Config, stack: AsyncExitStack) -> tuple[Home, tuple[socke
             return stack.enter_context(open_home(config)), ()
         await _refuse_early(config)
         with ExitStack() as opened:
-            listeners = _inherit(config, old) or _open_elsewhere(config)
+            listeners = _inherit(config, old) or _try_to_listen(config)
             for listener in listeners:
                 opened.enter_context(listener)
             log.info("taking over from process %d", old.pid)
             old.ask_to_stop()
-            home = await _wait_for_home(config, stack, old)
+            home, late = await _wait_for_home(config, stack, old, listens=bool(listeners))
             opened.pop_all()
-        return home, listeners or await _listen_again(config)
+        return home, listeners or late
 
 
 @contextmanager
@@ -101,7 +99,7 @@ def _inherit(config: Config, old: Predecessor) -> tuple[socket.socket, ...]:
     try:
         given = takeover.ask(config.home / "run", kept_token(config.home) or "", old.pid)
     except (takeover.NoOffer, OSError) as error:
-        log.warning("process %d hands nothing over (%s): callers are refused until this one listens", old.pid, error)
+        log.warning("process %d hands nothing over (%s): callers are refused for a moment", old.pid, error)
         return ()
     if given.fits(config.host, config.port):
         return given.listeners
@@ -109,32 +107,34 @@ def _inherit(config: Config, old: Predecessor) -> tuple[socket.socket, ...]:
     return ()
 
 
-def _open_elsewhere(config: Config) -> tuple[socket.socket, ...]:
-    """Listen already where the old one does not."""
+def _try_to_listen(config: Config) -> tuple[socket.socket, ...]:
+    """None while the address is the old one's; should it be a third one's, who listens last says so."""
     try:
         return tuple(open_listeners(config.host, config.port))
     except OSError:
-        return ()  # it is the old one's; should it be another's, `_listen_again` says so
+        return ()
 
 
-async def _wait_for_home(config: Config, stack: AsyncExitStack, old: Predecessor) -> Home:
+async def _wait_for_home(
+    config: Config, stack: AsyncExitStack, old: Predecessor, *, listens: bool
+) -> tuple[Home, tuple[socket.socket, ...]]:
+    """Until the old one has let go of it. It stops listening long before: from then on, whoever connects waits here."""
     deadline = trio.current_time() + STOP_LIMIT_S
-    while True:
-        try:
-            return stack.enter_context(open_home(config))
-        except HomeBusy as busy:
-            if trio.current_time() > deadline:
-                raise HomeUnusable(
-                    f"process {old.pid} was asked to stop and still holds {config.home} after {STOP_LIMIT_S:g} s: "
-                    f"it hangs. End it (kill -KILL {old.pid}), then start again"
-                ) from busy
-        await trio.sleep(POLL_S)
-
-
-async def _listen_again(config: Config) -> tuple[socket.socket, ...]:
-    deadline = trio.current_time() + BIND_LIMIT_S
-    while trio.current_time() < deadline:
-        if listeners := _open_elsewhere(config):
-            return listeners
-        await trio.sleep(POLL_S)
-    return tuple(listen(config))
+    listeners: tuple[socket.socket, ...] = ()
+    try:
+        while True:
+            if not (listens or listeners):
+                listeners = _try_to_listen(config)
+            try:
+                return stack.enter_context(open_home(config)), listeners
+            except HomeBusy as busy:
+                if trio.current_time() > deadline:
+                    raise HomeUnusable(
+                        f"process {old.pid} was asked to stop and still holds {config.home} after {STOP_LIMIT_S:g} s: "
+                        f"it hangs. End it (kill -KILL {old.pid}), then start again"
+                    ) from busy
+            await trio.sleep(POLL_S)
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import trio
 from attrs import define, evolve, field
 
+from controlplane.cluster.roster import Elsewhere, held_elsewhere
 from controlplane.core.lifecycle import Desired
 from controlplane.core.secretrefs import names_in_env
 from controlplane.deploy.inbox import bring, with_archive
@@ -25,7 +26,7 @@ from controlplane.deploy.limits import within
 from controlplane.deploy.plan import plan, plan_patch, replan
 from controlplane.deploy.references import check_known, names_wanted
 from controlplane.deploy.refusals import Refusals
-from controlplane.errors import Conflict, CorralError, Forbidden, NotFound, RateLimited
+from controlplane.errors import Conflict, CorralError, Forbidden, NotFound, RateLimited, StorageUnavailable
 from controlplane.model import Evidence, Instance, Spec
 from controlplane.store.base import Idempotency, IdempotencyKeyUsed
 from controlplane.supervise.holding import hold
@@ -81,6 +82,8 @@ class Deployer:
         Raises:
             InvalidRequest, SourceRejected, ArchiveRejected, Conflict, QuotaExceeded, RateLimited, StorageUnavailable
         """
+        if not self.supervisor.roster.may_run:
+            raise StorageUnavailable("this control plane cannot renew its lease and may run nothing", retry_after_s=2)
         name, spec = plan(body, self._config_of(principal.owner), uploaded=upload is not None, host=self.levels)
         await self._check_places(spec)
         await self._check_secrets(principal.owner, body)
@@ -342,7 +345,10 @@ class Deployer:
         try:
             return self.supervisor.get(first.instance_id)
         except NotFound:
-            raise Conflict("this Idempotency-Key was used for an instance that was deleted since") from None
+            place = await self.store.whereabouts(first.instance_id, "", "")
+            if place is None:
+                raise Conflict("this Idempotency-Key was used for an instance that was deleted since") from None
+            raise held_elsewhere(Elsewhere(place.id, place.owner, place.name, place.node_id)) from None
 
 
 def _check_free(runner: Runner) -> None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from controlplane.cluster.roster import HeldElsewhere
 from controlplane.core.lifecycle import State
 from controlplane.errors import FieldError
 from controlplane.model import Role
+from controlplane.web import gather
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.failures import raise_if_failed
 from controlplane.web.request import prefers_events
@@ -45,13 +47,16 @@ async def deploy(call: Call) -> Reply:
     """201 when it runs, 202 when it is still on its way, 422 with the evidence when it failed."""
     streams = prefers_events(call.head.get(b"accept"))
     call.about(call.body.name or "", call.principal.owner)
-    runner = await call.services.deployer.deploy(
-        call.principal,
-        call.body,
-        body_digest=call.digest,
-        idempotency_key=_idempotency_key(call),
-        upload=call.upload,
-    )
+    try:
+        runner = await call.services.deployer.deploy(
+            call.principal,
+            call.body,
+            body_digest=call.digest,
+            idempotency_key=_idempotency_key(call),
+            upload=call.upload,
+        )
+    except HeldElsewhere as held:
+        return await _deployed_elsewhere(call, held)
     hub, instance_id = call.services.hub, runner.instance.id
     call.about(str(instance_id), runner.instance.owner)
     # It began before its id was known: everything since then is replayed.
@@ -64,6 +69,15 @@ def _deployed(runner: Runner) -> Reply:
     location = (b"location", f"/instances/{runner.instance.id}".encode())
     status = 201 if runner.state is State.RUNNING else 202
     return json_reply(instance_out(runner, notes=secret_notes(runner.instance.spec)), status, headers=(location,))
+
+
+async def _deployed_elsewhere(call: Call, held: HeldElsewhere) -> Reply:
+    """The same request, by its key, came by another control plane before: how that instance is now, never as a stream."""
+    instance_id = str(held.elsewhere.id)
+    call.about(instance_id, held.elsewhere.owner)
+    document = await gather.document_of_holder(call, held, f"/instances/{instance_id}")
+    location = (b"location", f"/instances/{instance_id}".encode())
+    return json_reply(document, 201 if document["status"] == "running" else 202, headers=(location,))
 
 
 def _idempotency_key(call: Call) -> str | None:

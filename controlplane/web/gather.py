@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -23,7 +24,7 @@ from controlplane.web.peers import NODE_HEADER, host_of
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from controlplane.cluster.roster import Node
+    from controlplane.cluster.roster import HeldElsewhere, Node
     from controlplane.model import Instance
     from controlplane.web.call import Call
     from controlplane.web.problems import Headers
@@ -100,10 +101,24 @@ async def _ask(call: Call, peer: Node, found: dict[UUID, Mapping[str, Any] | Non
     log.warning("node %s did not give its part of %s: %s", peer.id, call.head.path, problem)
 
 
+async def document_of_holder(call: Call, held: HeldElsewhere, path: str) -> Mapping[str, Any]:
+    """What the holder of an instance says of it; raises `held` when it does not."""
+    node_id = held.elsewhere.node_id
+    peer = call.services.roster.nodes.get(node_id) if node_id is not None else None
+    if peer is not None and peer.is_live and not is_asked_alone(call):
+        with trio.move_on_after(PART_S), suppress(CorralError, httpx.TransportError, ValueError):
+            return await _document(call, peer, path.encode())
+    raise held
+
+
 async def _part(call: Call, peer: Node) -> Mapping[str, Any]:
+    head = call.head
+    return await _document(call, peer, head.path.encode() + (b"?" + head.query if head.query else b""))
+
+
+async def _document(call: Call, peer: Node, target: bytes) -> Mapping[str, Any]:
     """One node's document; raises ValueError for anything that is none."""
-    head, services = call.head, call.services
-    target = head.path.encode() + (b"?" + head.query if head.query else b"")
+    services = call.services
     async with services.peers.asking(peer, "GET", target, _fields(call, peer), read_s=PART_S) as answer:
         body = bytearray()
         async for piece in answer.aiter_raw():

@@ -97,18 +97,22 @@ class Upkeep:
         self._instances_changed = True
         await self._follow_changes()
 
+    def give_up_all(self) -> None:
+        """See `Holdings`."""
+        self._may_run = self.supervisor.roster.may_run = False
+        for runner in self.supervisor.runners():
+            runner.give_up()
+
     async def let_go_of_all(self) -> None:
         """See `Holdings`."""
-        self._may_run = False
-        for runner in self.supervisor.runners():
-            runner.leave()  # at once: whoever has the turn may wait for a database that is away
+        self.give_up_all()  # at once: whoever has the turn may wait for a database that is away
         async with self._turn:
             self._ended |= self.supervisor.ids()
             await self.supervisor.let_go(*((runner, None) for runner in list(self.supervisor.runners())))
 
     async def take_up(self) -> None:
         """See `Holdings`."""
-        self._may_run = True
+        self._may_run = self.supervisor.roster.may_run = True
         try:
             await self.read_again()
         except CorralError as error:

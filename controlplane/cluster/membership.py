@@ -38,6 +38,8 @@ log = logging.getLogger("corral.cluster")
 class Fence(Protocol):
     """The spawner."""
 
+    on_fenced: Callable[[], None] | None
+
     def set_fence(self, until: float | None, /) -> None: ...
 
 
@@ -47,8 +49,11 @@ class Holdings(Protocol):
     async def read_again(self) -> None:
         """Who holds what has changed: run what is this node's, let go of the rest. May put it off."""
 
+    def give_up_all(self) -> None:
+        """This node may run nothing: begin to end all of it, and tell nobody how it ends."""
+
     async def let_go_of_all(self) -> None:
-        """This node may run nothing; returns when nothing is left. Until `take_up`, nothing is run."""
+        """As `give_up_all`; returns when nothing is left. Until `take_up`, nothing is run."""
 
     async def take_up(self) -> None:
         """It may again: run what is this node's now."""
@@ -143,6 +148,12 @@ class Membership:
     def expect_heir(self) -> None:
         """Another control plane takes over on this home, and with it what this node holds: it is not let go of."""
         self._has_heir = True
+
+    def fence_fell(self) -> None:
+        """The spawner tells of ends, and the fence has fallen: what it killed has not crashed."""
+        if not self._is_down and self._holdings is not None and not self.runs:
+            self._is_down = True
+            self._holdings.give_up_all()
 
     async def release(self) -> None:
         """Nothing runs here any more: let the others have it at once. Bounded; if it fails, they wait for the lease's end."""
@@ -246,6 +257,8 @@ class Membership:
 
     async def _rise(self) -> None:
         """The lease stands again, and nobody has taken anything."""
+        if self._holdings is not None:
+            await self._holdings.let_go_of_all()  # in case that the fall was noticed by `fence_fell` alone
         log.warning("this node's lease stands again")
         self._is_down = False
         self._move_fence(self._stands.fence)

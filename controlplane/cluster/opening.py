@@ -44,6 +44,7 @@ async def open_membership(
     roster = Roster(node_id(owner_id), is_alone=config.database_url is None)
     async with open_asker(key) as asker:
         membership = Membership(store, roster, fence, asker, version, node_url(config, config.port), archives)
+        fence.on_fenced = membership.fence_fell
         async with trio.open_nursery() as nursery:
             await nursery.start(membership.run)
             yield membership

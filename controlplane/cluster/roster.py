@@ -60,6 +60,8 @@ class Roster:
 
     node_id: UUID = ALONE
     is_alone: bool = True
+    may_run: bool = field(default=True, init=False)
+    """Whether this node has its lease, as far as it knows."""
     nodes: Mapping[UUID, Node] = field(factory=dict, init=False)
     """All that the database knows, this one and dead ones included."""
     _held: dict[UUID, Elsewhere] = field(factory=dict, init=False)

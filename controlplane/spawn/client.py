@@ -16,7 +16,7 @@ import secrets
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -80,6 +80,8 @@ class Spawner:
     features: Features = field(factory=Features, init=False)
     gatekeeper: Gatekeeper | None = field(default=None, init=False)
     """For jobs whose network is gated; set once it is there."""
+    on_fenced: Callable[[], None] | None = field(default=None, init=False)
+    """Called before anybody hears of an end that came when the fence had fallen."""
     _held_fds: tuple[int, ...] = field(default=(), repr=False)
     _jobs: dict[str, Job] = field(factory=dict, init=False, repr=False)
     _link: Link | None = field(default=None, init=False, repr=False)
@@ -151,6 +153,10 @@ class Spawner:
         """
         self._fence = until
         self._tell(op="fence", until=until)
+
+    @property
+    def _is_fenced(self) -> bool:
+        return self._fence is not None and messages.fence_clock() >= self._fence
 
     # Asking
 
@@ -246,6 +252,8 @@ class Spawner:
 
     def _on_message(self, message: dict[str, Any]) -> None:
         job = self._jobs.get(message.get("job", ""))
+        if message["ev"] in ("exit", "failed") and self._is_fenced and self.on_fenced is not None:
+            self.on_fenced()
         match message["ev"]:
             case "hello":
                 self.features = Features.from_document(message["features"])

@@ -46,6 +46,8 @@ class Herald:
     hub: Hub
     logbook: Logbook
     on_list_changed: Callable[[str], None]
+    is_silent: bool = False
+    """Another node speaks for the instance, or soon will: how it ends here says nothing of how it is."""
 
     def deployed(self, instance: Instance) -> None:
         """The instance is there from now on; what becomes of it is told by `status`."""
@@ -57,6 +59,8 @@ class Herald:
 
     def status(self, runner: Runner, candidate: Succession | None) -> None:
         """The instance is in another state or phase. `candidate` is the succession that is under way."""
+        if self.is_silent:
+            return
         self.journal.observe(runner.instance, phase=runner.phase)
         self.logbook.system("info", f"{PUBLIC_STATUS[runner.state]}: {runner.phase}")
         self.candidate(runner, candidate)
@@ -90,6 +94,8 @@ class Herald:
 
     def failure(self, evidence: Evidence) -> None:
         """A process, or the start of one, came to a bad end."""
+        if self.is_silent:
+            return
         self.logbook.system("error", evidence.reason)
         self._publish("post_mortem", {"code": evidence.code, "reason": evidence.reason, "phase": evidence.phase})
 
@@ -159,6 +165,8 @@ class Herald:
         self.logbook.system("error", f"the server wrote a message of {size_bytes} bytes on stdout; it was skipped")
 
     def _publish(self, type_: str, data: dict[str, Any], *, ring: bool = True) -> None:
+        if self.is_silent:
+            return
         instance = self.instance
         self.hub.publish_nowait(type_, instance_id=instance.id, owner=instance.owner, data=data, ring=ring)
 

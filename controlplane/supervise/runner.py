@@ -209,6 +209,13 @@ class Runner:
         """Stop for the control plane's own end; the wish stays as it is in the database."""
         self.orders.give(leaving=True)
 
+    def give_up(self) -> None:
+        """Stop because another node holds the instance, or may; what becomes of it here is told to nobody."""
+        if not self.herald.is_silent:
+            self.logbook.system("warning", "this control plane lets go of the instance; another one may run it")
+            self.herald.is_silent = True
+        self.leave()
+
     def replace(self, instance: Instance) -> None:
         """Take a changed spec or labels; what needs a new process waits for the next start."""
         self._become(evolve(self.instance, spec=instance.spec, labels=instance.labels, updated_at=instance.updated_at))

@@ -194,7 +194,7 @@ class Supervisor:
         Returns when their processes are gone. Files stay: they are this node's, should an instance come back.
         """
         for runner, node_id in held:
-            runner.leave()
+            runner.give_up()
             instance = runner.instance
             if self._runners.get(instance.id) is runner:
                 del self._runners[instance.id]

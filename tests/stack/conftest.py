@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["figure"]
 
+BUILD_CACHE = "4GB"
+"""What is kept of builds from one run to the next: the packages' layer is 500 MB."""
+
 
 @define
 class Took:
@@ -66,5 +69,6 @@ def stack(engine: Engine, took: Took) -> Iterator[Stack]:
             yield opened
         opened.compose("down")
         engine.docker("image", "prune", "--force")
+        engine.docker("builder", "prune", "--force", "--keep-storage", BUILD_CACHE)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

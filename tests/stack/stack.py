@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,10 +128,15 @@ class Stack:
         found: dict[str, Any] = json.loads(self.engine.docker("inspect", self.container(service)))[0]
         return found
 
-    def pids(self, service: str) -> list[int]:
-        """All processes in a service's container, by the host's numbers."""
+    def processes(self, service: str, name: str) -> list[str]:
+        """What /proc has under a name for each process in a service's container; some end while one looks."""
         listed = self.engine.docker("top", self.container(service), "-eo", "pid")
-        return [int(line) for line in listed.split()[1:]]
+        found = []
+        for pid in listed.split()[1:]:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found.append(Path(f"/proc/{pid}/{name}").read_text(errors="replace"))
+        assert found, f"no process in {service}"
+        return found
 
     # -- the API, through nginx
 

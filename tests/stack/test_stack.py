@@ -120,8 +120,8 @@ def test_compose_2_reads_the_override_by_itself_and_runs_without_an_env_file(sta
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_container_has_no_root_no_capability_and_nothing_to_write_on(stack: Stack, service: str) -> None:
     about = stack.about(service)
-    for pid in stack.pids(service):
-        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    for text in stack.processes(service, "status"):
+        status = dict(line.split(":\t", 1) for line in text.splitlines())
         assert "0" not in status["Uid"].split()
         assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
         assert status["NoNewPrivs"] == "1"
@@ -164,8 +164,7 @@ def test_no_secret_stands_where_others_read(stack: Stack) -> None:
     told = [json.dumps(stack.about(service)) for service in (*SERVICES, "secrets")]
     told += [stack.engine.docker("image", "inspect", "corral:latest"), stack.compose("config"), stack.compose("logs")]
     for service in SERVICES:
-        for pid in stack.pids(service):
-            told.append(Path(f"/proc/{pid}/cmdline").read_text(errors="replace"))
+        told += stack.processes(service, "cmdline")
         main = stack.about(service)["State"]["Pid"]
         told.append(Path(f"/proc/{main}/environ").read_text(errors="replace"))
 

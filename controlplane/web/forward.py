@@ -201,9 +201,16 @@ class Forwarding:
     async def _hand_back(self, answer: httpx.Response) -> None:
         self._begun = True
         await send_start(self._send, answer.status_code, handed_back(answer.headers.raw))
+        length = answer.headers.get("content-length", "")
+        left = int(length) if length.isdecimal() else None
+        ended = False
         async for piece in answer.aiter_raw():
-            await send_body(self._send, piece, more=True)
-        await send_body(self._send, b"")
+            if left is not None:
+                left -= len(piece)
+                ended = left == 0
+            await send_body(self._send, piece, more=not ended)
+        if not ended:
+            await send_body(self._send, b"")
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         await self._body.sent.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import httpx
@@ -36,6 +37,8 @@ KEEP_CONNECTIONS = 64
 KEEP_S = 30.0
 """For idle connections; less than `hypercorn_server.IDLE_S`, so that a request meets no connection that is being closed."""
 CLOSE_S = 1.0
+URLS_MAX = 1024
+"""Addresses of endpoints that are kept; they come again with every call."""
 LOOK_S = 0.5
 """How often it is looked whether the nodes that are waited for still stand."""
 RETRY_AFTER_S = 2.0
@@ -84,10 +87,11 @@ class Peers:
             InstanceUnavailable: nothing has reached it, or nothing was to be changed: it may be asked again.
             InstanceCrashed: it went away, and may have done what was asked.
         """
-        url = httpx.URL(peer.url).copy_with(raw_path=target)
         timeout = {"connect": CONNECT_S, "pool": POOL_S, "write": WRITE_S, "read": read_s}
         stream = httpx.ByteStream(body) if isinstance(body, bytes) else body
-        request = httpx.Request(method, url, headers=list(headers), stream=stream, extensions={"timeout": timeout})
+        request = httpx.Request(
+            method, _url(peer.url, target), headers=list(headers), stream=stream, extensions={"timeout": timeout}
+        )
         try:
             response = await self._pool(peer.url).handle_async_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
@@ -149,9 +153,15 @@ class Peers:
         return pool
 
 
+@lru_cache(maxsize=URLS_MAX)
+def _url(base: str, target: bytes) -> httpx.URL:
+    """Kept, as to read one takes a tenth of the time that it takes to hand on a call."""
+    return httpx.URL(base).copy_with(raw_path=target)
+
+
 def host_of(peer: Peer) -> bytes:
     """What a request to this node names as its Host: where it is reached, which it serves itself."""
-    return httpx.URL(peer.url).netloc
+    return _url(peer.url, b"/").netloc
 
 
 def unreachable(reason: str) -> InstanceUnavailable:

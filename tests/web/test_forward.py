@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -365,6 +366,59 @@ async def test_a_request_is_handed_on_once_and_never_back(nodes: Nodes) -> None:
 
     assert (reply.status, reply.json()["code"]) == (503, "instance_unavailable")
     assert "retry-after" in reply.headers
+
+
+@asynccontextmanager
+async def scripted(nodes: Nodes, said: bytes) -> AsyncIterator[None]:
+    """Where the holder would be: takes a request, says this, and closes."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some(65536)
+            await stream.send_all(said)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        nodes.roster.take_nodes([nodes.roster.nodes[HERE], node(THERE, port)])
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("status", [b"202 Accepted\r\nContent-Length: 0", b"204 No Content"])
+async def test_an_answer_without_a_body_comes_back_whole(nodes: Nodes, status: bytes) -> None:
+    client = await nodes.here.connect()
+
+    with trio.fail_after(10):
+        for _ in range(2):  # on the same connection
+            async with scripted(nodes, b"HTTP/1.1 " + status + b"\r\nConnection: close\r\n\r\n"):
+                reply = await client.ask(request(body=CALL))
+            assert (reply.status, reply.body) == (int(status[:3]), b"")
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
+async def test_an_answer_that_breaks_off_is_cut_and_nothing_is_made_up(nodes: Nodes, framing: bytes) -> None:
+    client = await nodes.here.connect()
+
+    with trio.fail_after(10):
+        async with scripted(nodes, b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n3\r\nabc\r\n"):
+            with pytest.raises((h11.RemoteProtocolError, trio.BrokenResourceError)):
+                await client.ask(request(body=CALL))
+
+
+@pytest.mark.parametrize(("said", "code"), [(b"", "instance_crashed"), (b"nonsense\r\n\r\n", "instance_crashed")])
+async def test_a_holder_that_breaks_off_before_it_answers_may_have_done_it(
+    nodes: Nodes, said: bytes, code: str
+) -> None:
+    client = await nodes.here.connect()
+
+    with trio.fail_after(10):
+        async with scripted(nodes, said):
+            reply = await client.ask(request(body=CALL))
+            assert (reply.status, reply.json()["code"]) == (502, code)
+        async with scripted(nodes, said):
+            reply = await client.ask(request("GET", "/instances/memory/logs"))
+            assert (reply.status, reply.json()["code"]) == (503, "instance_unavailable")
 
 
 @pytest.mark.parametrize("holder", [None, GONE, HERE])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import os
 import stat
@@ -16,6 +17,7 @@ from controlplane.backup import postgres
 from controlplane.embedded import running_database
 from tests.e2e.plane import Plane, open_plane
 from tests.e2e.sources import tar_of
+from tests.e2e.test_takeover import FLEET, Traffic, assert_kept
 from tests.servers import source
 from tests.services import *  # noqa: F403 -- fixtures
 
@@ -147,6 +149,33 @@ def test_a_backup_through_a_pipe_is_the_same_and_holds_no_data_unless_asked(orig
     assert done.returncode == 0, done.stderr
     empty.start()
     assert {row["name"] for row in empty.instances()} == {"keeper", "uploaded"}
+
+
+def test_a_backup_made_under_load_holds_all_that_was_acknowledged_before_it(
+    planes: Callable[..., Plane], empty: Plane, figure: Callable[..., None], tmp_path: Path
+) -> None:
+    plane = planes()
+    for number in range(FLEET):
+        plane.deploy(f"base{number}")
+    with Traffic(plane) as traffic:
+        traffic.wait_for_more()
+        before = copy.copy(traffic)
+        before.labels, before.deployed = dict(traffic.labels), list(traffic.deployed)
+        before.tokens, before.secrets = list(traffic.tokens), list(traffic.secrets)
+        began = time.monotonic()
+        done = run(plane, "backup", str(tmp_path / "b"))
+        figure("a backup under load took", time.monotonic() - began, "s")
+        assert done.returncode == 0, done.stderr
+        traffic.wait_for_more()
+    assert not traffic.refused
+    plane.stop()
+    done = run(empty, "restore", str(tmp_path / "b"))
+    assert done.returncode == 0, done.stderr
+    empty.token = plane.token
+    empty.start()
+    assert_kept(empty, before)
+    for row in empty.instances():
+        empty.request("DELETE", f"/instances/{row['name']}")
 
 
 def test_what_cannot_be_restored_leaves_nothing(original: Plane, archive: Path, empty: Plane) -> None:

@@ -71,6 +71,14 @@ async def test_the_same_again_is_kept_once_and_another_scope_sees_nothing_of_it(
     assert await uploads.verified("bob", first.sha256) is None
 
 
+async def test_all_are_named_by_scope_and_digest(uploads: Uploads) -> None:
+    assert await uploads.names() == set()
+    await uploads.put("ada", b"one")
+    await uploads.put("bob", b"one")
+    (uploads.root / "ada" / ".0123.part").write_bytes(b"half of one")
+    assert await uploads.names() == {f"ada/{sha256(b'one')}", f"bob/{sha256(b'one')}"}
+
+
 async def test_what_is_too_large_is_refused_while_it_arrives(uploads: Uploads) -> None:
     asked = 0
 

@@ -59,7 +59,9 @@ class Peers:
     """The pools. `run` breaks off what waits for a node that is no more, and ends all when it is ended itself."""
 
     roster: Roster
-    _pools: dict[str, httpx.AsyncHTTPTransport] = field(factory=dict, init=False)
+    _pools: dict[tuple[str, bool], httpx.AsyncHTTPTransport] = field(factory=dict, init=False)
+    """By address, and whether it is for what is read alone: long streams are among that, and a pool looks at each of its
+    connections for every request."""
     _waiting: dict[UUID, set[trio.CancelScope]] = field(factory=dict, init=False)
 
     @asynccontextmanager
@@ -93,7 +95,7 @@ class Peers:
             method, _url(peer.url, target), headers=list(headers), stream=stream, extensions={"timeout": timeout}
         )
         try:
-            response = await self._pool(peer.url).handle_async_request(request)
+            response = await self._pool(peer.url, method == "GET").handle_async_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise unreachable(str(error)) from None
         except httpx.TransportError as error:
@@ -137,17 +139,18 @@ class Peers:
         for node_id in self._waiting.keys() - {node.id for node in others}:
             for lost in self._waiting.pop(node_id):
                 lost.cancel()
-        for url in self._pools.keys() - {node.url for node in others}:
+        urls = {node.url for node in others}
+        for key in [key for key in self._pools if key[0] not in urls]:
             with trio.move_on_after(CLOSE_S, shield=True):
-                await self._pools.pop(url).aclose()
+                await self._pools.pop(key).aclose()
 
-    def _pool(self, url: str) -> httpx.AsyncHTTPTransport:
-        pool = self._pools.get(url)
+    def _pool(self, url: str, reads: bool) -> httpx.AsyncHTTPTransport:
+        pool = self._pools.get((url, reads))
         if pool is None:
             limits = httpx.Limits(
                 max_connections=CONNECTIONS_MAX, max_keepalive_connections=KEEP_CONNECTIONS, keepalive_expiry=KEEP_S
             )
-            pool = self._pools[url] = httpx.AsyncHTTPTransport(
+            pool = self._pools[url, reads] = httpx.AsyncHTTPTransport(
                 verify=url.startswith("https:"), limits=limits, trust_env=False
             )
         return pool

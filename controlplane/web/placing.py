@@ -99,6 +99,8 @@ class Placing:
     async def _look_up(self, principal: Principal, ref: str) -> Elsewhere | None:
         """Ask the database, for a name that may be new; what memory knows is no older than a second."""
         services, found = self.services, None
+        if not services.roster.others():
+            return None  # nobody else makes any
         owner, slash, name = ref.rpartition("/") if principal.crosses_owners else ("", "", ref)
         with trio.move_on_after(LOOK_UP_S), suppress(StorageUnavailable):
             found = await services.store.whereabouts(

@@ -195,3 +195,20 @@ def test_a_control_plane_that_is_killed_and_starts_again_on_its_home_takes_its_o
             assert all(watch.seen.get((name, second.owner_id)) is None for name in own), "the other took nothing"
             assert all((name, first.owner_id) in watch.seen for name in own)
     watch.assert_never_both()
+
+
+def test_one_that_takes_over_on_the_same_home_keeps_what_was_held_there(
+    nodes: list[Plane], figure: Callable[..., None]
+) -> None:
+    first, second = nodes
+    with Watch(nodes) as watch:
+        own, _ = deploy_on_each(nodes)
+        began = time.monotonic()
+        first.replace()
+        took = time.monotonic() - began
+        for name in own:
+            wait_until(lambda name=name: answers(first, name), TAKEN_LIMIT_S, f"{name} answers")
+        if took < LEASE_S - 1:  # else the other has them, rightly
+            assert all(watch.seen.get((name, second.owner_id)) is None for name in own), "the other took nothing"
+        figure("another one serves on the same home after", took, "s")
+    watch.assert_never_both()

@@ -84,7 +84,8 @@ async def offer(
             try:
                 while True:
                     connection, _ = await door.accept()
-                    with connection, trio.move_on_after(EXCHANGE_S), suppress(OSError, ValueError):
+                    # Instances of this user may reach the socket: nothing that they say may end more than their connection.
+                    with connection, trio.move_on_after(EXCHANGE_S), suppress(OSError, ValueError, RecursionError):
                         if await _hand(connection, token, about, listeners):
                             on_handed()
             finally:

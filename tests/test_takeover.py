@@ -141,6 +141,25 @@ async def test_nobody_gets_them_without_the_token_and_nobody_else_is_asked(
         listener.close()
 
 
+@pytest.mark.parametrize(
+    "line", [b"[" * 4000 + b"\n", b"\xff\n", b'"\\ud83d"\n', b'{"token":"\\ud83d"}\n', b"1" * 5000, b""]
+)
+async def test_nothing_that_a_stranger_says_to_the_socket_ends_the_offer(run: Path, line: bytes) -> None:
+    """Instances of the same user reach it at some levels of isolation."""
+    listeners = open_listeners("127.0.0.1", 0)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(takeover.offer, run, TOKEN, ABOUT, listeners)
+            with socket.socket(socket.AF_UNIX) as stranger, takeover._path(run) as path:
+                stranger.connect(path)
+                stranger.sendall(line)
+                stranger.shutdown(socket.SHUT_WR)
+                (await trio.to_thread.run_sync(takeover.ask, run, TOKEN, os.getpid())).close()
+            nursery.cancel_scope.cancel()
+    for listener in listeners:
+        listener.close()
+
+
 async def test_one_that_is_stopping_hands_nothing_over(run: Path) -> None:
     listeners = open_listeners("127.0.0.1", 0)
     for listener in listeners:

@@ -17,9 +17,12 @@ Pure: no socket, no clock.
 from __future__ import annotations
 
 from collections import deque
+from uuid import UUID
 
 import msgspec
 from attrs import define, field, frozen
+
+from controlplane.core.rawjson import UNDECODABLE
 
 OUTBOX_MAX_EVENTS = 4096
 OUTBOX_MAX_BYTES = 2 * 2**20
@@ -64,7 +67,15 @@ class Message:
     events: tuple[Passing, ...] = ()
 
 
+class _Body(msgspec.Struct):
+    """What every event has; the rest goes to readers as it is."""
+
+    type: str
+    instance_id: UUID | None = None
+
+
 _head = msgspec.json.Decoder(Head).decode
+_body = msgspec.json.Decoder(_Body).decode
 _mark = msgspec.json.Decoder(tuple[int, str | None]).decode
 
 
@@ -82,14 +93,14 @@ def read(data: bytes) -> Message | None:
     first, *rest = data.split(b"\n")
     try:
         return Message(_head(first), tuple(_event(line) for line in rest))
-    except (msgspec.DecodeError, ValueError):
+    except (*UNDECODABLE, ValueError):
         return None
 
 
 def _event(line: bytes) -> Passing:
     mark, _, body = line.partition(b"\t")
     number, owner = _mark(mark)
-    msgspec.json.decode(body, type=dict[str, msgspec.Raw])  # it goes to readers as it is
+    _body(body)
     return Passing(number, owner, body)
 
 

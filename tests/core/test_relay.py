@@ -54,7 +54,14 @@ def test_a_message_comes_as_it_was_written() -> None:
         b'{"node":"a","life":"1","last":1,"listens":true}\n[1,"alice"]\t[]',
         b'{"node":"a","life":"1","last":1,"listens":true}\n[1,"alice"]\t{}\r',
         b'{"node":"a","life":"1","last":1,"listens":true}\n[1,"alice"]\t{}\n',
+        b'{"node":"a","life":"1","last":1,"listens":true}\n[1,"alice"]\t{"no":"type"}',
+        b'{"node":"a","life":"1","last":1,"listens":true}\n[1,"alice"]\t{"type":"status","instance_id":"x"}',
+        b'{"node":"a","life":"1","last":1,"listens":true}\n[1,"alice"]\t{"type":"x","y":'
+        + b"[" * 9999
+        + b"]" * 9999
+        + b"}",
     ],
+    ids=range(13),
 )
 def test_what_is_none_of_ours_is_nothing(data: bytes) -> None:
     assert read(data) is None

@@ -109,9 +109,23 @@ def test_what_no_signature_can_be_verified_with_is_left_out(key: dict[str, Any])
         read_keys(document(key), ALLOWED)
 
 
+DEEP = b"[" * 100_000 + b"]" * 100_000
+"""Valid JSON, which takes more stack than there is."""
+
+
 @pytest.mark.parametrize(
     "text",
-    [b"", b"[]", b"{}", b'{"keys":{}}', b'{"keys":[1]}', b"\xff", b'{"keys":[]}', b"[" * 100_000],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"keys":{}}',
+        b'{"keys":[1]}',
+        b"\xff",
+        b'{"keys":[]}',
+        b"[" * 100_000,
+        b'{"keys":[{"x":' + DEEP + b"}]}",
+    ],
     ids=lambda text: repr(text[:12]),
 )
 def test_what_is_no_document_of_keys_is_refused(text: bytes) -> None:

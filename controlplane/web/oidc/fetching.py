@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import trio
 
+from controlplane.core.rawjson import UNDECODABLE
 from controlplane.core.urls import is_loopback_url, is_safe_url
 from controlplane.web.oidc.keys import DOCUMENT_MAX_BYTES, BadKeys, KeySet, read_keys
 
@@ -96,7 +97,7 @@ async def _find(client: httpx.AsyncClient, issuer_url: str) -> str:
     document = await _get(client, issuer_url.rstrip("/") + METADATA_PATH)
     try:
         metadata = msgspec.json.decode(document, type=_Metadata)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         raise BadKeys("its metadata are none") from None
     if metadata.issuer != issuer_url:
         raise BadKeys(f"its metadata are of another issuer, {metadata.issuer!r:.200}")

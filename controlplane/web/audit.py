@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import attrs
 from attrs import frozen
 
-from controlplane.errors import NotFound
 from controlplane.model import Role
 from controlplane.store.filters import AuditFilter
 from controlplane.web.call import Call, Reply, json_reply
+from controlplane.web.limited import id_of
 from controlplane.web.logs import FLUSH_WAIT_S
 from controlplane.web.paging import PageQuery
 from controlplane.web.route import Route
@@ -69,10 +69,8 @@ def _targets(call: Call, target: str | None) -> tuple[str, ...]:
     """As it was given, and the id of the instance that is called so."""
     if target is None:
         return ()
-    try:
-        return (target, str(call.services.supervisor.find(call.principal, target).instance.id))
-    except NotFound:
-        return (target,)
+    instance_id = id_of(call.services.supervisor, call.principal, target)
+    return (target,) if instance_id is None else (target, str(instance_id))
 
 
 def audit_out(kept: StoredAudit) -> AuditOut:

@@ -178,6 +178,8 @@ def test_one_instance_is_the_same_by_either_and_what_it_says_of_itself_too(
         assert one.headers["content-type"] == other.headers["content-type"]
     for ref in ("same", made["instance_id"], "admin/same"):
         assert nodes[1].instance(ref)["pid"] == made["pid"]
+    told = wait_until(lambda: nodes[1].get("/audit?target=same")["audit"], KNOWN_S, "the audit log has its deploy")
+    assert "deploy" in {row["action"] for row in told}
 
 
 # -- calls

@@ -27,6 +27,8 @@ CLAIM_EVERY_S = 1.0
 """How often a node looks whether there is something to take."""
 CLAIM_AGAIN_S = 0.1
 """The same after it took something: there may be more."""
+LEFT_S = 3.0
+"""What has been free for so long, others do not take: who looks takes more than a fair share of it."""
 FENCE_MARGIN_S = 1.0
 """The fence falls so long before the lease ends: for SIGKILL to be done, and for clocks that do not run alike."""
 CLOCK_SLACK_S = 1.0

@@ -84,6 +84,8 @@ class Membership:
     """Nothing may run here: the fence has fallen, or the lease was lost."""
     _is_deposed: bool = field(default=False, init=False)
     """The lease is not this node's any more: others may have taken what it held."""
+    _free_since: float | None = field(default=None, init=False)
+    """When an instance was first found that nobody runs; None: there is none."""
     _takes: bool = field(default=True, init=False)
     _has_heir: bool = field(default=False, init=False)
     _is_over: bool = field(default=False, init=False)
@@ -312,9 +314,17 @@ class Membership:
     async def _claim(self, dead: Collection[Node]) -> int:
         ids = [node.id for node in dead]
         if not await self.store.is_any_free(ids):
+            self._free_since = None
             return 0
-        archives = await self.archives()
-        taken = await self.store.claim(self.roster.node_id, self._stands.epoch, dead=ids, archives=archives)
+        now = fence_clock()
+        self._free_since = now if self._free_since is None else self._free_since
+        taken = await self.store.claim(
+            self.roster.node_id,
+            self._stands.epoch,
+            dead=ids,
+            archives=await self.archives(),
+            is_left=now - self._free_since >= lease.LEFT_S,
+        )
         if taken:
             log.warning("took over %d instances", len(taken))
         return len(taken)

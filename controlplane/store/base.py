@@ -477,12 +477,12 @@ class Store(Protocol):
         ...
 
     async def claim(
-        self, node_id: UUID, epoch: int, *, dead: Collection[UUID], archives: Collection[str]
+        self, node_id: UUID, epoch: int, *, dead: Collection[UUID], archives: Collection[str], is_left: bool = False
     ) -> tuple[UUID, ...]:
         """Take a fair share of the instances that nobody holds, or one of `dead` whose lease has ended.
 
         Nothing unless the node's own lease stands. Of those that come from an upload, only what is in
-        `archives` (`<owner>/<sha256>`).
+        `archives` (`<owner>/<sha256>`). With `is_left` the share is more than fair: the others have had time for theirs.
         """
         ...
 

@@ -239,9 +239,9 @@ class PostgresStore:
         return await self._call(queries_nodes.is_any_free, dead)
 
     async def claim(
-        self, node_id: UUID, epoch: int, *, dead: Collection[UUID], archives: Collection[str]
+        self, node_id: UUID, epoch: int, *, dead: Collection[UUID], archives: Collection[str], is_left: bool = False
     ) -> tuple[UUID, ...]:
-        return await self._call(queries_nodes.claim, node_id, epoch, dead, archives, writes=True)
+        return await self._call(queries_nodes.claim, (node_id, epoch), dead, archives, is_left, writes=True)
 
     async def release(self, node_id: UUID, epoch: int) -> None:
         await self._call(queries_nodes.release, node_id, epoch, writes=True)

@@ -61,11 +61,11 @@ SHARE = f"""
          fleet AS (SELECT count(*) AS number, count(*) FILTER (WHERE node_id = $1) AS ours
                      FROM mcp_instances WHERE deleted_at IS NULL)
     SELECT greatest(ceil(fleet.number / live.number) - fleet.ours,
-                    ceil((SELECT count(*) FROM free) / live.number))::integer
+                    CASE WHEN $4 THEN ceil((SELECT count(*) FROM free) / live.number) END)::integer
       FROM live, fleet
 """  # noqa: S608 -- made of constants
-"""As many as make this node's part of the fleet an even one, and at least its part of what is free: whoever is first
-leaves the others theirs, and should they not come, all is taken within a few rounds."""
+"""As many as make this node's part of the fleet an even one: whoever is first leaves the others theirs, and together
+that is all. With `$4`, as they have not come for it, at least a part of what is free."""
 CLAIM = f"""
     WITH chosen AS ({_FREE} ORDER BY instance.created_at, instance.id LIMIT $4 FOR UPDATE OF instance SKIP LOCKED)
     UPDATE mcp_instances AS instance SET node_id = $1, epoch = instance.epoch + 1
@@ -111,14 +111,23 @@ async def is_any_free(connection: Any, dead: Collection[UUID]) -> bool:
 
 
 async def claim(
-    connection: Any, node_id: UUID, epoch: int, dead: Collection[UUID], archives: Collection[str]
+    connection: Any, holder: tuple[UUID, int], dead: Collection[UUID], archives: Collection[str], is_left: bool
 ) -> tuple[UUID, ...]:
-    """Take a fair share of what nobody holds, and of what those of `dead` hold whose leases have ended."""
+    """Take a fair share of what nobody holds, and of what those of `dead` hold whose leases have ended.
+
+    Args:
+        connection: To work on.
+        holder: The node that takes it, and the epoch of its lease.
+        dead: Nodes.
+        archives: Uploads that it has.
+        is_left: Take more than that: the others have had time for their share.
+    """
+    node_id, epoch = holder
     async with connection.transaction():
         if not await connection.fetchval(LOCK_OWN, node_id, epoch):
             return ()
         ended = [row["id"] for row in await connection.fetch(LOCK_DEAD, list(dead))]
-        share = await connection.fetchval(SHARE, node_id, ended, list(archives))
+        share = await connection.fetchval(SHARE, node_id, ended, list(archives), is_left)
         if share <= 0:
             return ()
         rows = await connection.fetch(CLAIM, node_id, ended, list(archives), share)

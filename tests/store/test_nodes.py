@@ -126,11 +126,15 @@ async def test_a_dead_node_that_is_not_named_keeps_what_it_held(store: PostgresS
 
 
 @pytest.mark.parametrize(
-    ("mine", "others", "free", "taken"), [(0, 0, 6, 3), (4, 0, 6, 3), (0, 6, 4, 4), (0, 6, 6, 6), (8, 0, 1, 1)]
+    ("held", "fair", "left"),
+    [((0, 0, 6), 3, 3), ((4, 0, 6), 1, 3), ((0, 6, 4), 4, 4), ((0, 6, 6), 6, 6), ((8, 0, 1), 0, 1)],
+    ids=str,
 )
+@pytest.mark.parametrize("is_left", [False, True])
 async def test_a_round_takes_a_fair_share_of_what_is_free(
-    store: PostgresStore, mine: int, others: int, free: int, taken: int
+    store: PostgresStore, held: tuple[int, int, int], fair: int, left: int, is_left: bool
 ) -> None:
+    mine, others, free = held
     epoch = await up(store, A)
     await up(store, B)
     await up(store, C)
@@ -139,7 +143,8 @@ async def test_a_round_takes_a_fair_share_of_what_is_free(
     await fleet(store, C, free, "c")
     await let_expire(store, C)
 
-    assert len(await store.claim(A, epoch, dead=[C], archives=[])) == taken
+    taken = await store.claim(A, epoch, dead=[C], archives=[], is_left=is_left)
+    assert len(taken) == (left if is_left else fair)
 
 
 async def test_two_survivors_that_claim_at_once_share_a_dead_nodes_instances_evenly(store: PostgresStore) -> None:

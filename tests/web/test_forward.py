@@ -369,20 +369,44 @@ async def test_a_request_is_handed_on_once_and_never_back(nodes: Nodes) -> None:
 
 
 @asynccontextmanager
-async def scripted(nodes: Nodes, said: bytes) -> AsyncIterator[None]:
-    """Where the holder would be: takes a request, says this, and closes."""
+async def scripted(nodes: Nodes, said: bytes) -> AsyncIterator[list[bytes]]:
+    """Where the holder would be: takes a request, which is kept in the list, says this, and closes."""
+    taken: list[bytes] = []
 
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
-            await stream.receive_some(65536)
+            taken.append(await stream.receive_some(65536))
             await stream.send_all(said)
 
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
         nodes.roster.take_nodes([nodes.roster.nodes[HERE], node(THERE, port)])
-        yield
+        yield taken
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/instances/memory/start/../../../users",
+        "/instances/memory/logs/./x",
+        "/instances/memory/logs/%2e%2E/x",
+        "/instances/memory/logs//x",
+        '/instances/memory/logs/"<>|{}[]^`\\',
+        "/instances/memory?x=%zz&y='\"#z",
+        "/instances/memory/logs/#x",
+    ],
+)
+async def test_the_holder_is_asked_for_what_the_client_asked_for_byte_for_byte(nodes: Nodes, target: str) -> None:
+    """Nothing is made shorter or mended on the way: what was checked here is what is answered there."""
+    client = await nodes.here.connect()
+
+    with trio.fail_after(10):
+        async with scripted(nodes, b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n") as taken:
+            reply = await client.ask(request("GET", target))
+
+    assert (reply.status, [head.partition(b"\r\n")[0] for head in taken]) == (204, [f"GET {target} HTTP/1.1".encode()])
 
 
 @pytest.mark.parametrize("status", [b"202 Accepted\r\nContent-Length: 0", b"204 No Content"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from controlplane.backup.archive import Damaged
-from controlplane.backup.making import make
+from controlplane.backup.making import HOLES_MAX_BYTES, make
 from controlplane.backup.postgres import ToolFailed
 from controlplane.backup.restoring import restore
 from controlplane.config import ConfigError
@@ -63,6 +63,11 @@ def _back_up(config: Config, name: str, *, with_data: bool) -> None:
         made = make(config, target, with_data=with_data)
     data = f", the data of {made.instances} instances" if with_data else ""
     _tell(f"backed up {config.home}: the database (schema {made.schema}), the keys, {made.uploads} uploads{data}")
+    if made.left_out:
+        _tell(
+            f"{made.left_out} files of instances are left out: they have holes, together more than "
+            f"{HOLES_MAX_BYTES // 2**30} GiB of one instance"
+        )
     if config.secret_key is not None:
         _tell("SECRET_KEY is set and not in the backup: without it the secrets in there cannot be read")
 

@@ -52,10 +52,10 @@ class Writer:
         info.size, info.mode = len(content), 0o600
         self._add(info, io.BytesIO(content))
 
-    def file(self, name: str, source: IO[bytes]) -> None:
-        """An open file, as long as it is now: what is added meanwhile is left out, what is cut off becomes zeros."""
-        info = self._info(name, os.fstat(source.fileno()))
-        info.size = os.fstat(source.fileno()).st_size
+    def file(self, name: str, source: IO[bytes], status: os.stat_result) -> None:
+        """An open file, as long as `status` says: what was added since is left out, what was cut off becomes zeros."""
+        info = self._info(name, status)
+        info.size = status.st_size
         self._add(info, _Exactly(source, info.size))
 
     def folder(self, name: str, status: os.stat_result) -> None:

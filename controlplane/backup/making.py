@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from controlplane.backup import postgres
 from controlplane.backup.archive import ABOUT, writing
@@ -35,6 +35,11 @@ SCRATCH = ".backup"
 DUMP = "database.dump"
 KEPT = ("home", "work")
 """Of an instance's folder: what its server keeps. The rest is made anew."""
+HOLES_MAX_BYTES = 16 * 2**30
+"""Of an instance's files together, beyond what they take on the disk, which its quota bounds. A file can be made to look
+like 16 TiB for nothing; it would take a backup hours, and a restore the disk."""
+BLOCK_BYTES = 512
+"""Unit of `st_blocks` (POSIX stat)."""
 CACHES = frozenset({".npm", ".cache"})
 """In `home`: what package managers fetched, and fetch again."""
 
@@ -46,6 +51,8 @@ class Made:
     schema: int
     uploads: int
     instances: int
+    left_out: int = 0
+    """Files of instances that are too hollow: see `HOLES_MAX_BYTES`."""
 
 
 def make(config: Config, target: BinaryIO, *, with_data: bool) -> Made:
@@ -84,9 +91,9 @@ def make(config: Config, target: BinaryIO, *, with_data: bool) -> Made:
             archive.text("credentials", (config.home / "credentials").read_bytes())
         _add_file(archive, DUMP, scratch / DUMP)
         uploads = _add_uploads(archive, scratch / "uploads")
-        instances = _add_instances(archive, config.home / "instances") if with_data else 0
+        instances, left_out = _add_instances(archive, config.home / "instances") if with_data else (0, 0)
         archive.seal()
-    return Made(schema, uploads, instances)
+    return Made(schema, uploads, instances, left_out)
 
 
 def _refuse(config: Config) -> None:
@@ -179,39 +186,69 @@ def _add_uploads(archive: Writer, held: Path) -> int:
     return count
 
 
-def _add_file(archive: Writer, name: str, path: Path | str, at: int | None = None) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
-    with open(fd, "rb") as file:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            archive.file(name, file)
+def _add_file(archive: Writer, name: str, path: Path) -> None:
+    with _opened(path) as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode):
+            archive.file(name, file, status)
 
 
-def _add_instances(archive: Writer, instances: Path) -> int:
-    """What their servers keep. They may run, and change it: no link is followed, and what vanishes is left out."""
+def _opened(path: Path | str, at: int | None = None) -> BinaryIO:
+    """Without waiting, should it be a pipe by now."""
+    return open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at), "rb")
+
+
+def _add_instances(archive: Writer, instances: Path) -> tuple[int, int]:
+    """What their servers keep: of how many, and how many files are left out as being too hollow."""
     found = sorted(path for path in instances.iterdir() if path.is_dir() and not path.is_symlink())
+    left_out = 0
     for instance in found:
         archive.folder(f"instances/{instance.name}", instance.stat())
+        kept = Keeping(archive)
         for part in KEPT:
             with suppress(FileNotFoundError, NotADirectoryError):
-                _add_tree(archive, f"instances/{instance.name}/{part}", instance / part)
-    return len(found)
+                kept.tree(f"instances/{instance.name}/{part}", instance / part)
+        left_out += kept.left_out
+    return len(found), left_out
 
 
-def _add_tree(archive: Writer, name: str, root: Path) -> None:
-    top = os.fspath(root)
-    for folder, folders, files, fd in os.fwalk(top, follow_symlinks=False):
-        here = name + folder.removeprefix(top)
-        archive.folder(here, os.fstat(fd))
-        if folder == top and root.name == "home":
-            folders[:] = [inside for inside in folders if inside not in CACHES]
-        for entry in sorted((*folders, *files)):
-            with suppress(OSError):  # gone, or being replaced: a server that runs does as it likes
-                _add_entry(archive, f"{here}/{entry}", entry, fd)
+@define
+class Keeping:
+    """Adds what one server keeps. It may run, and change it: no link is followed, and what vanishes is left out."""
 
+    _archive: Writer
+    _holes_left: int = field(default=HOLES_MAX_BYTES, init=False)
+    left_out: int = field(default=0, init=False)
 
-def _add_entry(archive: Writer, name: str, entry: str, at: int) -> None:
-    status = os.lstat(entry, dir_fd=at)
-    if stat.S_ISLNK(status.st_mode):
-        archive.link(name, os.readlink(entry, dir_fd=at), status)
-    elif stat.S_ISREG(status.st_mode):
-        _add_file(archive, name, entry, at)
+    def tree(self, name: str, root: Path) -> None:
+        """A folder with everything below, each path once: a restore refuses what is two things."""
+        top = os.fspath(root)
+        for folder, folders, files, fd in os.fwalk(top, follow_symlinks=False):
+            here = name + folder.removeprefix(top)
+            self._archive.folder(here, os.fstat(fd))
+            if folder == top and root.name == "home":
+                folders[:] = [inside for inside in folders if inside not in CACHES]
+            for entry in sorted((*folders, *files)):
+                with suppress(OSError):  # gone, or being replaced: a server that runs does as it likes
+                    if self._entry(f"{here}/{entry}", entry, fd) and entry in folders:
+                        folders.remove(entry)  # it was a link, and may be a folder by the time it is gone into
+
+    def _entry(self, name: str, entry: str, at: int) -> bool:
+        """Whether it is a link or a file."""
+        status = os.lstat(entry, dir_fd=at)
+        if stat.S_ISLNK(status.st_mode):
+            self._archive.link(name, os.readlink(entry, dir_fd=at), status)
+        elif stat.S_ISREG(status.st_mode):
+            with _opened(entry, at) as file:
+                self._file(name, file, os.fstat(file.fileno()))
+        return stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode)
+
+    def _file(self, name: str, file: BinaryIO, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            return
+        holes = max(0, status.st_size - status.st_blocks * BLOCK_BYTES)
+        if holes > self._holes_left:
+            self.left_out += 1
+            return
+        self._holes_left -= holes
+        self._archive.file(name, file, status)

@@ -81,12 +81,17 @@ def test_a_file_that_grows_or_shrinks_meanwhile_has_the_length_it_had(tmp_path: 
     target = io.BytesIO()
     with writing(target) as archive, open(tmp_path / "log", "rb", buffering=0) as file:
         archive.text(ABOUT, b"{}")
-        archive.file("grown", file)
+        before = os.fstat(file.fileno())
+        with open(tmp_path / "log", "ab") as more:
+            more.write(b"more")
+        archive.file("grown", file, before)
         os.truncate(tmp_path / "log", 4)
         file.seek(0)
-        archive.file("now", file)
+        archive.file("cut", file, before)
+        file.seek(0)
+        archive.file("now", file, os.fstat(file.fileno()))
         archive.seal()
-    assert contents(target.getvalue()) == {"grown": b"0123456789", "now": b"0123"}
+    assert contents(target.getvalue()) == {"grown": b"0123456789", "cut": b"0123" + bytes(6), "now": b"0123"}
 
 
 # -- unpacking

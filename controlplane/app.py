@@ -17,16 +17,14 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import trio
 import trio_asyncio
 from attrs import define, field
 
-from controlplane import banner, replacement, systemd, takeover, tracing
+from controlplane import administrator, banner, replacement, systemd, takeover, tracing
 from controlplane.bus import channel_of, open_bus
 from controlplane.cache import open_cache
 from controlplane.cluster.address import node_url
@@ -45,7 +43,6 @@ from controlplane.egress.client import open_egress
 from controlplane.embedded import open_services
 from controlplane.home import open_home
 from controlplane.hub import Hub
-from controlplane.model import Role, Token, User
 from controlplane.rotation import KeyRotation
 from controlplane.secretbox import SecretBox
 from controlplane.spawn.client import open_spawner
@@ -60,7 +57,7 @@ from controlplane.supervise.supervisor import Supervisor
 from controlplane.upkeep import Upkeep
 from controlplane.web import door, service_watch
 from controlplane.web.app import make_app
-from controlplane.web.auth import TokenTable, digest_of
+from controlplane.web.auth import TokenTable
 from controlplane.web.listeners import listen
 from controlplane.web.mcp.legacy import SESSIONS_SHARE
 from controlplane.web.oidc import fetching
@@ -81,7 +78,6 @@ HARD_END_S = 9.5
 FLUSH_S = 1.0
 GARBAGE_MAX = 10_000
 """Objects that come to be before garbage is looked for: calls in flight hold thousands, and are none."""
-ADMIN = "admin"
 log = logging.getLogger("corral")
 
 
@@ -197,7 +193,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             )
         )
         cache = await stack.enter_async_context(open_cache(backing.redis_url))
-        await _ensure_admin(store, home.admin_token)
+        await administrator.ensure(store, home.admin_token, membership.roster)
         journal = Journal(store)
         hub = Hub(config.buffer_max_mb * 2**20 * (SESSIONS_SHARE - 1) // SESSIONS_SHARE, keep=journal.event)
         tokens = TokenTable(secret_box.jwt_key(config.jwt_algorithm), config.jwt_algorithm, Issuer.of_config(config))
@@ -328,19 +324,6 @@ async def _close(services: Services, entrance: door.Door, membership: Membership
         await membership.release()
 
 
-async def _ensure_admin(store: Store, token: str) -> None:
-    """The administrator and the token in CORRAL_HOME exist; one that was changed there replaces the old one."""
-    if all(user.name != ADMIN for user in await store.users()):
-        await store.add_user(User(name=ADMIN, role=Role.ADMIN, created_at=_now()))
-    digest = digest_of(token.encode())
-    for known in await store.tokens():
-        if known.digest == digest:
-            return
-        if known.owner == ADMIN and known.name == ADMIN:
-            await store.delete_token(known.id)
-    await store.add_token(Token(id=uuid4(), owner=ADMIN, name=ADMIN, role=Role.ADMIN, digest=digest, created_at=_now()))
-
-
 async def _heed_signals(life: _Life, *, task_status: trio.TaskStatus[None]) -> None:
     """The first SIGTERM or SIGINT stops in order, the second at once; SIGHUP is nothing to die of."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -366,7 +349,3 @@ def _end_hard() -> None:
 def _url(host: str, port: int) -> str:
     shown = "127.0.0.1" if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 
 import trio
@@ -27,6 +28,8 @@ SOCKET_NAME = "takeover.sock"
 EXCHANGE_S = 2.0
 """For both lines: milliseconds, unless the other one hangs."""
 LINE_MAX_BYTES = 4096
+WARN_EVERY_S = 60.0
+"""Between two lines of the log about those who get nothing."""
 MAX_LISTENERS = 16
 """One for each address that HOST means."""
 log = logging.getLogger("corral")
@@ -74,6 +77,7 @@ async def offer(
         listeners: Stay this one's as well.
         on_handed: Called when somebody has got them.
     """
+    quiet_until = -inf
     with _path(run) as path:
         (run / SOCKET_NAME).unlink(missing_ok=True)  # of a control plane that was killed
         with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
@@ -88,6 +92,12 @@ async def offer(
                     with connection, trio.move_on_after(EXCHANGE_S), suppress(OSError, ValueError, RecursionError):
                         if await _hand(connection, token, about, listeners):
                             on_handed()
+                            continue
+                    if (
+                        trio.current_time() >= quiet_until
+                    ):  # who asks again and again must not push all else out of the log
+                        quiet_until = trio.current_time() + WARN_EVERY_S
+                        log.warning("somebody asked for the listening sockets, and got none")
             finally:
                 (run / SOCKET_NAME).unlink(missing_ok=True)
 
@@ -99,7 +109,6 @@ async def _hand(
     asked = json.loads(await _line(connection))
     shown = asked.get("token") if isinstance(asked, dict) else None
     if not isinstance(shown, str) or not hmac.compare_digest(shown.encode(), token.encode()):
-        log.warning("somebody asked for the listening sockets without the administrator's token")
         return False
     numbers = [listener.fileno() for listener in listeners]
     if min(numbers, default=-1) < 0:  # it is stopping already

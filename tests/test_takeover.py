@@ -160,6 +160,22 @@ async def test_nothing_that_a_stranger_says_to_the_socket_ends_the_offer(run: Pa
         listener.close()
 
 
+async def test_who_asks_in_vain_again_and_again_is_one_line_of_the_log(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with trio.fail_after(10), open_listeners("127.0.0.1", 0)[0] as listener:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(takeover.offer, run, TOKEN, ABOUT, [listener])
+            for token in ("wrong", "", "wrong"):
+                with pytest.raises(NoOffer):
+                    await trio.to_thread.run_sync(takeover.ask, run, token, os.getpid())
+            (await trio.to_thread.run_sync(takeover.ask, run, TOKEN, os.getpid())).close()
+            nursery.cancel_scope.cancel()
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "somebody asked for the listening sockets, and got none"
+    ]
+
+
 async def test_one_that_is_stopping_hands_nothing_over(run: Path) -> None:
     listeners = open_listeners("127.0.0.1", 0)
     for listener in listeners:

@@ -130,12 +130,18 @@ OLDEST_POSTGRES = 14
 
 
 def refuse_old_server(connection: Any) -> None:
+    """Raises SchemaRefused: the server is of an older line than Corral needs."""
     major = connection.get_server_version().major
     if major < OLDEST_POSTGRES:
         raise SchemaRefused(f"this is Postgres {major}; Corral needs {OLDEST_POSTGRES} or later")
 
 
 async def present_version(connection: Any) -> int | None:
+    """The schema's version that a database has; None: it has no table of ours.
+
+    Raises:
+        SchemaRefused: it has tables that look like ours, and no version.
+    """
     if await connection.fetchval("SELECT to_regclass('mcp_schema')") is not None:
         version: int | None = await connection.fetchval("SELECT max(version) FROM mcp_schema")
         if version is None:

@@ -93,9 +93,9 @@ def handed_back(pairs: list[tuple[bytes, bytes]]) -> Headers:
 
 
 def _named(pairs: list[tuple[bytes, bytes]]) -> set[bytes]:
-    """What `Connection` names belongs to the connection as well."""
+    """What `Connection` names belongs to the connection as well; not the body's length, which somebody may name there."""
     values = [value for name, value in pairs if name == b"connection"]
-    return {word.strip().lower() for value in values for word in value.split(b",")}
+    return {word.strip().lower() for value in values for word in value.split(b",")} - {b"content-length"}
 
 
 def _has_body(head: Head, scope: Scope) -> bool:

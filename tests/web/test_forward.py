@@ -172,7 +172,7 @@ def test_what_belongs_to_the_connection_stays_on_it_and_all_else_goes_on() -> No
     ]
     dropped = [
         (b"host", b"corral.example"),
-        (b"connection", b"keep-alive, X-Hop"),
+        (b"connection", b"keep-alive, X-Hop, Content-Length"),
         (b"x-hop", b"1"),
         (b"keep-alive", b"timeout=5"),
         (b"te", b"trailers"),

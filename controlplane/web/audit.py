@@ -55,7 +55,7 @@ async def list_audit(call: Call) -> Reply:
         actions=tuple(query.action or ()),
         targets=_targets(call, query.target),
         classes=tuple(int(status[0]) for status in query.status or ()),
-        since=query.since,
+        since=_since(call, query.since),
         until=query.until,
         limit=query.limit,
         cursor=query.cursor,
@@ -63,6 +63,14 @@ async def list_audit(call: Call) -> Reply:
     await call.services.journal.flush(FLUSH_WAIT_S)
     found = await call.services.store.audit(which)
     return json_reply(AuditLogOut(audit=[audit_out(kept) for kept in found.rows], next_cursor=found.next_cursor))
+
+
+def _since(call: Call, since: datetime | None) -> datetime | None:
+    """From when on the caller may see it: what was done under his name before he was there is about somebody else."""
+    user = call.services.tokens.user(call.principal.owner)
+    if call.principal.is_admin or user is None or user.created_at is None:
+        return since
+    return user.created_at if since is None else max(since, user.created_at)
 
 
 def _targets(call: Call, target: str | None) -> tuple[str, ...]:
@@ -88,7 +96,7 @@ ROUTES = (
         summary="Read who did what",
         description=(
             "Newest first: each request that changes something, and each opening of `/wire`, whatever came of it; calls are not"
-            " among them. Administrators see all; others what they did, and what was done to what is theirs. Refused requests of"
+            " among them. Administrators see all; others what they did, and what was done to what is theirs, since they are there. Refused requests of"
             " one kind are counted in one row a minute once they are many, and wrong tokens from the second of an address on."
             " For example `?action=patchUser,removeInstance&status=2xx`. Nothing here can be changed or removed by the API."
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ import trio
 
 from controlplane.core.lifecycle import State
 from controlplane.logs import JsonLines
-from controlplane.model import Role
+from controlplane.model import Role, User
 from controlplane.store.base import AuditRow, StoredAudit
 from controlplane.store.filters import AuditFilter
 from controlplane.web.auditing import ADDRESSES_MAX, ELSEWHERE, LEFT, REFUSALS_MAX, WINDOW_S, AuditLog
@@ -272,6 +273,21 @@ async def test_administrators_see_all_and_others_what_concerns_them() -> None:
             which = api.store.asked[-1]
             assert isinstance(which, AuditFilter)
             assert which.seen_by == sees
+
+
+async def test_who_gets_the_name_of_somebody_who_was_removed_sees_nothing_of_him() -> None:
+    async with in_process() as api:
+        tokens = api.services.tokens
+        for name, role in (("alice", Role.DEPLOYER), ("root", Role.ADMIN)):
+            tokens.put_user(User(name=name, role=role, created_at=NOW))
+        for token, query, since in (
+            (TOKENS[Role.VIEWER], "", NOW),
+            (TOKENS[Role.VIEWER], "?since=2020-01-01T00:00:00Z", NOW),
+            (TOKENS[Role.VIEWER], "?since=2099-01-01T00:00:00Z", datetime(2099, 1, 1, tzinfo=UTC)),
+            (ADMIN, "", None),
+        ):
+            assert (await api.ask("GET", f"/audit{query}", token=token)).status_code == 200
+            assert api.store.asked[-1].since == since
 
 
 async def test_the_filters_arrive_and_a_row_is_told_with_all_it_has() -> None:

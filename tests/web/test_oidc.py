@@ -404,6 +404,21 @@ async def test_metadata_that_lead_elsewhere_are_not_followed(live: TestIssuer, m
     assert issuer.statistics().problem
 
 
+@pytest.mark.parametrize(
+    ("issuer", "keys", "may"),
+    [
+        ("https://id.example", "https://keys.example/jwks", True),
+        ("https://id.example", "http://keys.example/jwks", False),
+        ("https://id.example", "http://127.0.0.1:8000/jwks", False),
+        ("https://id.example", "https://localhost/jwks", False),
+        ("http://127.0.0.1:9000", "http://localhost:9000/jwks", True),
+        ("http://127.0.0.1:9000", "https://keys.example/jwks", True),
+    ],
+)
+def test_only_an_issuer_on_this_host_leads_to_this_host(issuer: str, keys: str, may: bool) -> None:
+    assert fetching.may_name(issuer, keys) is may
+
+
 async def test_an_issuer_that_is_away_leaves_its_keys_in_force(
     live: TestIssuer, caplog: pytest.LogCaptureFixture
 ) -> None:

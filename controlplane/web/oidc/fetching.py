@@ -101,9 +101,14 @@ async def _find(client: httpx.AsyncClient, issuer_url: str) -> str:
         raise BadKeys("its metadata are none") from None
     if metadata.issuer != issuer_url:
         raise BadKeys(f"its metadata are of another issuer, {metadata.issuer!r:.200}")
-    if not is_safe_url(metadata.jwks_uri):
+    if not may_name(issuer_url, metadata.jwks_uri):
         raise BadKeys("its metadata name an address for its keys that is not https")
     return metadata.jwks_uri
+
+
+def may_name(issuer_url: str, jwks_uri: str) -> bool:
+    """Whether keys may be read where an issuer's metadata say: only one on this host may lead to a port of this host."""
+    return is_safe_url(jwks_uri) and (is_loopback_url(issuer_url) or not is_loopback_url(jwks_uri))
 
 
 async def _get(client: httpx.AsyncClient, url: str) -> bytes:

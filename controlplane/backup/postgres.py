@@ -64,11 +64,21 @@ def query(url: str, statement: str) -> str:
 
 
 def split_password(url: str) -> tuple[str, str | None]:
-    """An address without its password, and the password."""
-    place = urlsplit(url).netloc
-    login, at, host = place.rpartition("@")
-    user, colon, password = login.partition(":")
-    return url.replace(f"//{place}", f"//{user}{at}{host}", 1), unquote(password) if colon else None
+    """An address without its password, and the password: before the host, or in the query, which counts if both are there."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    user, colon, text = login.partition(":")
+    bare = url.replace(f"//{parts.netloc}", f"//{user}{at}{host}", 1)
+    named = [pair for pair in parts.query.split("&") if _names_password(pair)]
+    if named:
+        kept = "&".join(pair for pair in parts.query.split("&") if pair not in named)
+        bare = bare.replace(f"?{parts.query}", f"?{kept}" if kept else "", 1)
+        colon, text = "=", named[-1].partition("=")[2]
+    return bare, unquote(text) if colon else None
+
+
+def _names_password(pair: str) -> bool:
+    return unquote(pair.partition("=")[0]) == "password"
 
 
 def _run(program: str, *arguments: str, url: str) -> str:

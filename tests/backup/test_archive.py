@@ -196,6 +196,9 @@ def test_two_new_keys_during_one_backup_are_too_many() -> None:
         ("postgresql://u:p@/d?host=/run/x", "postgresql://u@/d?host=/run/x", "p"),
         ("postgresql://u@h/d", "postgresql://u@h/d", None),
         ("postgresql:///d", "postgresql:///d", None),
+        ("postgresql://h/d?user=u&password=p%40ss&sslmode=require", "postgresql://h/d?user=u&sslmode=require", "p@ss"),
+        ("postgresql://u:old@h/d?pass%77ord=new", "postgresql://u@h/d", "new"),
+        ("postgresql://h/d?passwords=1&user=password", "postgresql://h/d?passwords=1&user=password", None),
     ],
 )
 def test_the_password_is_taken_out_of_an_address(url: str, bare: str, password: str | None) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 FOLDER = Path(f"/var/tmp/corral-stack-{os.geteuid()}")
-"""Not in memory, where /tmp may be: the images take 2 GB."""
+"""Not in memory, where /tmp may be: the images take 3 GB."""
 READY_LIMIT_S = 60
 """From the daemon's start to its first answer; measured 1.5 s."""
 END_LIMIT_S = 60

@@ -168,10 +168,14 @@ class Upkeep:
         """Read the table anew, unless it was changed here meanwhile: that change is newer than what was read."""
         generation = self.tokens.generation
         users, tokens = await self.store.users(), await self.store.tokens()
-        if self.tokens.generation == generation:
-            self.tokens.load(users, tokens)
-        else:
+        if self.tokens.generation != generation:
             self._tokens_changed = True
+            return
+        gone = self.tokens.user_names() - {user.name for user in users}
+        self.tokens.load(users, tokens)
+        for name in gone:  # another control plane was asked to remove them; whoever gets the name inherits nothing
+            self._accounts.forget(name)
+            self.supervisor.around.hub.forget_topic(name)
 
     async def _follow_instances(self) -> None:
         """A change whose commit was acknowledged by nobody stands in the database all the same."""

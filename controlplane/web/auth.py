@@ -159,6 +159,9 @@ class TokenTable:
     def user(self, name: str) -> User | None:
         return self._users.get(name)
 
+    def user_names(self) -> frozenset[str]:
+        return frozenset(self._users)
+
     def quotas_of(self, owner: str) -> Overrides:
         """What an administrator said for this user; the same object as long as nothing has changed."""
         user = self._users.get(owner)

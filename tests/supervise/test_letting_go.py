@@ -13,13 +13,14 @@ from attrs import define, evolve, field
 from controlplane.cluster.roster import HeldElsewhere, Roster
 from controlplane.core.lifecycle import Desired
 from controlplane.errors import NotFound, StorageUnavailable
-from controlplane.model import Principal, Role
+from controlplane.model import Principal, Role, User
 from controlplane.upkeep import Upkeep
+from controlplane.web.auth import TokenTable
 from tests.e2e.plane import is_alive
 from tests.supervise.conftest import WishBook
 
 if TYPE_CHECKING:
-    from controlplane.model import Instance
+    from controlplane.model import Instance, Token
     from controlplane.supervise.runner import Runner
     from tests.supervise.conftest import Yard
 
@@ -33,6 +34,7 @@ class Database(WishBook):
     """Who holds what, as the rows say."""
 
     rows: dict[UUID, Instance] = field(factory=dict)
+    people: list[User] = field(factory=list)
     is_away: bool = False
     reading: trio.Event = field(factory=trio.Event)
     go_on: trio.Event = field(factory=trio.Event)
@@ -47,6 +49,12 @@ class Database(WishBook):
         self.reading.set()
         await self.go_on.wait()
         return found
+
+    async def users(self) -> list[User]:
+        return self.people
+
+    async def tokens(self) -> list[Token]:
+        return []
 
     def hold(self, instance: Instance, node_id: UUID | None) -> None:
         """Somebody takes it."""
@@ -199,3 +207,25 @@ async def test_a_lease_that_stands_again_while_nothing_can_be_read_is_no_failure
     database.is_away = False
     await upkeep._follow_changes()
     assert await yard.supervisor.find(ADA, "memory").wait_serving(30)
+
+
+async def test_of_a_user_who_was_removed_elsewhere_nothing_is_left_to_whoever_gets_the_name(
+    yard: Yard, database: Database
+) -> None:
+    hub, accounts = yard.around.hub, yard.around.accounts
+    upkeep = Upkeep(yard.around.config, database, TokenTable(), yard.supervisor)
+    database.people = [User(name="ada", role=Role.DEPLOYER), User(name="bob", role=Role.DEPLOYER)]
+    await upkeep._reload_tokens()
+    for name in ("ada", "bob"):
+        hub.publish_nowait("status", instance_id=uuid4(), owner=name, data={"name": f"{name}s"})
+        accounts.current(name).calls += 1
+    of_ada, of_bob = (hub.subscribe(owner=name) for name in ("ada", "bob"))
+
+    database.people = database.people[1:]
+    await upkeep._reload_tokens()
+
+    assert (of_ada.closed, of_bob.closed) == (True, False)
+    with hub.subscribe(owner="ada", last_event_id=f"{hub.epoch}-0") as heir:
+        assert b"adas" not in await heir.take()
+    assert (accounts.current("ada").calls, accounts.current("bob").calls) == (0, 1)
+    of_bob.close()

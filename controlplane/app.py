@@ -25,7 +25,7 @@ import trio_asyncio
 from attrs import define, field
 
 from controlplane import administrator, banner, replacement, systemd, takeover, tracing
-from controlplane.bus import channel_of, open_bus
+from controlplane.bus import Bus, channel_of, open_bus
 from controlplane.cache import open_cache
 from controlplane.cluster.address import node_url
 from controlplane.cluster.opening import open_membership
@@ -197,7 +197,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         journal = Journal(store)
         hub = Hub(config.buffer_max_mb * 2**20 * (SESSIONS_SHARE - 1) // SESSIONS_SHARE, keep=journal.event)
         tokens = TokenTable(secret_box.jwt_key(config.jwt_algorithm), config.jwt_algorithm, Issuer.of_config(config))
-        await stack.enter_async_context(
+        bus = await stack.enter_async_context(
             _relaying(hub, roster := membership.roster, store, secret_box, backing.redis_url)
         )
         rotation = KeyRotation(
@@ -269,6 +269,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
             embedded=backing.embedded,
             roster=roster,
             membership=membership,
+            bus=bus,
         )
         sample = Sampler(supervisor, config.sample_interval_s).run
         for service in (journal.run, hub.run_heartbeats, sample, services.pulse.run, services.peers.run):
@@ -296,14 +297,14 @@ async def _serve(
 @asynccontextmanager
 async def _relaying(
     hub: Hub, roster: Roster, store: Store, secret_box: SecretBox, redis_url: str
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Bus | None]:
     """Events go to and come from the other control planes, should there be any."""
     if roster.is_alone:
-        yield
+        yield None
         return
     channel = channel_of(secret_box.peer_key().encode(), await store.identity())
-    async with open_bus(redis_url, hub, channel=channel, node_id=roster.node_id):
-        yield
+    async with open_bus(redis_url, hub, channel=channel, node_id=roster.node_id) as bus:
+        yield bus
 
 
 async def _close(services: Services, entrance: door.Door, membership: Membership) -> None:

@@ -6,18 +6,23 @@ import json
 import re
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4
 
 import pytest
 import trio
 import yaml
 from attrs import define, evolve, field
 
+from controlplane.bus import BusStatistics
+from controlplane.cluster.roster import Elsewhere, Node, Roster
 from tests.web.fakes_api import serving
 from tests.web.test_system import _work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.web.fakes_api import Api
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "observability"
@@ -37,12 +42,13 @@ LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
 class Page:
     """What a page has: families with type and meaning, and each sample name's labels with their values."""
 
+    text: str = ""
     families: dict[str, tuple[str, str]] = field(factory=dict)
     labels: dict[str, dict[str, set[str]]] = field(factory=lambda: defaultdict(lambda: defaultdict(set)))
 
     @classmethod
     def of(cls, text: str) -> Page:
-        page = cls()
+        page = cls(text)
         meanings: dict[str, str] = {}
         for line in text.splitlines():
             if line.startswith("# HELP "):
@@ -73,7 +79,34 @@ async def _fetch() -> Page:
             if runner.last_sample is not None:
                 runner.last_sample = evolve(runner.last_sample, disk_mb=1.0)
         await api.admin("GET", "/instances")  # or no answer is counted yet
+        _join(api)
         return Page.of((await api.admin("GET", "/metrics")).text)
+
+
+@define
+class LeaseOfMine:
+    """What the page asks a membership for."""
+
+    runs: bool = True
+    lease_left_s: float = 4.5
+
+
+@define
+class RelayOfMine:
+    """What the page asks a bus for."""
+
+    def statistics(self) -> BusStatistics:
+        return BusStatistics(available=True, sent=5, heard=4, missed=1, waiting=2)
+
+
+def _join(api: Api) -> None:
+    """Make it one of three nodes, of which one has died; each holds an instance, and another is held by nobody."""
+    ids = [UUID(int=number) for number in range(1, 4)]
+    services = api.services
+    services.roster = Roster(ids[0], is_alone=False)
+    services.roster.take_nodes(Node(id=each, url="http://x", version="1", is_live=each != ids[2]) for each in ids)
+    services.roster.take_held(Elsewhere(uuid4(), "alice", f"held-{n}", by) for n, by in enumerate([*ids[1:], None]))
+    services.membership, services.bus = cast("Any", LeaseOfMine()), cast("Any", RelayOfMine())
 
 
 def expressions() -> Iterator[tuple[str, str]]:
@@ -140,6 +173,32 @@ def test_an_expression_that_asks_for_more_is_found(page: Page, expression: str, 
     assert complaints(page, expression) == found
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'corral_nodes{state="live"} 2',
+        'corral_nodes{state="lost"} 1',
+        "corral_node_may_run 1",
+        "corral_node_lease_seconds 4.5",
+        'corral_instances_held{holder="this"} 3',
+        'corral_instances_held{holder="other"} 1',
+        'corral_instances_held{holder="nobody"} 2',
+        'corral_handed_on_total{outcome="answered"} 0',
+        'corral_bus_events_total{outcome="lost"} 1',
+        "corral_bus_waiting 2",
+    ],
+)
+def test_the_page_tells_of_the_other_nodes(page: Page, line: str) -> None:
+    assert line in page.text.splitlines()
+
+
+async def test_one_that_is_alone_may_run_and_has_no_lease_and_no_bus() -> None:
+    async with serving() as api:
+        lines = (await api.admin("GET", "/metrics")).text.splitlines()
+        others = [line for line in lines if line.startswith(("corral_node", "corral_bus"))]
+        assert others == ['corral_nodes{state="live"} 1', 'corral_nodes{state="lost"} 0', "corral_node_may_run 1"]
+
+
 def test_the_page_of_metrics_is_described_as_it_is(page: Page) -> None:
     lines = (ROOT / "docs/reference/metrics.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
@@ -170,6 +229,7 @@ def test_the_dashboard_is_whole() -> None:
         "Instances",
         "Control plane",
         "Host",
+        "Nodes",
     ]
     assert all(panel["datasource"]["uid"] == "${datasource}" for panel in panels if panel["type"] != "row")
     names = {variable["name"] for variable in board["templating"]["list"]} | {"__rate_interval", "__range"}

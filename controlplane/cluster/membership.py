@@ -99,6 +99,15 @@ class Membership:
         """Whether processes may live here."""
         return self.roster.is_alone or not (self._is_down or self._is_over or fence_clock() >= self._until)
 
+    @property
+    def lease_left_s(self) -> float | None:
+        """How long the lease stands, in seconds, unless it is renewed; 0: it has ended. None: there is none to lose."""
+        if self.roster.is_alone or self.standing is None:
+            return None
+        if self._is_deposed or self._is_over:
+            return 0.0
+        return max(0.0, self.standing.sent + lease.LEASE_S - fence_clock())
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Service loop; survives an absent database.
 

@@ -18,14 +18,17 @@ import httpx
 import trio
 from attrs import define, field
 
+from controlplane import tracing
 from controlplane.errors import CorralError
 from controlplane.web.asgi import REQUEST_ID_KEY, Receive, Scope, Send, send_body, send_start, wait_disconnected
 from controlplane.web.mcp.outlet import ClientLeft
 from controlplane.web.peers import NODE_HEADER, Peer, Peers, host_of, went_away
+from controlplane.web.vouching import VOUCHED
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from controlplane.web.meters import HandedOn
     from controlplane.web.problems import Headers
     from controlplane.web.request import Head
 
@@ -55,14 +58,16 @@ KEPT_BACK = OF_THE_CONNECTION | {
     b"x-request-id",
     b"x-forwarded-for",
     NODE_HEADER,
+    VOUCHED,  # whatever the client makes of it
 }
+OF_THE_TRACE = frozenset({b"traceparent", b"tracestate"})
 NOT_HANDED_BACK = OF_THE_CONNECTION | {b"date", b"server", b"x-request-id", b"alt-svc"}
 """What our own server says of itself, once."""
 UNFRAMED_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 """What may have a body; over HTTP/2 it need not say so."""
 
 
-def handed_on(head: Head, scope: Scope, peer: Peer, by: UUID) -> Headers:
+def handed_on(head: Head, scope: Scope, peer: Peer, by: UUID, vouched: Headers = ()) -> Headers:
     """The fields of the request as the other node gets it.
 
     Args:
@@ -70,19 +75,32 @@ def handed_on(head: Head, scope: Scope, peer: Peer, by: UUID) -> Headers:
         scope: The same, with every field as it came, and its id.
         peer: Who gets it.
         by: Our own node.
+        vouched: What we say of the client (`Vouching.fields`).
     """
     pairs = [(name.lower(), value) for name, value in scope["headers"]]
-    dropped = KEPT_BACK | _named(pairs)
+    span = _span_fields()
+    dropped = KEPT_BACK | _named(pairs) | (OF_THE_TRACE if span else frozenset())
     came = head.fields.get(b"x-forwarded-for")
     own = [
         (b"host", host_of(peer)),
         (b"x-request-id", str(scope[REQUEST_ID_KEY]).encode("ascii")),
         (b"x-forwarded-for", head.peer.encode() if came is None else came + b", " + head.peer.encode()),
         (NODE_HEADER, str(by).encode()),
+        *vouched,
+        *span,
     ]
     if b"content-length" not in head.fields and _has_body(head, scope):
         own.append((b"transfer-encoding", b"chunked"))
     return (*own, *((name, value) for name, value in pairs if name not in dropped))
+
+
+def _span_fields() -> Headers:
+    """Our own span, below which the other node puts its own; nothing where none is made, and the client's stay."""
+    context = tracing.active.get() if tracing.is_on else None
+    if context is None:
+        return ()
+    state = ((b"tracestate", context.state.encode("ascii")),) if context.state else ()
+    return ((b"traceparent", context.traceparent.encode("ascii")), *state)
 
 
 def handed_back(pairs: list[tuple[bytes, bytes]]) -> Headers:
@@ -136,7 +154,7 @@ class _Body(httpx.AsyncByteStream):
 class Forwarding:
     """One request on its way. Its client leaves: the connection to the other node is closed; that breaks off: so does ours.
 
-    `read_s` is how long the other node may say nothing, in seconds; `by` is our own.
+    `read_s` is how long the other node may say nothing, in seconds; `by` is our own; `vouched` what we say of the client.
     """
 
     peers: Peers
@@ -147,6 +165,9 @@ class Forwarding:
     scope: Scope
     _receive: Receive
     _send: Send
+    vouched: Headers = ()
+    outcome: HandedOn | None = field(default=None, init=False)
+    """Known once `run` is over."""
     _body: _Body = field(init=False)
     _gone: bool = field(default=False, init=False)
     _begun: bool = field(default=False, init=False)
@@ -172,6 +193,7 @@ class Forwarding:
             nursery.cancel_scope.cancel()
         if lost.cancelled_caught:
             failed = went_away(self.head.method, "its lease ran out")
+        self.outcome = self._outcome(failed)
         if self._gone:
             raise ClientLeft
         if failed is None:
@@ -181,8 +203,15 @@ class Forwarding:
             raise ClientLeft
         raise failed
 
+    def _outcome(self, failed: CorralError | None) -> HandedOn:
+        if self._gone:
+            return "left"
+        if failed is None:
+            return "answered"
+        return "broken" if self._begun else "unreachable"
+
     async def _pass(self) -> CorralError | None:
-        headers = handed_on(self.head, self.scope, self.peer, self.by)
+        headers = handed_on(self.head, self.scope, self.peer, self.by, self.vouched)
         target = target_of(self.scope)
         try:
             async with self.peers.asking(

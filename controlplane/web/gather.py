@@ -20,6 +20,7 @@ from attrs import frozen
 
 from controlplane.errors import CorralError, StorageUnavailable
 from controlplane.web.peers import NODE_HEADER, host_of
+from controlplane.web.vouching import Client
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -131,10 +132,13 @@ async def _document(call: Call, peer: Node, target: bytes) -> Mapping[str, Any]:
 
 
 def _fields(call: Call, peer: Node) -> Headers:
+    services, request_id = call.services, call.request_id.encode("ascii")
+    by = str(services.roster.node_id).encode()
     own = (
         (b"host", host_of(peer)),
         (b"accept", b"application/json"),
-        (b"x-request-id", call.request_id.encode("ascii")),
-        (NODE_HEADER, str(call.services.roster.node_id).encode()),
+        (b"x-request-id", request_id),
+        (NODE_HEADER, by),
+        *services.vouching.fields(Client(services.guards.client(call.head), is_counted=False), by, request_id),
     )
     return (*own, *((name, value) for name in HANDED_ON if (value := call.head.fields.get(name)) is not None))

@@ -35,6 +35,7 @@ from controlplane.web.peers import NODE_HEADER
 from controlplane.web.placing import Placing
 from controlplane.web.problems import STEADY_HEADERS, Answer, answer_for, problem, unexpected
 from controlplane.web.request import Head, new_request_id, request_id_of
+from controlplane.web.vouching import VOUCHED
 
 if TYPE_CHECKING:
     from controlplane.web.auth import Grant
@@ -195,7 +196,9 @@ class HotConnection(Wire):
             return grant
         generation = services.tokens.generation
         grant = handler.admit(self._head(plain))
-        self._admitted, self._grant, self._generation = plain, grant, generation
+        # What another node says of a request (`vouching`) is asked about each time.
+        self._admitted = None if VOUCHED in plain.fields else plain
+        self._grant, self._generation = grant, generation
         return grant
 
     def _head(self, plain: PlainHead) -> Head:
@@ -233,7 +236,9 @@ class HotConnection(Wire):
         )
         scope = scope_of(plain, request_id)
         try:
-            if not await self.lane.placing.hand_on(self._head(plain), scope, exchange.receive, exchange.send):
+            if not await self.lane.placing.hand_on(
+                self._head(plain), scope, exchange.receive, exchange.send, body=body, is_counted=True
+            ):
                 return False
         except BaseException:
             self.torn |= exchange.status != 0  # no other answer can be sent

@@ -7,12 +7,15 @@ so that no client can add a label.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from attrs import define, field
 
 Route = Literal["execute", "mcp", "stream", "events", "api"]
 """`mcp`: the endpoint in all its forms, streams included. `api`: everything that Quart answers."""
+HandedOn = Literal["answered", "broken", "unreachable", "left", "unheld"]
+"""What became of a request that another node must answer: its answer came whole, or broke off; that node does not answer;
+the client left; nobody holds the instance."""
 
 
 @define(eq=False)
@@ -32,6 +35,7 @@ class Meters:
     """Ended for being too slow or idle."""
     hot: int = 0
     """Requests that the hot lane answered."""
+    handed_on: dict[HandedOn, int] = field(factory=lambda: dict.fromkeys(get_args(HandedOn), 0))
 
     def count(self, route: Route, status: int, seconds: float) -> None:
         """Note one answer."""

@@ -12,18 +12,26 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import define
+from attrs import define, evolve, frozen
 
+from controlplane import tracing
 from controlplane.cluster.roster import Elsewhere, HeldElsewhere, held_elsewhere
 from controlplane.errors import NotFound, StorageUnavailable, Unauthorized
+from controlplane.web import traced
+from controlplane.web.asgi import REQUEST_ID_KEY
+from controlplane.web.asgi_routes import match
 from controlplane.web.call import as_uuid
+from controlplane.web.execute import EXECUTE_ROUTE
 from controlplane.web.forward import Forwarding
+from controlplane.web.mcp.endpoint import ENDPOINT_ROUTE, MESSAGES
 from controlplane.web.peers import NODE_HEADER
 from controlplane.web.routes import ROUTES
+from controlplane.web.vouching import Client
 
 if TYPE_CHECKING:
     from controlplane.model import Principal
     from controlplane.web.asgi import Receive, Scope, Send
+    from controlplane.web.problems import Headers
     from controlplane.web.request import Head
     from controlplane.web.services import Services
 
@@ -41,6 +49,7 @@ def _ref(root: str) -> str:
     return rf"{root}([^/]+(?:/(?!(?:{'|'.join(words)})(?:/|$))[^/]+)?)(?:/.*)?"
 
 
+_ROUTES = {"execute": EXECUTE_ROUTE, "mcp": ENDPOINT_ROUTE, "messages": ENDPOINT_ROUTE + MESSAGES}
 _PATH = re.compile(f"{_ref('/mcp/')}|{_ref('/instances/')}")
 
 
@@ -53,14 +62,49 @@ def ref_of(path: str) -> str | None:
     return None if found is None else found[1] or found[2]
 
 
+def route_of(head: Head) -> str | None:
+    """The route of a request that is worth a span, as spans name it; None for all others."""
+    found = match(head) if head.method == "POST" else None
+    return _ROUTES.get(found[0]) if found is not None else traced.command_of(head)
+
+
+@frozen
+class _Request:
+    """See `Placing.hand_on`."""
+
+    head: Head
+    scope: Scope
+    receive: Receive
+    send: Send
+    body: bytes
+    is_counted: bool
+
+
 @define(eq=False)
 class Placing:
     """Hands on what is not this node's to answer."""
 
     services: Services
 
-    async def hand_on(self, head: Head, scope: Scope, receive: Receive, send: Send) -> bool:
+    async def hand_on(
+        self,
+        head: Head,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        body: bytes = b"",
+        is_counted: bool = False,
+    ) -> bool:
         """Answer a request by way of the node that holds what it names; False: it is answered here.
+
+        Args:
+            head: The request.
+            scope: The same, with its id and every field as it came.
+            receive: Gives the body.
+            send: Takes the answer.
+            body: The body, if it has been read, for the sake of what it says of its trace.
+            is_counted: It has taken its turn of the rate limit, which the holder need not ask for again.
 
         Raises:
             HeldElsewhere: nobody can answer it at this moment.
@@ -76,7 +120,14 @@ class Placing:
         found = await self._find(principal, ref)
         if found is None:
             return False
-        await self._to_holder(found, head, scope, receive, send)
+        request = _Request(head, scope, receive, send, body, is_counted)
+        route = route_of(head) if tracing.is_on else None
+        if route is None:
+            await self._to_holder(found, request)
+            return True
+        with traced.Traced(head.fields, route, ref, body, hands_on=True) as trace:
+            trace.put("corral.holder", str(found.node_id))
+            await self._to_holder(found, evolve(request, send=trace.watching(send)))
         return True
 
     def _principal(self, head: Head) -> Principal | None:
@@ -114,12 +165,33 @@ class Placing:
         services.roster.add(known)
         return known
 
-    async def _to_holder(self, found: Elsewhere, head: Head, scope: Scope, receive: Receive, send: Send) -> None:
-        services, roster = self.services, self.services.roster
+    async def _to_holder(self, found: Elsewhere, request: _Request) -> None:
+        services, roster, outcomes = self.services, self.services.roster, self.services.meters.handed_on
         peer = roster.nodes.get(found.node_id) if found.node_id is not None else None
         if peer is None or not peer.is_live or peer.id == roster.node_id:
+            outcomes["unheld"] += 1
             raise held_elsewhere(found)
         silence_s = services.config.max_call_timeout_s + OVERTIME_S
         with services.peers.watched(peer) as lost:
-            forwarding = Forwarding(services.peers, peer, roster.node_id, silence_s, head, scope, receive, send)
-            await forwarding.run(lost)
+            forwarding = Forwarding(
+                services.peers,
+                peer,
+                roster.node_id,
+                silence_s,
+                request.head,
+                request.scope,
+                request.receive,
+                request.send,
+                self._vouched(request),
+            )
+            try:
+                await forwarding.run(lost)
+            finally:
+                if forwarding.outcome is not None:
+                    outcomes[forwarding.outcome] += 1
+
+    def _vouched(self, request: _Request) -> Headers:
+        services = self.services
+        client = Client(services.guards.client(request.head), request.is_counted)
+        request_id = str(request.scope[REQUEST_ID_KEY]).encode("ascii")
+        return services.vouching.fields(client, str(services.roster.node_id).encode(), request_id)

@@ -21,6 +21,7 @@ from controlplane.web.call import Call, Reply
 from controlplane.web.exposition import CONTENT_TYPE, Exposition
 from controlplane.web.instances import visible
 from controlplane.web.prometheus_host import host_facts
+from controlplane.web.prometheus_nodes import node_facts
 from controlplane.web.route import Route
 from controlplane.web.stats import dropped, fleet
 
@@ -45,6 +46,7 @@ async def get_metrics(call: Call) -> Reply:
     _instances(page, runners)
     if call.principal.is_admin:
         _control_plane(page, call.services)
+        node_facts(page, call.services)
         _process_facts(page, call.services)
         host_facts(page, call.services.config.home)
     return Reply(200, page.text().encode("utf-8", "backslashreplace"), CONTENT_TYPE)

@@ -15,8 +15,10 @@ from controlplane.web.mcp.endpoint import McpEndpoint
 from controlplane.web.meters import Meters
 from controlplane.web.peers import Peers
 from controlplane.web.runtimes import Runtimes
+from controlplane.web.vouching import Vouching
 
 if TYPE_CHECKING:
+    from controlplane.bus import Bus
     from controlplane.cache import Cache
     from controlplane.cluster.membership import Membership
     from controlplane.config import Config
@@ -58,8 +60,13 @@ class Services:
         lambda self: Accounts(of_operator(self.config), self.tokens.quotas_of), takes_self=True
     )
     audit: AuditLog = Factory(lambda self: AuditLog(self.journal), takes_self=True)
+    vouching: Vouching = Factory(lambda self: Vouching(self.peer_key), takes_self=True)
+    """What nodes tell each other of clients."""
     guards: Guards = Factory(
-        lambda self: Guards(self.config, self.tokens, on_wrong_token=self.audit.wrong_token), takes_self=True
+        lambda self: Guards(
+            self.config, self.tokens, on_wrong_token=self.audit.wrong_token, vouched=self.vouching.read
+        ),
+        takes_self=True,
     )
     meters: Meters = Factory(Meters)
     pulse: Pulse = Factory(lambda self: Pulse(self.store, self.cache), takes_self=True)
@@ -70,5 +77,11 @@ class Services:
     mcp: McpEndpoint = Factory(McpEndpoint, takes_self=True)
     membership: Membership | None = None
     """This control plane's own part among them; None where there is no database."""
+    bus: Bus | None = None
+    """Events to and from the others; None where there can be none."""
     embedded: tuple[str, ...] = ()
     stopping: bool = False
+
+    def peer_key(self) -> str | None:
+        """What the nodes of this database know each other by; None where there is no database."""
+        return None if self.membership is None else self.membership.asker.key()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from attrs import define, field
 
 from controlplane import tracing
+from controlplane.cluster.roster import HeldElsewhere
 from controlplane.core.tracecontext import parse
 from controlplane.errors import CorralError
 from controlplane.protocol.headers import SESSION_FIELD
@@ -67,13 +68,15 @@ class Traced:
         fields: Of its head.
         route: As the API's description has it.
         ref: The instance, as the client names it; empty for none.
-        body: A JSON-RPC message or a call; empty for anything else.
+        body: A JSON-RPC message or a call; empty for anything else, and where it is handed on as it comes.
     """
 
     fields: Mapping[bytes, bytes]
     route: str
     ref: str = ""
     body: bytes = b""
+    hands_on: bool = field(default=False, kw_only=True)
+    """It is another node that answers: if none does, that is how it ends."""
     _status: int = field(default=0, init=False)
     _span: Span = field(default=tracing.NOTHING, init=False)
     _token: Token[TraceContext | None] | None = field(default=None, init=False)
@@ -95,6 +98,10 @@ class Traced:
     def answered(self, status: int) -> None:
         """This is the answer's status."""
         self._status = status
+
+    def put(self, name: str, value: Value) -> None:
+        """Something that is known only now."""
+        self._span.put(name, value)
 
     def watching(self, send: Send) -> Send:
         """An ASGI `send` that notes the status."""
@@ -142,6 +149,8 @@ class Traced:
         return found
 
     def _end(self, error: BaseException | None) -> None:
+        if isinstance(error, HeldElsewhere) and not self.hands_on:
+            return  # whoever hands it on makes the span
         if isinstance(error, CorralError):
             self._status = error.status
         if self._status in UNADMITTED:

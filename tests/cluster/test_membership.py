@@ -203,6 +203,8 @@ async def test_one_that_is_cut_off_may_run_nothing_by_the_time_another_takes_wha
     assert not first.may_run
     assert "let go of all" in first.told, "in good order, before the spawner has to"
     assert second.may_run
+    assert first.membership.lease_left_s == 0.0
+    assert 0 < (second.membership.lease_left_s or 0) <= lease.LEASE_S
     first.way.is_cut = False
     await until(lambda: first.told[-1] == "take up")
     assert first.may_run

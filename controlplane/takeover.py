@@ -16,13 +16,14 @@ import logging
 import os
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
 from pathlib import Path
 
 import trio
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 SOCKET_NAME = "takeover.sock"
 EXCHANGE_S = 2.0
@@ -30,6 +31,9 @@ EXCHANGE_S = 2.0
 LINE_MAX_BYTES = 4096
 WARN_EVERY_S = 60.0
 """Between two lines of the log about those who get nothing."""
+MAX_ASKING = 16
+"""Connections that have not shown the token yet. The next one costs the oldest its place: who has the token shows it at
+once, so whoever would keep its place from it must open as many connections in that moment, and again at each attempt."""
 MAX_LISTENERS = 16
 """One for each address that HOST means."""
 log = logging.getLogger("corral")
@@ -77,7 +81,7 @@ async def offer(
         listeners: Stay this one's as well.
         on_handed: Called when somebody has got them.
     """
-    quiet_until = -inf
+    reception = _Reception(token, about, listeners, on_handed)
     with _path(run) as path:
         (run / SOCKET_NAME).unlink(missing_ok=True)  # of a control plane that was killed
         with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
@@ -86,38 +90,65 @@ async def offer(
             door.listen()
             task_status.started()
             try:
-                while True:
-                    connection, _ = await door.accept()
-                    # Instances of this user may reach the socket: nothing that they say may end more than their connection.
-                    with connection, trio.move_on_after(EXCHANGE_S), suppress(OSError, ValueError, RecursionError):
-                        if await _hand(connection, token, about, listeners):
-                            on_handed()
-                            continue
-                    if (
-                        trio.current_time() >= quiet_until
-                    ):  # who asks again and again must not push all else out of the log
-                        quiet_until = trio.current_time() + WARN_EVERY_S
-                        log.warning("somebody asked for the listening sockets, and got none")
+                async with trio.open_nursery() as nursery:
+                    while True:
+                        connection, _ = await door.accept()
+                        nursery.start_soon(reception.receive, connection, reception.seat())
             finally:
                 (run / SOCKET_NAME).unlink(missing_ok=True)
 
 
-async def _hand(
-    connection: trio.socket.SocketType, token: str, about: dict[str, str], listeners: Sequence[socket.socket]
-) -> bool:
-    """Whether they were handed over."""
-    asked = json.loads(await _line(connection))
-    shown = asked.get("token") if isinstance(asked, dict) else None
-    if not isinstance(shown, str) or not hmac.compare_digest(shown.encode(), token.encode()):
-        return False
-    numbers = [listener.fileno() for listener in listeners]
-    if min(numbers, default=-1) < 0:  # it is stopping already
-        return False
-    answer = json.dumps(about).encode() + b"\n"
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(n.to_bytes(4, sys.byteorder) for n in numbers))
-    await connection.sendmsg([answer], [rights])  # one short line: it goes whole
-    log.info("handed the listening sockets to another control plane, which takes over")
-    return True
+@define(eq=False)
+class _Reception:
+    """Hears those who ask, beside each other: who says nothing keeps nobody from being heard."""
+
+    token: str
+    about: dict[str, str]
+    listeners: Sequence[socket.socket]
+    on_handed: Callable[[], None]
+    _seats: deque[trio.CancelScope] = field(factory=deque, init=False)
+    """One for each connection that has not shown the token yet, the oldest first."""
+    _quiet_until: float = field(default=-inf, init=False)
+
+    def seat(self) -> trio.CancelScope:
+        """A place for one more; the one that has said nothing for longest goes for it."""
+        while len(self._seats) >= MAX_ASKING:
+            self._seats.popleft().cancel()
+        scope = trio.CancelScope(deadline=trio.current_time() + EXCHANGE_S)
+        self._seats.append(scope)
+        return scope
+
+    async def receive(self, connection: trio.socket.SocketType, scope: trio.CancelScope) -> None:
+        """Hear one. Instances of this user may reach the socket: nothing that they say may end more than their connection."""
+        with connection:
+            with scope, suppress(OSError, ValueError, RecursionError):
+                if await self._hand(connection, scope):
+                    return
+            self._leave(scope)
+        if trio.current_time() >= self._quiet_until:  # who asks again and again must not push all else out of the log
+            self._quiet_until = trio.current_time() + WARN_EVERY_S
+            log.warning("somebody asked for the listening sockets, and got none")
+
+    async def _hand(self, connection: trio.socket.SocketType, scope: trio.CancelScope) -> bool:
+        """Whether they were handed over."""
+        asked = json.loads(await _line(connection))
+        shown = asked.get("token") if isinstance(asked, dict) else None
+        if not isinstance(shown, str) or not hmac.compare_digest(shown.encode(), self.token.encode()):
+            return False
+        self._leave(scope)  # no stranger takes this one's place any more
+        numbers = [listener.fileno() for listener in self.listeners]
+        if min(numbers, default=-1) < 0:  # it is stopping already
+            return False
+        answer = json.dumps(self.about).encode() + b"\n"
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(n.to_bytes(4, sys.byteorder) for n in numbers))
+        await connection.sendmsg([answer], [rights])  # one short line: it goes whole
+        log.info("handed the listening sockets to another control plane, which takes over")
+        self.on_handed()
+        return True
+
+    def _leave(self, scope: trio.CancelScope) -> None:
+        with suppress(ValueError):
+            self._seats.remove(scope)
 
 
 async def _line(connection: trio.socket.SocketType) -> bytes:

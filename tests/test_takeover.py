@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -158,6 +159,21 @@ async def test_nothing_that_a_stranger_says_to_the_socket_ends_the_offer(run: Pa
             nursery.cancel_scope.cancel()
     for listener in listeners:
         listener.close()
+
+
+async def test_those_who_connect_and_say_nothing_keep_nobody_waiting(run: Path) -> None:
+    """An instance of the same user may open as many connections as it likes."""
+    with trio.fail_after(10), open_listeners("127.0.0.1", 0)[0] as listener, ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(takeover.offer, run, TOKEN, ABOUT, [listener])
+            path = stack.enter_context(takeover._path(run))
+            silent = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(takeover.MAX_ASKING)]
+            for stranger in silent:
+                stranger.connect(path)
+            (await trio.to_thread.run_sync(takeover.ask, run, TOKEN, os.getpid())).close()
+            silent[0].settimeout(takeover.EXCHANGE_S / 2)
+            assert await trio.to_thread.run_sync(silent[0].recv, 1) == b""  # the oldest made room
+            nursery.cancel_scope.cancel()
 
 
 async def test_who_asks_in_vain_again_and_again_is_one_line_of_the_log(

@@ -182,6 +182,36 @@ def test_one_instance_is_the_same_by_either_and_what_it_says_of_itself_too(
     assert "deploy" in {row["action"] for row in told}
 
 
+def test_the_holder_knows_the_client_of_what_is_handed_on_and_believes_no_other(
+    nodes: list[Plane], deployed: Callable[..., dict[str, Any]]
+) -> None:
+    made = deployed(0, "known")
+    forged = {"X-Corral-Client": "0" * 64 + " counted 203.0.113.9", "X-Forwarded-For": "203.0.113.9"}
+
+    for plane, request_id in ((nodes[1], "by-the-other"), (nodes[0], "straight")):
+        options = plane._options(None, {"transport": httpx.HTTPTransport(local_address="127.0.0.2")})
+        headers = {"X-Request-Id": request_id, **forged} | (
+            {"X-Corral-Node": nodes[1].owner_id} if plane is nodes[0] else {}
+        )
+        with httpx.Client(**options) as client:
+            assert (
+                client.patch("/instances/known", json={"labels": {"by": request_id}}, headers=headers).status_code
+                == 200
+            )
+
+    def told() -> dict[str, str] | None:
+        rows = nodes[0].get(f"/audit?target={made['instance_id']}&action=patchInstance")["audit"]
+        return {row["request_id"]: row["address"] for row in rows} if len(rows) == 2 else None
+
+    assert wait_until(told, KNOWN_S, "both rows") == {"by-the-other": "127.0.0.2", "straight": "127.0.0.2"}
+    shown = [plane.request("GET", "/metrics").text for plane in nodes]
+    assert all('corral_nodes{state="live"} 2' in page and "corral_bus_up 1" in page for page in shown)
+    handed_on = [
+        line for line in shown[1].splitlines() if line.startswith('corral_handed_on_total{outcome="answered"}')
+    ]
+    assert int(handed_on[0].rpartition(" ")[2]) > 0
+
+
 # -- calls
 
 

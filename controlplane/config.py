@@ -246,7 +246,7 @@ class Config:
         "ADMIN_TOKEN",
         _secret,
         None,
-        "The administrator's token; unset: generated, in CORRAL_HOME/credentials.",
+        "The administrator's token, 32 bytes or more; unset: generated, in CORRAL_HOME/credentials.",
         secret=True,
     )
     public_url: str | None = _var(

@@ -87,7 +87,7 @@ def audit(
         return
     rows = answer.document.get("audit") or []
     if not rows:
-        session.screen.note("Nothing was done.")
+        session.screen.note("The audit log has no such row.")
         return
     session.screen.table(COLUMNS, [_row(row) for row in rows])
     if answer.document.get("next_cursor"):

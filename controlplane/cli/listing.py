@@ -54,10 +54,14 @@ def all_pages(session: Session, path: str, noun: str, **query: str | float | Non
     """Fetch a whole list: one page as it came, or several as one document of the same shape."""
     answer = page = session.api.get(path, limit=PAGE, **query)
     rows: list[Any] = []
+    notes: list[str] = []
     while page.document.get("next_cursor"):
         rows += page.document[noun]
+        notes += page.document.get("notes") or ()
         page = session.api.get(path, limit=PAGE, cursor=page.document["next_cursor"], **query)
         document = {**page.document, noun: [*rows, *page.document[noun]]}
+        if notes := list(dict.fromkeys([*notes, *(page.document.get("notes") or ())])):
+            document["notes"] = notes
         body = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
         answer = evolve(page, document=document, body=body)
     return answer
@@ -94,6 +98,9 @@ def ls(session: Session, /, *, quiet: bool, wide: bool, **filters: str | None) -
     else:
         example = f"{program()} deploy memory -- npx -y @modelcontextprotocol/server-memory"
         session.screen.note("Nothing is deployed yet. Try: ", (example, "bold"))
+    if not quiet:
+        for note in answer.document.get("notes") or ():
+            session.screen.note(clean(note))
 
 
 def _show_fleet(screen: Screen, instances: list[Mapping[str, Any]], *, wide: bool) -> None:

@@ -48,7 +48,7 @@ def test_its_options_are_the_routes_filters(api, corral):
         *("--owner", "ada", "--status", "4xx", "--status", "5xx", "--since", "2026-11-20T00:00:00Z", "-n", "7"),
     )
     assert result.code == 0
-    assert "Nothing was done." in result.err
+    assert "The audit log has no such row." in result.err
     query = api.asked_for("GET /audit")[0].query
     assert query.pop("since").startswith("2026-11-20T00:00:00")
     assert query == {

@@ -264,6 +264,17 @@ def test_ls_quiet_prints_names_only(api, corral):
     assert corral("ls", "-q").out == "a\nb\n"
 
 
+def test_ls_says_which_control_plane_did_not_answer(api, corral):
+    silent, away = "Node n2 does not answer.", "Node n3 does not answer."
+    pages = [
+        document({"instances": [instance("a")], "next_cursor": "c1", "notes": [silent]}),
+        document({"instances": [instance("b")], "next_cursor": None, "notes": [silent, away]}),
+    ]
+    api.on("GET /instances", *pages, *pages)
+    assert corral("ls").err.splitlines() == [silent, away]
+    assert corral("ls", "--json").json["notes"] == [silent, away]
+
+
 def test_ls_wide_has_isolation_soft_limits_nodes_and_ids(api, corral):
     held = {"memory_mb": "hard", "cpu_percent": "soft", "disk_mb": "soft"}
     rows = [instance("a", enforcement=held, node="n1"), instance("b", "stopped", pid=None)]

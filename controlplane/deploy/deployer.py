@@ -130,7 +130,8 @@ class Deployer:
         """
         _check_free(runner)
         config = self._config_of(runner.instance.owner)
-        _refuse_new_secrets(principal, runner.instance.spec, body)
+        wanted = names_wanted(body.mcp_config, body.environment_vars or {})
+        _refuse_new_secrets(principal, runner.instance.spec, wanted)
         spec = replan(body, runner.instance.spec, config, uploaded=upload is not None, host=self.levels)
         await self._check_places(spec)
         await self._check_secrets(runner.instance.owner, body)
@@ -149,6 +150,7 @@ class Deployer:
             revision: Its number; None: the newest before the present one that ran.
 
         Raises:
+            Forbidden: a token for single instances would have it read secrets that it was given then, and has no more.
             QuotaExceeded, RateLimited, NotFound, StorageUnavailable, ShuttingDown
             Conflict: it is in force, there is none to go back to, or another is on its way.
         """
@@ -159,6 +161,7 @@ class Deployer:
             if number == runner.instance.spec.revision:
                 raise Conflict(f"revision {number} is in force already")
             earlier = await self.store.revision(runner.instance.id, number)
+            _refuse_new_secrets(principal, runner.instance.spec, names_in_env(earlier.spec.env))
             return await self._succeed(runner, evolve(earlier.spec, cause=f"rollback to {number}"), None)
 
     async def patch(self, runner: Runner, body: PatchIn) -> tuple[str, ...]:
@@ -360,18 +363,18 @@ def _check_free(runner: Runner) -> None:
         )
 
 
-def _refuse_new_secrets(principal: Principal, present: Spec, body: RedeployIn) -> None:
+def _refuse_new_secrets(principal: Principal, present: Spec, wanted: frozenset[str]) -> None:
     """Raises Forbidden when a token for single instances would have one read secrets that it has not been given.
 
     Whoever chooses an instance's program reads all that it is given, and secrets are the owner's, not the instance's.
     """
     if not principal.is_limited:
         return
-    new = names_wanted(body.mcp_config, body.environment_vars or {}) - names_in_env(present.env)
+    new = wanted - names_in_env(present.env)
     if new:
         raise Forbidden(
             f"a token for single instances cannot give them other secrets than they have: {', '.join(sorted(new))}",
-            hint="redeploy once with a token that was made without `instances`",
+            hint="do it once with a token that was made without `instances`",
         )
 
 

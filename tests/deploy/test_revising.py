@@ -137,6 +137,26 @@ async def test_a_token_for_single_instances_gives_one_no_other_secrets_than_it_h
     assert (await by_limited(environment_vars=held)).spec.env == held
 
 
+async def test_a_token_for_single_instances_gives_one_no_secret_back_that_was_withdrawn(
+    farm: Farm, serving: Serving
+) -> None:
+    """Nor by the way back: its next redeploy would read it."""
+    for name in ("HELD", "WITHDRAWN"):
+        await farm.store.put_secret("ada", name, "value", quota=5)
+    limited = evolve(ADA, instances=frozenset({serving.runner.instance.id}))
+    held = {"A": "${secret:HELD}"}
+    for variables in (held | {"B": "${secret:WITHDRAWN}"}, held, held | {"C": "new"}):  # revisions 2, 3 and 4
+        await farm.redeploy(serving.runner, environment_vars=variables)
+        await serving.comes_up()
+
+    with pytest.raises(Forbidden, match="WITHDRAWN"):
+        await farm.deployer.rollback(limited, serving.runner, 2)
+    assert serving.runner.instance.spec.env == held | {"C": "new"}
+    assert (await farm.deployer.rollback(limited, serving.runner, 3)).spec.env == held
+    await serving.comes_up()
+    assert "WITHDRAWN" in str((await farm.rollback(serving.runner, 2)).spec.env)
+
+
 async def test_labels_that_are_not_named_stay(farm: Farm, serving: Serving) -> None:
     await farm.redeploy(serving.runner)
     await serving.comes_up()

@@ -36,6 +36,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 GROUP = "corral-stack"
 """Above the control groups of all its containers."""
 PR_SET_PDEATHSIG = 1
+MNT_DETACH = 2
 
 _libc = ctypes.CDLL(None)
 
@@ -104,6 +105,7 @@ def open_engine() -> Iterator[Engine]:
                 engine.clear()
         finally:
             _end(daemon)
+            _unmount_networks(FOLDER)
             _remove_groups()
 
 
@@ -172,8 +174,15 @@ def _end_former(folder: Path) -> None:
         if f"{folder}/daemon.json".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGTERM)
             wait_until(lambda: not Path(f"/proc/{pid}").exists(), END_LIMIT_S, "the end of an engine that was left")
+    _unmount_networks(folder)
     shutil.rmtree(folder / "exec", ignore_errors=True)
     (folder / "docker.pid").unlink(missing_ok=True)
+
+
+def _unmount_networks(folder: Path) -> None:
+    """The host's own network, which the daemon binds there for containers that ask for it, and leaves."""
+    for bound in folder.glob("exec/netns/*"):
+        _libc.umount2(os.fsencode(bound), MNT_DETACH)
 
 
 def _remove_groups() -> None:

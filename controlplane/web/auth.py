@@ -252,9 +252,21 @@ class TokenTable:
                 token, self.jwt_key, algorithms=[self.jwt_algorithm], options={"require": ["exp", "sub", "role"]}
             )
             expires = int(claims["exp"])
+            if self._is_of_a_namesake(claims["sub"], claims.get("iat")):
+                return None
             return self._jwt_grant(claims["sub"], Role(claims["role"]), expires, _key_name(self.jwt_key), digest)
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             return None
+
+    def _is_of_a_namesake(self, name: str, issued: float | None) -> bool:
+        """Whether a JWT of our own was made for a removed user who had the name before, if it says when it was made.
+
+        It says so in whole seconds mostly, so the second of the user's making counts as after it.
+        """
+        user = self._users.get(name)
+        if issued is None or user is None or user.created_at is None:
+            return False
+        return issued < int(user.created_at.timestamp())
 
     def _verify_issued(self, issuer: Issuer, token: bytes, digest: bytes) -> Grant | None:
         verdict = issuer.verify(token)

@@ -191,6 +191,32 @@ def test_a_jwt_of_an_existing_user_is_accepted_with_its_role_capped(world: World
     assert world.table.verify(signed(claims(sub="root", role="admin"))).is_admin
 
 
+@pytest.mark.parametrize(
+    ("issued_s", "is_accepted"),
+    [(-3600, False), (-1, False), (0, True), (0.9, True), (60, True), (None, True)],
+    ids=["hour before", "second before", "same second", "its fraction", "after", "does not say"],
+)
+def test_a_jwt_of_a_removed_user_is_none_of_whoever_gets_the_name(
+    world: World, issued_s: float | None, is_accepted: bool
+) -> None:
+    """`iat` against the time at which the user was made; without it, nobody can tell."""
+    made = NOW - timedelta(minutes=5)
+    world.users = [User(name="alice", role=Role.DEPLOYER, created_at=made + timedelta(milliseconds=700))]
+    world.load()
+
+    header = signed(claims(iat=None if issued_s is None else made.timestamp() + issued_s))
+
+    assert world.refuses(header) is not is_accepted
+
+
+@pytest.mark.parametrize("issued", ["yesterday", {}, [], True, 1e999, -1e999])
+def test_a_jwt_that_says_nonsense_of_when_it_was_made_is_no_error(world: World, issued: object) -> None:
+    world.users = [User(name="alice", role=Role.DEPLOYER, created_at=NOW)]
+    world.load()
+
+    assert world.refuses(signed(claims(iat=issued)))
+
+
 def test_a_jwt_ends_at_its_time_even_when_it_was_verified_before(world: World) -> None:
     header = signed(claims())
     assert not world.refuses(header)

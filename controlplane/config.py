@@ -305,7 +305,9 @@ class Config:
         (),
         "Private and loopback places, as host:port, that instances in namespaces may connect to.",
     )
-    rate_limit_rps: int = _var("RATE_LIMIT_RPS", _count(), 100, "Calls per second and token; 0: no limit.")
+    rate_limit_rps: int = _var(
+        "RATE_LIMIT_RPS", _count(), 100, "Calls per second and token, a user's JWTs counting as one; 0: no limit."
+    )
     deploys_per_minute: int = _var("DEPLOYS_PER_MINUTE", _count(1), 10, "Deploys per minute and owner.")
     auth_failures_per_minute: int = _var(
         "AUTH_FAILURES_PER_MINUTE", _count(1), 30, "Wrong tokens per minute and address before 429."

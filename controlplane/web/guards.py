@@ -32,7 +32,7 @@ from controlplane.errors import (
     Unauthorized,
     UnsupportedMediaType,
 )
-from controlplane.web.auth import Grant, TokenTable, bearer_token
+from controlplane.web.auth import JWT_PREFIX, Grant, TokenTable, bearer_token
 from controlplane.web.budget import Budget, SharedBudget
 from controlplane.web.challenge import base_url, challenge, scope_for
 from controlplane.web.oidc.claims import scope_of
@@ -264,11 +264,16 @@ class Guards:
         return True
 
     def admit_call(self, principal: Principal) -> None:
-        """Raises RateLimited when this token calls faster than RATE_LIMIT_RPS."""
-        wait = self.calls.take(principal.token_id)
+        """Raises RateLimited when this token, or the user's JWTs together, call faster than RATE_LIMIT_RPS."""
+        wait = self.calls.take(counted_as(principal))
         if wait:
             limit = self.config.rate_limit_rps
             raise RateLimited(f"This token may make {limit} calls per second.", retry_after_s=wait)
+
+
+def counted_as(principal: Principal) -> str:
+    """What a call counts against: its token; a user's JWTs together, as each refresh would be a token of its own."""
+    return f"{JWT_PREFIX}{principal.owner}" if principal.token_id.startswith(JWT_PREFIX) else principal.token_id
 
 
 def require(principal: Principal, role: Role) -> None:

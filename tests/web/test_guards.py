@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
+import jwt
 import pytest
 import trio
 
@@ -21,7 +23,7 @@ from controlplane.errors import (
 from controlplane.model import Principal, Role
 from controlplane.web import guards
 from controlplane.web.request import Head
-from tests.web.fakes import TOKENS, make_services, memory, request
+from tests.web.fakes import JWT_KEY, TOKENS, make_services, memory, request
 
 if TYPE_CHECKING:
     from controlplane.web.guards import Guards
@@ -183,6 +185,23 @@ def test_wrong_tokens_are_limited_per_address_and_valid_ones_are_not(caplog: pyt
     assert checks.authenticate(head("203.0.113.9", authorization=good)).role is Role.VIEWER
     with pytest.raises(Unauthorized):
         checks.authenticate(head("203.0.113.10", authorization="Bearer wrong-token"))
+
+
+def test_a_refreshed_jwt_counts_as_the_one_before_it() -> None:
+    """Its issuer gives out as many as are asked for."""
+    checks = make_guards(rate_limit_rps=3)
+    expires = int(time.time()) + 3600
+
+    def call(user: str, number: int) -> None:
+        refreshed = jwt.encode({"sub": user, "role": "viewer", "exp": expires + number}, JWT_KEY, algorithm="HS256")
+        checks.admit_call(checks.authenticate(head(authorization=f"Bearer {refreshed}")))
+
+    for number in range(3):
+        call("alice", number)
+    with pytest.raises(RateLimited):
+        call("alice", 3)
+    call("bob", 0)
+    checks.admit_call(checks.authenticate(head(authorization=f"Bearer {TOKENS[Role.VIEWER]}")))  # a token has its own
 
 
 def test_an_ipv6_network_is_one_address() -> None:

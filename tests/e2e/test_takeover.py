@@ -25,6 +25,10 @@ PLAIN_UID = 54117
 """A user without an account."""
 ENOUGH = 30
 """Calls and writes before the hand-over, and after it."""
+SECRETS = 50
+"""Names that are written again and again: half of what a user may have."""
+DEPLOYED_MAX = 50
+"""That are not deleted again: each is a process."""
 PATIENCE_S = 30
 """Of a caller."""
 
@@ -113,9 +117,9 @@ class Traffic:
             self._ask("writes", lambda: client.delete(f"/tokens/{answer.json()['token_id']}"))
 
     def _secret(self, client: httpx.Client, number: int) -> None:
-        name = f"S{number % 200}_{number // 200}"
+        name = f"S{number % SECRETS}"
         if self._ask("writes", lambda: client.put(f"/secrets/{name}", json={"value": f"value {number}"})) is not None:
-            self.secrets.append(name)
+            self.secrets = list(dict.fromkeys((*self.secrets, name)))
 
     def _deploy(self, client: httpx.Client, number: int) -> None:
         name = f"made-{number}"
@@ -123,7 +127,7 @@ class Traffic:
         answer = self._ask("writes", lambda: client.post("/api/v2/deploy?wait=0", json=body))
         if answer is None:
             return
-        if number % 4 == 0:
+        if number % 4 == 0 and len(self.deployed) < DEPLOYED_MAX:
             self.deployed.append(name)
         else:
             self._ask("writes", lambda: client.delete(f"/instances/{name}"))

@@ -62,14 +62,17 @@ def _back_up(config: Config, name: str, *, with_data: bool) -> None:
     with _target(name) as target:
         made = make(config, target, with_data=with_data)
     data = f", the data of {made.instances} instances" if with_data else ""
-    _tell(f"backed up {config.home}: the database (schema {made.schema}), the keys, {made.uploads} uploads{data}")
+    keys = ", the keys" if made.has_key else ""
+    _tell(f"backed up {config.home}: the database (schema {made.schema}){keys}, {made.uploads} uploads{data}")
     if made.left_out:
         _tell(
             f"{made.left_out} files of instances are left out: they have holes, together more than "
             f"{HOLES_MAX_BYTES // 2**30} GiB of one instance"
         )
-    if config.secret_key is not None:
-        _tell("SECRET_KEY is set and not in the backup: without it the secrets in there cannot be read")
+    if not made.has_key:
+        _tell(
+            "the key is the SECRET_KEY that was set, and not in the backup: without it the secrets in there cannot be read"
+        )
 
 
 def _restore(config: Config, name: str) -> None:

@@ -51,6 +51,8 @@ class Made:
     schema: int
     uploads: int
     instances: int
+    has_key: bool
+    """Whether the key that reads the secrets is in it; else it is the operator's SECRET_KEY."""
     left_out: int = 0
     """Files of instances that are too hollow: see `HOLES_MAX_BYTES`."""
 
@@ -72,8 +74,8 @@ def make(config: Config, target: BinaryIO, *, with_data: bool) -> Made:
     url = config.database_url or running_database(config.home)
     if url is None:
         raise HomeUnusable(
-            f"the control plane on {config.home} does not run, and its Postgres only runs with it: "
-            "start it (corral up), then back it up"
+            f"no Postgres of its own runs for {config.home}: start the control plane (corral up), or name the database "
+            "that it uses (DATABASE_URL, --database-url)"
         )
     schema = postgres.schema_version(url)
     if schema is None:
@@ -84,7 +86,7 @@ def make(config: Config, target: BinaryIO, *, with_data: bool) -> Made:
         postgres.dump(url, scratch / DUMP)
         _hold_uploads(config.home / "uploads", scratch / "uploads")
         keys = merged(before, _keys(config))
-        archive.text(ABOUT, json.dumps(_about(config, schema, with_data=with_data)).encode())
+        archive.text(ABOUT, json.dumps(_about(schema, has_key=bool(keys), with_data=with_data)).encode())
         for name, key in zip((KEY, PREVIOUS_KEY), keys, strict=False):
             archive.text(name, f"{key}\n".encode())
         with suppress(FileNotFoundError):
@@ -93,7 +95,7 @@ def make(config: Config, target: BinaryIO, *, with_data: bool) -> Made:
         uploads = _add_uploads(archive, scratch / "uploads")
         instances, left_out = _add_instances(archive, config.home / "instances") if with_data else (0, 0)
         archive.seal()
-    return Made(schema, uploads, instances, left_out)
+    return Made(schema, uploads, instances, bool(keys), left_out)
 
 
 def _refuse(config: Config) -> None:
@@ -105,13 +107,13 @@ def _refuse(config: Config) -> None:
         raise HomeUnusable(f"{config.home} belongs to user {owner}: run this as that user")
 
 
-def _about(config: Config, schema: int, *, with_data: bool) -> dict[str, object]:
+def _about(schema: int, *, has_key: bool, with_data: bool) -> dict[str, object]:
     return {
         "format": FORMAT,
         "corral": version("corral"),
         "schema": schema,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "key": "file" if config.secret_key is None else "environment",
+        "key": "file" if has_key else "environment",
         "data": with_data,
     }
 

@@ -25,7 +25,7 @@ import trio_asyncio
 from attrs import define, field
 
 from controlplane import administrator, banner, replacement, systemd, takeover, tracing
-from controlplane.bus import Bus, channel_of, open_bus
+from controlplane.bus import Bus, channel_of, open_bus, seal_of
 from controlplane.cache import open_cache
 from controlplane.cluster.address import node_url
 from controlplane.cluster.opening import open_membership
@@ -198,7 +198,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         hub = Hub(config.buffer_max_mb * 2**20 * (SESSIONS_SHARE - 1) // SESSIONS_SHARE, keep=journal.event)
         tokens = TokenTable(secret_box.jwt_key(config.jwt_algorithm), config.jwt_algorithm, Issuer.of_config(config))
         bus = await stack.enter_async_context(
-            _relaying(hub, roster := membership.roster, store, secret_box, backing.redis_url)
+            _relaying(hub, tokens, roster := membership.roster, store, secret_box, redis_url=backing.redis_url)
         )
         rotation = KeyRotation(
             home,
@@ -296,14 +296,21 @@ async def _serve(
 
 @asynccontextmanager
 async def _relaying(
-    hub: Hub, roster: Roster, store: Store, secret_box: SecretBox, redis_url: str
+    hub: Hub, tokens: TokenTable, roster: Roster, store: Store, secret_box: SecretBox, *, redis_url: str
 ) -> AsyncIterator[Bus | None]:
     """Events go to and come from the other control planes, should there be any."""
     if roster.is_alone:
         yield None
         return
-    channel = channel_of(secret_box.peer_key().encode(), await store.identity())
-    async with open_bus(redis_url, hub, channel=channel, node_id=roster.node_id) as bus:
+    key, database = secret_box.peer_key().encode(), await store.identity()
+    async with open_bus(
+        redis_url,
+        hub,
+        channel=channel_of(key, database),
+        seal=seal_of(key, database),
+        node_id=roster.node_id,
+        knows=lambda name: tokens.user(name) is not None,
+    ) as bus:
         yield bus
 
 

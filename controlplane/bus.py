@@ -2,7 +2,10 @@
 
 The channel is named after the database, by the key that all its control planes
 share: another Corral on the same Redis has another. Nothing crosses that is not
-in the event streams; what comes in is not trusted further than its form.
+in the event streams. Each message is sealed (HMAC) with a key that is derived from
+the same one: whoever reaches Redis can read, hold back and repeat messages, but
+write none; one with a wrong seal is dropped and counted. Events of a user whom this
+node does not know (yet) go to those who follow everything, and are kept for nobody else.
 
 Redis promises nothing here, and nobody waits for it: what was lost is counted
 (`core.relay`), and readers are told of a `gap`. Every node speaks every `BEAT_S`,
@@ -17,8 +20,9 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as redis_asyncio
@@ -29,7 +33,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from controlplane.core.relay import Hearing, Message, Outbox, read, written
+from controlplane.core.relay import Hearing, Message, Outbox, opened, read, sealed, written
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -48,6 +52,8 @@ PUBLISH_S = 1.0
 """Bound of one message to Redis, and of the way there."""
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 """Between attempts while Redis is away, doubling."""
+WARN_EVERY_S = 60.0
+"""Between two lines of the log about wrong seals."""
 CLOSE_S = 1.0
 TROUBLES = (RedisError, OSError, TimeoutError, asyncio.CancelledError)
 
@@ -55,6 +61,11 @@ TROUBLES = (RedisError, OSError, TimeoutError, asyncio.CancelledError)
 def channel_of(key: bytes, database: str) -> str:
     """The channel of one database: by its own identity, and the key of those who may know."""
     return "corral:events:" + hmac.new(key, b"events of " + database.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def seal_of(key: bytes, database: str) -> bytes:
+    """The key of the seals on that channel, which tells nothing of the one it is derived from."""
+    return hmac.digest(key, b"seal of events of " + database.encode(), "sha256")
 
 
 @frozen(kw_only=True)
@@ -67,6 +78,8 @@ class BusStatistics:
     missed: int
     """Events of others that never came."""
     waiting: int
+    refused: int
+    """Messages with a wrong seal: a stranger's, or of a control plane with another SECRET_KEY or of an older version."""
 
 
 @define(eq=False)
@@ -78,6 +91,8 @@ class Bus:
     _client: Any
     _channel: str
     _node: str
+    _seal: bytes = field(repr=False)
+    _knows: Callable[[str], bool]
     _outbox: Outbox = field(init=False)
     _hearing: Hearing = field(factory=Hearing, init=False)
     _followed_at: dict[str, float] = field(factory=dict, init=False)
@@ -87,6 +102,8 @@ class Bus:
     _sent: int = field(default=0, init=False)
     _heard: int = field(default=0, init=False)
     _missed: int = field(default=0, init=False)
+    _refused: int = field(default=0, init=False)
+    _quiet_until: float = field(default=-inf, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._outbox = Outbox(self._node, secrets.token_hex(4))
@@ -100,6 +117,7 @@ class Bus:
             heard=self._heard,
             missed=self._missed,
             waiting=len(self._outbox),
+            refused=self._refused,
         )
 
     def _put(self, owner: str | None, body: bytes, ring: bool) -> None:
@@ -135,7 +153,7 @@ class Bus:
         return await self._publish(self._outbox.take(listens=listens))
 
     async def _publish(self, message: Message) -> bool:
-        data = written(message)
+        data = sealed(written(message), self._seal)
         problem = f"no answer within {PUBLISH_S:g} s"
         with trio.move_on_after(PUBLISH_S):
             try:
@@ -181,7 +199,11 @@ class Bus:
                 await asyncio.wait_for(pubsub.aclose(), CLOSE_S)
 
     def _take(self, data: bytes) -> None:
-        message = read(data)
+        inside = opened(data, self._seal)
+        if inside is None:
+            self._note_refused()
+            return
+        message = read(inside)
         if message is None or message.head.node == self._node:
             return
         missed = self._hearing.missed(message)
@@ -190,12 +212,19 @@ class Bus:
             self.hub.tell_gap(missed)
         for event in message.events:
             self._heard += 1
-            self.hub.relayed(event.owner, event.body, ring=event.ring)
+            owner = event.owner if event.owner is not None and self._knows(event.owner) else None
+            self.hub.relayed(owner, event.body, ring=event.ring)
         if message.head.listens:
             self._followed_at[message.head.node] = trio.current_time()
         else:
             self._followed_at.pop(message.head.node, None)
         self.hub.followed_elsewhere = bool(self._followed_at)
+
+    def _note_refused(self) -> None:
+        self._refused += 1
+        if trio.current_time() >= self._quiet_until:
+            self._quiet_until = trio.current_time() + WARN_EVERY_S
+            log.warning("messages with a wrong seal come over Redis, and are dropped: %d so far", self._refused)
 
     def _forget_followers(self, now: float) -> None:
         """A node that says nothing any more follows nothing."""
@@ -223,21 +252,25 @@ def _reason(error: BaseException) -> str:
 
 
 @asynccontextmanager
-async def open_bus(url: str, hub: Hub, *, channel: str, node_id: UUID) -> AsyncIterator[Bus]:
+async def open_bus(
+    url: str, hub: Hub, *, channel: str, seal: bytes, node_id: UUID, knows: Callable[[str], bool]
+) -> AsyncIterator[Bus]:
     """Relay the hub's events to and from the others; does not wait for Redis. An asyncio loop must be open around it.
 
     Args:
         url: As for the cache, which has checked it.
         hub: Whose events.
         channel: From `channel_of`.
+        seal: From `seal_of`.
         node_id: This node's.
+        knows: Whether there is a user of this name.
     """
     loop = trio_asyncio.current_loop.get()
     assert loop is not None
     client = redis_asyncio.Redis.from_url(
         url, socket_connect_timeout=PUBLISH_S, socket_timeout=PUBLISH_S, retry=Retry(NoBackoff(), 1)
     )
-    bus = Bus(hub, loop, client, channel, str(node_id))
+    bus = Bus(hub, loop, client, channel, str(node_id), seal, knows)
     try:
         async with trio.open_nursery() as nursery:
             for service in (bus.speak, bus.hear, bus.settle):

@@ -13,7 +13,7 @@ import trio_asyncio
 from attrs import define, field, frozen
 
 from controlplane import bus as subject
-from controlplane.bus import Bus, channel_of, open_bus
+from controlplane.bus import Bus, channel_of, open_bus, seal_of
 from controlplane.hub import Hub
 from controlplane.wire.sse import SseParser
 from tests.services import Valkey, own_valkey, redis_url, valkey_server
@@ -27,6 +27,10 @@ __all__ = ["own_valkey", "redis_url", "valkey_server"]
 
 COW = UUID(int=7)
 HANGS_S = 30.0
+SEAL = b"s" * 32
+USERS = ("alice", "bob")
+FORGED = '{"node":"x","life":"1","last":1,"listens":false}\n[1,"%s"]\t{"type":"shutdown"}'
+"""Of a user; all that it lacks is a seal."""
 
 
 @frozen
@@ -40,12 +44,16 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(url: str, channels: tuple[str, str] = ("c", "c")) -> AsyncIterator[Pair]:
+async def pair(
+    url: str, channels: tuple[str, str] = ("c", "c"), seals: tuple[bytes, bytes] = (SEAL, SEAL)
+) -> AsyncIterator[Pair]:
     one, other = Hub(64 * 2**20), Hub(64 * 2**20)
     async with (
         trio_asyncio.open_loop(),
-        open_bus(url, one, channel=channels[0], node_id=UUID(int=1)) as talker,
-        open_bus(url, other, channel=channels[1], node_id=UUID(int=2)) as hearer,
+        open_bus(url, one, channel=channels[0], seal=seals[0], node_id=UUID(int=1), knows=USERS.__contains__) as talker,
+        open_bus(
+            url, other, channel=channels[1], seal=seals[1], node_id=UUID(int=2), knows=USERS.__contains__
+        ) as hearer,
     ):
         yield Pair(one, other, talker, hearer)
 
@@ -189,16 +197,51 @@ async def test_nothing_of_another_database_is_heard(redis_url: str) -> None:
     assert channel_of(b"other", "1/5") != names[0]
 
 
-async def test_what_a_stranger_writes_to_the_channel_is_dropped(redis_url: str, valkey_server: Valkey) -> None:
+async def test_what_a_stranger_writes_to_the_channel_is_dropped_and_counted(
+    redis_url: str, valkey_server: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
     async with pair(redis_url) as both:
         await connected(both)
         everybody = Reader(both.other.subscribe())
-        for nonsense in ("hello", '{"node":"x","life":"1","last":1,"listens":false}\n[1,null]\tdata: x'):
-            valkey_server.command("PUBLISH", "c", nonsense)
+        topics = both.other.statistics().topics
+        for written in ("hello", "", *(FORGED % owner for owner in ("alice", *range(50)))):
+            valkey_server.command("PUBLISH", "c", written)
         publish(both.one)
 
-        await everybody.until("status")
-        assert both.hearer.statistics().heard == 1
+        assert [(await everybody.until_any())["type"] for _ in range(2)] == ["connected", "status"]
+        now = both.hearer.statistics()
+        assert (now.heard, now.refused) == (1, 53)
+        assert both.other.statistics().topics == topics + 1  # alice's, by the one that was not forged
+        assert len([record for record in caplog.records if "wrong seal" in record.message]) <= 2  # one for each node
+
+
+async def test_nothing_of_who_has_another_key_is_heard(redis_url: str) -> None:
+    async with pair(redis_url, seals=(SEAL, b"o" * 32)) as both:
+        publish(both.one)
+        with trio.fail_after(HANGS_S):
+            while not both.hearer.statistics().refused:
+                await trio.sleep(0.01)
+
+        assert both.hearer.statistics().heard == 0
+    assert seal_of(b"k", "1/5") == seal_of(b"k", "1/5")
+    assert len({seal_of(b"k", "1/5"), seal_of(b"k", "1/6"), seal_of(b"o", "1/5")}) == 3
+
+
+async def test_what_happens_to_somebody_who_is_not_known_here_is_kept_for_those_alone_who_follow_everything(
+    redis_url: str,
+) -> None:
+    async with pair(redis_url) as both:
+        await connected(both)
+        everybody = Reader(both.other.subscribe())
+        topics = both.other.statistics().topics
+        for number in range(20):
+            both.one.publish_nowait("status", instance_id=COW, owner=f"stranger-{number}", data={})
+        publish(both.one, "deployed")
+
+        for _ in range(20):
+            await everybody.until("status")
+        await everybody.until("deployed")
+        assert both.other.statistics().topics == topics + 1  # alice's
 
 
 async def test_while_redis_is_away_nobody_waits_and_after_its_return_events_come_or_a_gap_tells(

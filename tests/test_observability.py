@@ -96,7 +96,7 @@ class RelayOfMine:
     """What the page asks a bus for."""
 
     def statistics(self) -> BusStatistics:
-        return BusStatistics(available=True, sent=5, heard=4, missed=1, waiting=2)
+        return BusStatistics(available=True, sent=5, heard=4, missed=1, waiting=2, refused=3)
 
 
 def _join(api: Api) -> None:
@@ -185,6 +185,7 @@ def test_an_expression_that_asks_for_more_is_found(page: Page, expression: str, 
         'corral_instances_held{holder="nobody"} 2',
         'corral_handed_on_total{outcome="answered"} 0',
         'corral_bus_events_total{outcome="lost"} 1',
+        "corral_bus_refused_total 3",
         "corral_bus_waiting 2",
     ],
 )

@@ -16,6 +16,7 @@ Pure: no socket, no clock.
 
 from __future__ import annotations
 
+import hmac
 from collections import deque
 from uuid import UUID
 
@@ -31,6 +32,8 @@ MESSAGE_MAX_BYTES = 256 * 2**10
 """A message is closed once it is as large; what came in is no larger by more than one event."""
 HEARD_MAX_BYTES = 8 * 2**20
 """A longer message is none of ours."""
+SEAL_BYTES = 32
+"""HMAC-SHA256."""
 LIVES_MAX = 256
 """Lives of nodes that are remembered; more than any fleet has, so that a stranger on the channel costs no memory."""
 
@@ -79,15 +82,26 @@ _body = msgspec.json.Decoder(_Body).decode
 _mark = msgspec.json.Decoder(tuple[int, str | None]).decode
 
 
+def sealed(data: bytes, key: bytes) -> bytes:
+    """What shows that whoever has the key wrote this, and then this."""
+    return hmac.digest(key, data, "sha256") + data
+
+
+def opened(data: bytes, key: bytes) -> bytes | None:
+    """What was sealed with the key; None for anything else, as anybody at Redis may write to the channel."""
+    seal, inside = data[:SEAL_BYTES], data[SEAL_BYTES:]
+    return inside if hmac.compare_digest(seal, hmac.digest(key, inside, "sha256")) else None
+
+
 def written(message: Message) -> bytes:
-    """A message as it is sent."""
+    """A message as it is sealed and sent."""
     lines = [msgspec.json.encode(message.head)]
     lines += (msgspec.json.encode((event.number, event.owner)) + b"\t" + event.body for event in message.events)
     return b"\n".join(lines)
 
 
 def read(data: bytes) -> Message | None:
-    """A message as it came; None for what is none of ours, as anybody may write to the channel."""
+    """A message as it was opened; None for what cannot be read: another version may write otherwise."""
     if len(data) > HEARD_MAX_BYTES or b"\r" in data:
         return None
     first, *rest = data.split(b"\n")

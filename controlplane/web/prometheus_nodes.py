@@ -42,3 +42,4 @@ def _bus(page: Exposition, services: Services) -> None:
         ({"outcome": "lost"}, bus.missed),
     ]
     page.family("corral_bus_events_total", "counter", "Events told to others, had from them, and missed.", events)
+    page.one("corral_bus_refused_total", "counter", "Messages that came with a wrong seal.", bus.refused)

@@ -13,7 +13,9 @@ from controlplane.core.relay import (
     Message,
     Outbox,
     Passing,
+    opened,
     read,
+    sealed,
     written,
 )
 
@@ -39,6 +41,20 @@ def test_a_message_comes_as_it_was_written() -> None:
 
     assert message == Message(Head("a", "1", 1, True), (Passing(1, "alice", BODY), Passing(0, None, BODY)))
     assert read(written(message)) == message
+
+
+def test_a_sealed_message_opens_with_its_key_as_it_was_and_in_no_other_way() -> None:
+    message = sealed(b"moo", b"key")
+
+    assert opened(message, b"key") == b"moo"
+    assert opened(message, b"other key") is None
+    for position in range(len(message)):
+        forged = bytearray(message)
+        forged[position] ^= 1
+        assert opened(bytes(forged), b"key") is None
+    for cut in range(len(message)):
+        assert opened(message[:cut], b"key") is None
+    assert opened(message + b"\n", b"key") is None
 
 
 @pytest.mark.parametrize(

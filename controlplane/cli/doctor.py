@@ -22,6 +22,7 @@ from controlplane.cli.client import Api
 from controlplane.cli.exits import CommandFailed, Exit, program
 from controlplane.cli.hostchecks import ABSENT, BAD, GOOD, POOR, Finding
 from controlplane.cli.session import Session, json_option, pass_session
+from controlplane.cli.target import home_of
 from controlplane.wire.units import duration
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _unreachable(api: Api, failure: CommandFailed) -> list[Finding]:
         return [
             Finding("running", POOR, found, f"{program()} up"),
             *hostchecks.services(os.environ),
-            hostchecks.leftovers(),
+            hostchecks.leftovers(home_of(os.environ)),
         ]
     if failure.document is not None:
         document = json.loads(failure.document)

@@ -186,17 +186,21 @@ def _reachable(name: str, variable: str, url: str, port: int) -> Finding:
     return Finding(name, GOOD, f"{host}:{port} from {variable} takes connections")
 
 
-def leftovers() -> Finding:
-    """Processes of instances that outlived their control plane (none should)."""
-    marked = [folder.name for folder in Path("/proc").glob("[0-9]*") if _is_marked(folder)]
+def leftovers(home: Path) -> Finding:
+    """Processes of a home's instances that outlived their control plane (none should); other homes' are their own."""
+    try:
+        mark = b"CORRAL_OWNER=" + (home / "owner-id").read_bytes().strip()
+    except OSError:  # nothing ran on this home yet, or it is another user's
+        mark = b"CORRAL_OWNER="
+    marked = [folder.name for folder in Path("/proc").glob("[0-9]*") if _is_marked(folder, mark)]
     if not marked:
         return Finding("orphans", GOOD, "none")
     found = f"{len(marked)} processes of a control plane that is not at that address (pid {', '.join(marked[:5])})"
     return Finding("orphans", POOR, found, f"`{program()} up` ends what an earlier life of the same CORRAL_HOME left.")
 
 
-def _is_marked(folder: Path) -> bool:
+def _is_marked(folder: Path, mark: bytes) -> bool:
     try:
-        return b"CORRAL_OWNER=" in (folder / "environ").read_bytes()
+        return mark in (folder / "environ").read_bytes()
     except OSError:
         return False

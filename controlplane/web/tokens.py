@@ -93,7 +93,7 @@ def _scope(call: Call, owner: str, role: Role) -> frozenset[UUID] | None:
         # As its owner would write it: an administrator who makes it for somebody need not write `owner/name`.
         instance_id = id_of(call.services.supervisor, whole, ref)
         if instance_id is None or id_of(call.services.supervisor, call.principal, str(instance_id)) is None:
-            wrong.append(FieldError(f"/instances/{place}", "there is no such instance for this token's owner"))
+            wrong.append(FieldError(f"/instances/{place}", f"{owner} has no instance {ref!r}"))
         else:
             found.add(instance_id)
     if wrong:

@@ -236,12 +236,17 @@ def test_a_named_database_is_tried_and_its_password_never_shown():
     assert hostchecks.services({"REDIS_URL": "unix:///run/redis.sock"})[1].verdict == GOOD
 
 
-def test_a_process_that_an_earlier_life_left_is_found():
-    environment = {**os.environ, "CORRAL_OWNER": "test"}
+def test_a_process_that_an_earlier_life_left_is_found_and_one_of_another_home_is_not(tmp_path):
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours/owner-id").write_text("test-of-doctor\n")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others/owner-id").write_text("another\n")
+    environment = {**os.environ, "CORRAL_OWNER": "test-of-doctor"}
     with subprocess.Popen([sys.executable, "-c", "input()"], env=environment, stdin=subprocess.PIPE) as left:
-        finding = hostchecks.leftovers()
-        assert finding.verdict == POOR
-        assert finding.found.split()[0].isdigit()
+        finding = hostchecks.leftovers(tmp_path / "ours")
+        assert (finding.verdict, finding.found.split()[0]) == (POOR, "1")
+        assert hostchecks.leftovers(tmp_path / "others").verdict == GOOD
+        assert hostchecks.leftovers(tmp_path / "none").verdict == POOR
         left.kill()
 
 

@@ -17,6 +17,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -280,7 +281,7 @@ async def _open(config: Config, home: Home, began: float) -> AsyncIterator[tuple
         await upkeep.load()
         builds.hold(runner.instance for runner in supervisor.runners())
         background.start_soon(leftovers.collect, home.instances, store, lambda: supervisor.ids() | roster.ids())
-        for service in (upkeep.run, rotation.run):
+        for service in (upkeep.run, rotation.run, partial(administrator.keep_tidy, store, home.admin_token, roster)):
             background.start_soon(service)
         background.start_soon(fetching.run, tokens.issuer, tokens.issuer_changed)
         background.start_soon(housekeeping.run, installs, inbox)

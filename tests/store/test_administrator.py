@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import pytest
+from attrs import evolve
+
 from controlplane import administrator
+from controlplane.cluster.lease import LEASE_S
 from controlplane.cluster.roster import Roster
+from controlplane.model import Node, Role, Token
 from controlplane.web.auth import digest_of
 
 if TYPE_CHECKING:
@@ -14,6 +20,7 @@ if TYPE_CHECKING:
 
 ONE = Roster(node_id=UUID(int=1 << 100), is_alone=False)
 OTHER = Roster(node_id=UUID(int=2 << 100), is_alone=False)
+THIRD = Roster(node_id=UUID(int=3 << 100), is_alone=False)
 
 
 async def opening(store: PostgresStore) -> set[bytes]:
@@ -50,3 +57,64 @@ async def test_the_one_of_an_earlier_version_goes_when_it_was_changed(store: Pos
     await administrator.ensure(store, "before", Roster())
     await administrator.ensure(store, "after", ONE)
     assert await opening(store) == digests("after")
+
+
+async def up(store: PostgresStore, roster: Roster, token: str) -> None:
+    await store.take_lease(Node(id=roster.node_id, url="http://10.0.0.1:8000", version="1"), LEASE_S)
+    await administrator.ensure(store, token, roster)
+
+
+async def test_the_one_of_a_home_goes_once_its_node_is_forgotten_and_no_sooner(store: PostgresStore) -> None:
+    for roster, token in ((ONE, "first"), (OTHER, "second"), (THIRD, "third")):
+        await up(store, roster, token)
+    user = evolve((await store.tokens())[0], id=UUID(int=9), name="admin of nodes", digest=b"u" * 32)
+    await store.add_token(user)
+    await store.release(OTHER.node_id, 1)
+    await administrator.tidy(store, "first", ONE)
+    assert await opening(store) == digests("first", "second", "third") | {user.digest}  # it may come back
+
+    await store.forget_nodes(0)
+    await administrator.tidy(store, "first", ONE)
+    assert await opening(store) == digests("first", "third") | {user.digest}
+
+    await up(store, OTHER, "second")  # after all
+    await administrator.tidy(store, "third", THIRD)
+    assert await opening(store) == digests("first", "second", "third") | {user.digest}
+
+
+async def test_one_that_another_home_shares_stays_when_its_node_is_forgotten(store: PostgresStore) -> None:
+    for roster, token in ((ONE, "shared"), (OTHER, "shared"), (THIRD, "third")):
+        await up(store, roster, token)
+    await store.release(ONE.node_id, 1)
+    await store.forget_nodes(0)
+    for roster, token in ((OTHER, "shared"), (THIRD, "third")):
+        await administrator.tidy(store, token, roster)
+        assert await opening(store) == digests("shared", "third")
+
+
+OWN, REMEMBERED, GONE = (f"admin of node {str(roster.node_id)[:8]}" for roster in (ONE, OTHER, THIRD))
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "goes"),
+    [
+        ("admin", GONE, True),
+        ("admin", REMEMBERED, False),
+        ("admin", OWN, False),
+        ("alice", GONE, False),
+        ("admin", "admin", False),
+        ("admin", "admin of node", False),
+        ("admin", f"{GONE} too", False),
+    ],
+    ids=["gone", "remembered", "own", "somebody's", "of one alone", "of none", "an administrator's choice"],
+)
+def test_what_is_left_behind_is_a_node_of_no_more(owner: str, name: str, goes: bool) -> None:
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    known = Token(id=UUID(int=1), owner=owner, name=name, role=Role.ADMIN, digest=b"a" * 32, created_at=at)
+    others = Token(id=UUID(int=2), owner="admin", name=REMEMBERED, role=Role.ADMIN, digest=b"b" * 32, created_at=at)
+    nodes = (ONE.node_id, OTHER.node_id)
+
+    found = administrator.left_behind([others, known], b"o" * 32, ONE.node_id, nodes)
+
+    assert found == ([known] if goes else [])
+    assert administrator.left_behind([others, known], known.digest, ONE.node_id, nodes) == []  # it is this home's

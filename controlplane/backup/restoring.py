@@ -22,7 +22,7 @@ from controlplane.backup.archive import Damaged, Reader, reading
 from controlplane.backup.making import DUMP, FORMAT
 from controlplane.deploy import trees
 from controlplane.embedded import open_services
-from controlplane.home import KEY, PREVIOUS_KEY, RESTORING, HomeUnusable, hold, open_home
+from controlplane.home import KEY, PREVIOUS_KEY, RESTORING, HomeBusy, HomeUnusable, hold, open_home
 from controlplane.secretbox import SecretBox
 from controlplane.spawn.client import open_spawner
 from controlplane.store import preflight
@@ -53,11 +53,15 @@ def restore(config: Config, source: BinaryIO) -> dict[str, Any]:
         OSError: something cannot be written.
     """
     home = config.home
-    with hold(home):
-        _refuse_used(config)
-        _empty(home)
-        scratch = home / RESTORING
-        scratch.mkdir(mode=0o700)
+    try:
+        with hold(home):
+            _refuse_used(config)
+            _empty(home)
+            scratch = home / RESTORING
+            scratch.mkdir(mode=0o700)
+    except HomeBusy as busy:
+        which = f"process {busy.pid}" if busy.pid is not None else "another process"
+        raise HomeUnusable(f"{home} is in use ({which}): restore into another CORRAL_HOME") from None
     try:
         with hold(home):
             with reading(source) as reader:

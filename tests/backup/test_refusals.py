@@ -1,4 +1,4 @@
-"""A backup that is made without the control plane's own variables, as by cron, says what it does not hold."""
+"""What a backup and a restore say where something is missing, or in the way."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import trio
 
 from controlplane.backup.archive import reading
 from controlplane.backup.making import make
+from controlplane.backup.restoring import restore
 from controlplane.config import Config
-from controlplane.home import HomeUnusable
+from controlplane.home import HomeUnusable, hold
 from controlplane.secretbox import SecretBox
 from controlplane.store.postgres import open_store
 from tests.services import *  # noqa: F403 -- fixtures
@@ -47,3 +48,9 @@ def test_a_home_whose_database_is_elsewhere_is_not_said_to_be_at_rest(tmp_path: 
     (tmp_path / "owner-id").write_text("0" * 32)
     with pytest.raises(HomeUnusable, match="name the database"):
         make(Config(home=tmp_path), io.BytesIO(), with_data=False)
+
+
+def test_a_restore_into_a_home_in_use_does_not_advise_to_take_it_over(tmp_path: Path) -> None:
+    with hold(tmp_path), pytest.raises(HomeUnusable, match="restore into another CORRAL_HOME") as refused:
+        restore(Config(home=tmp_path), io.BytesIO())
+    assert "--replace" not in str(refused.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -11,7 +12,7 @@ from uuid import uuid4
 import trio
 
 from controlplane.cluster.lease import LEASE_S
-from controlplane.errors import CorralError
+from controlplane.errors import Conflict, CorralError
 from controlplane.model import Role, Token, User
 from controlplane.web.auth import digest_of
 
@@ -32,13 +33,16 @@ log = logging.getLogger("corral")
 async def ensure(store: Store, token: str, roster: Roster) -> None:
     """Have them there; a token that was changed in this home replaces its old one, and no other home's.
 
+    Another home may do the same at this moment, on a database that is new to both: what it was first with is there.
+
     Args:
         store: The database, which other homes may share.
         token: As it is in CORRAL_HOME, or in ADMIN_TOKEN.
         roster: Says whether they may, and which node this home is.
     """
     if all(user.name != ADMIN for user in await store.users()):
-        await store.add_user(User(name=ADMIN, role=Role.ADMIN, created_at=_now()))
+        with suppress(Conflict):
+            await store.add_user(User(name=ADMIN, role=Role.ADMIN, created_at=_now()))
     name = ADMIN if roster.is_alone else _name_for(roster.node_id)
     digest = digest_of(token.encode())
     is_known = False
@@ -48,9 +52,10 @@ async def ensure(store: Store, token: str, roster: Roster) -> None:
         elif known.owner == ADMIN and known.name in (ADMIN, name):
             await store.delete_token(known.id)
     if not is_known:
-        await store.add_token(
-            Token(id=uuid4(), owner=ADMIN, name=name, role=Role.ADMIN, digest=digest, created_at=_now())
-        )
+        with suppress(Conflict):  # of its digest: homes may share a token
+            await store.add_token(
+                Token(id=uuid4(), owner=ADMIN, name=name, role=Role.ADMIN, digest=digest, created_at=_now())
+            )
 
 
 async def keep_tidy(store: Store, token: str, roster: Roster) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import pytest
-from attrs import evolve
+import trio
+from attrs import define, evolve, field
 
 from controlplane import administrator
 from controlplane.cluster.lease import LEASE_S
 from controlplane.cluster.roster import Roster
-from controlplane.model import Node, Role, Token
+from controlplane.model import Node, Role, Token, User
+from controlplane.store.postgres import PostgresStore, open_store
 from controlplane.web.auth import digest_of
 
 if TYPE_CHECKING:
-    from controlplane.store.postgres import PostgresStore
+    from controlplane.secretbox import SecretBox
+    from controlplane.store.base import Store
 
 ONE = Roster(node_id=UUID(int=1 << 100), is_alone=False)
 OTHER = Roster(node_id=UUID(int=2 << 100), is_alone=False)
@@ -57,6 +60,63 @@ async def test_the_one_of_an_earlier_version_goes_when_it_was_changed(store: Pos
     await administrator.ensure(store, "before", Roster())
     await administrator.ensure(store, "after", ONE)
     assert await opening(store) == digests("after")
+
+
+@define(eq=False)
+class Meeting:
+    """Whoever comes waits here for the others."""
+
+    expected: int
+    come: int = 0
+    all_are_here: trio.Event = field(factory=trio.Event)
+
+    async def wait(self) -> None:
+        self.come += 1
+        if self.come == self.expected:
+            self.all_are_here.set()
+        await self.all_are_here.wait()
+
+
+@define(eq=False)
+class InStep:
+    """A store in which all have read before anybody writes."""
+
+    store: PostgresStore
+    users_read: Meeting
+    tokens_read: Meeting
+
+    async def users(self) -> list[User]:
+        found = await self.store.users()
+        await self.users_read.wait()
+        return found
+
+    async def tokens(self) -> list[Token]:
+        found = await self.store.tokens()
+        await self.tokens_read.wait()
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+@pytest.mark.parametrize("tokens", [("first", "second"), ("shared", "shared")], ids=["one each", "a shared one"])
+async def test_two_that_start_at_the_same_time_on_an_empty_database_both_come_up(
+    database_url: str, box: SecretBox, tokens: tuple[str, str]
+) -> None:
+    users_read, tokens_read = Meeting(2), Meeting(2)
+
+    async def start(token: str, roster: Roster) -> None:
+        async with open_store(database_url, box, wait_s=5) as store:
+            await administrator.ensure(cast("Store", InStep(store, users_read, tokens_read)), token, roster)
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            for token, roster in zip(tokens, (ONE, OTHER), strict=True):
+                nursery.start_soon(start, token, roster)
+
+    async with open_store(database_url, box, wait_s=5) as store:
+        assert [user.name for user in await store.users()] == [administrator.ADMIN]
+        assert await opening(store) == digests(*tokens)
 
 
 async def up(store: PostgresStore, roster: Roster, token: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -61,16 +61,22 @@ def stream(*events: Any, gate: threading.Event | None = None, last: Any = None) 
 
 @define
 class FakeApi:
-    """`answers` maps "METHOD /path" to replies, given in order; the last one is given again and again."""
+    """`answers` maps "METHOD /path" to replies, given in order; the last one is given again and again.
 
+    With `in_turn` each request has a connection of its own, and they are read in the order in which they were opened.
+    """
+
+    in_turn: bool = False
     answers: dict[str, list[Reply]] = field(factory=dict)
     asked: list[Asked] = field(factory=list)
     arrived: threading.Condition = field(factory=threading.Condition)
-    _server: ThreadingHTTPServer = field(init=False)
+    _server: HTTPServer = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = False
+        kind = _InTurn if self.in_turn else ThreadingHTTPServer
+        self._server = kind(("127.0.0.1", 0), _handler(self))
+        if isinstance(self._server, ThreadingHTTPServer):
+            self._server.daemon_threads = False
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     @property
@@ -109,6 +115,10 @@ class FakeApi:
             return replies.pop(0) if len(replies) > 1 else replies[0]
 
 
+class _InTurn(HTTPServer):
+    request_queue_size = 64  # a connection that did not fit would be opened anew, later than its turn
+
+
 def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -125,15 +135,16 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
 
         def give(self, reply: Reply) -> None:
             streaming = reply.content_type == "text/event-stream"
+            close = streaming or api.in_turn
             if reply.gate and not streaming:
                 reply.gate.wait(GATE_TIMEOUT_S)
             self.send_response(reply.status)
             self.send_header("Content-Type", reply.content_type)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
-            if streaming:
+            if close:
                 self.send_header("Connection", "close")
-            else:
+            if not streaming:
                 self.send_header("Content-Length", str(len(reply.body)))
             self.end_headers()
             self.wfile.write(reply.body)

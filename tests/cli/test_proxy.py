@@ -11,7 +11,7 @@ import threading
 import pytest
 from attrs import evolve
 
-from tests.cli.fake_api import Reply, document, problem
+from tests.cli.fake_api import FakeApi, Reply, document, problem
 from tests.cli.stdio_proxy import ENVELOPE, HANDSHAKE, Proxy
 from tests.cli.terminal import COMMAND, TIMEOUT_S, environment
 
@@ -368,12 +368,23 @@ def test_a_line_that_is_too_long_is_answered_and_the_next_one_goes_on(api, proxy
     assert proxy.ask("tools/list") == result(1)
 
 
-def test_messages_leave_in_the_order_in_which_they_came(api, proxy):
+@pytest.fixture
+def api_in_turn(api):
+    fake = FakeApi(in_turn=True)
+    fake.on(GET, NO_STREAM)
+    fake.on(DELETE, Reply(200, b""))
+    yield fake
+    fake.close()
+
+
+def test_messages_leave_in_the_order_in_which_they_came(api_in_turn):
+    api = api_in_turn
     api.on(POST, server(), *[ACCEPTED if at % 2 else document(result(at)) for at in range(1, 20)])
-    proxy.ask("initialize", HANDSHAKE, 0)
-    for at in range(1, 20):
-        proxy.send("notifications/roots/list_changed" if at % 2 else "ping", {"at": at}, None if at % 2 else at)
-    api.wait_for(POST, 20)
+    with Proxy(api.url) as proxy:
+        proxy.ask("initialize", HANDSHAKE, 0)
+        for at in range(1, 20):
+            proxy.send("notifications/roots/list_changed" if at % 2 else "ping", {"at": at}, None if at % 2 else at)
+        api.wait_for(POST, 20)
     assert [asked.json["params"].get("at") for asked in api.asked_for(POST)][1:] == list(range(1, 20))
 
 

@@ -12,22 +12,15 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import attrs
 from attrs import frozen
 
-from controlplane.core.hosts import parse_pattern
+from controlplane.core import variables
 from controlplane.core.urls import check_safe_url, origin_of
 
-PLACEHOLDER_SECRETS = frozenset({"your-secret-key-here", "changeme", "change-me", "secret", "secret-key"})
-MIN_SECRET_BYTES = 32
 JWT_ALGORITHMS = ("HS256", "HS384", "HS512")
-OIDC_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""Those of an issuer's JWTs: asymmetric all, so that whoever can verify a token can make none."""
 ISOLATION_LEVELS = ("process", "confined", "namespaced")
-MAX_PRIVATE_HOSTS = 64
-"""As many ports of the host's loopback as a sandbox's network can be told of (`spawn.netns`)."""
 FILE_SUFFIX = "_FILE"
 """`SECRET_KEY_FILE` names a file that holds SECRET_KEY; so for every secret."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -48,143 +41,6 @@ class ConfigError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
-
-
-def _text(raw: str) -> str:
-    return raw
-
-
-def _words(raw: str) -> tuple[str, ...]:
-    return tuple(word for word in raw.replace(",", " ").split() if word)
-
-
-def _hosts_with_ports(raw: str) -> tuple[str, ...]:
-    """Hosts, each with a port: names, `*.example.com`, addresses (`[…]` around those of IPv6)."""
-    words = _words(raw)
-    if len(words) > MAX_PRIVATE_HOSTS:
-        raise ValueError(f"names more than {MAX_PRIVATE_HOSTS} hosts")
-    for word in words:
-        if parse_pattern(word).port is None:
-            raise ValueError(f"{word!r} needs its port, as in db.internal:5432")
-    return words
-
-
-def _path(raw: str) -> Path:
-    try:
-        return Path(raw).expanduser().absolute()
-    except RuntimeError:  # ~ of a user that there is not
-        raise ValueError("starts with the home folder of a user that this host does not know") from None
-
-
-def _http_url(raw: str) -> str:
-    """An address of this server's root, without a slash at its end."""
-    parts = urlsplit(raw)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ValueError("expected http:// or https://, a host and perhaps a port, as in http://10.0.0.7:8000")
-    parts.port  # noqa: B018  (raises ValueError)
-    return raw.rstrip("/")
-
-
-def _paths(raw: str) -> tuple[Path, ...]:
-    paths = tuple(Path(word).expanduser() for word in _words(raw))
-    for path in paths:
-        if not path.is_absolute() or ".." in path.parts or path == Path("/"):
-            raise ValueError(f"expected absolute folders other than /, not {path}")
-    return paths
-
-
-def _flag(raw: str) -> bool:
-    match raw.lower():
-        case "1" | "true" | "yes" | "on":
-            return True
-        case "0" | "false" | "no" | "off":
-            return False
-    raise ValueError("expected true or false")
-
-
-def _receiver_url(raw: str) -> str:
-    """Where telemetry is sent: the root of it, which may have a path."""
-    parts = urlsplit(raw)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("expected an http or https URL without a query, as in http://127.0.0.1:4318")
-    if parts.username is not None:
-        raise ValueError("must not hold credentials: OTEL_EXPORTER_OTLP_HEADERS has them")
-    return raw
-
-
-def _pairs(raw: str) -> tuple[tuple[str, str], ...]:
-    """`a=1,b=2`, percent-encoded where needed (OpenTelemetry's variables are so)."""
-    pairs = []
-    for part in raw.split(","):
-        name, equals, value = part.partition("=")
-        if part.strip():
-            if not equals or not name.strip():
-                raise ValueError("expected name=value, and a comma between two")  # never the value: it may be a secret
-            pairs.append((unquote(name.strip()), unquote(value.strip())))
-    return tuple(pairs)
-
-
-def _ratio(raw: str) -> float:
-    value = float(raw)
-    if not 0 <= value <= 1:
-        raise ValueError("expected a number from 0 to 1")
-    return value
-
-
-def _seconds(raw: str) -> float:
-    """Seconds, with or without an `s` behind the number."""
-    value = float(raw.removesuffix("s"))
-    if not 0 < value < 1e9:
-        raise ValueError("expected a positive number of seconds")
-    return value
-
-
-def _count(minimum: int = 0) -> Callable[[str], int]:
-    def parse(raw: str) -> int:
-        value = int(raw)
-        if value < minimum:
-            raise ValueError(f"expected a whole number of at least {minimum}")
-        return value
-
-    return parse
-
-
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def parse(raw: str) -> str:
-        for word in allowed:
-            if raw.lower() == word.lower():
-                return word
-        raise ValueError(f"expected one of {', '.join(allowed)}")
-
-    return parse
-
-
-def _oidc_algorithms(raw: str) -> tuple[str, ...]:
-    known = {name.lower(): name for name in OIDC_ALGORITHMS}
-    words = _words(raw)
-    wrong = [word for word in words if word.lower() not in known]
-    if wrong or not words:
-        raise ValueError(
-            f"expected asymmetric algorithms ({', '.join(OIDC_ALGORITHMS)}), not {', '.join(wrong) or raw}"
-        )
-    return tuple(known[word.lower()] for word in words)
-
-
-def _port(raw: str) -> int:
-    value = int(raw)
-    if not 0 <= value <= 65535:
-        raise ValueError("expected a port, 0 to 65535 (0: any free one)")
-    return value
-
-
-def _secret(raw: str) -> str:
-    if raw.lower() in PLACEHOLDER_SECRETS:
-        raise ValueError("is a placeholder: remove it (one is generated and kept) or set 32 random bytes or more")
-    if len(raw.encode()) < MIN_SECRET_BYTES:
-        raise ValueError(
-            f"is shorter than {MIN_SECRET_BYTES} bytes: remove it (one is generated and kept) or set a longer one"
-        )
-    return raw
 
 
 def default_home() -> Path:
@@ -212,39 +68,43 @@ def _var(name: str, parse: Callable[[str], Any], default: Any, doc: str, *, secr
 class Config:
     """The control plane's settings, as read once at start."""
 
-    host: str = _var("HOST", _text, "127.0.0.1", "Address to listen on.")
-    port: int = _var("PORT", _port, 8000, "TCP port to listen on; 0 takes any free one.")
+    host: str = _var("HOST", variables.text, "127.0.0.1", "Address to listen on.")
+    port: int = _var("PORT", variables.port, 8000, "TCP port to listen on; 0 takes any free one.")
     node_url: str | None = _var(
         "NODE_URL",
-        _http_url,
+        variables.http_url,
         None,
         "Where other control planes on the same database reach this one; unset: HOST (or this machine's name) and PORT.",
     )
-    home: Path = _var("CORRAL_HOME", _path, default_home, "Folder of all data: keys, databases, instances' files.")
+    home: Path = _var(
+        "CORRAL_HOME", variables.path, default_home, "Folder of all data: keys, databases, instances' files."
+    )
     database_url: str | None = _var(
-        "DATABASE_URL", _text, None, "Postgres to use; unset: an embedded one is started.", secret=True
+        "DATABASE_URL", variables.text, None, "Postgres to use; unset: an embedded one is started.", secret=True
     )
     redis_url: str | None = _var(
-        "REDIS_URL", _text, None, "Redis to use; unset: an embedded Valkey is started.", secret=True
+        "REDIS_URL", variables.text, None, "Redis to use; unset: an embedded Valkey is started.", secret=True
     )
     secret_key: str | None = _var(
         "SECRET_KEY",
-        _secret,
+        variables.secret,
         None,
         "Root of the encryption and JWT keys, 32 bytes or more; unset: generated and kept in CORRAL_HOME.",
         secret=True,
     )
     secret_key_previous: str | None = _var(
         "SECRET_KEY_PREVIOUS",
-        _secret,
+        variables.secret,
         None,
         "The SECRET_KEY before, whose values can still be read; may go once `corral secret rotate-key` has run.",
         secret=True,
     )
-    jwt_algorithm: str = _var("JWT_ALGORITHM", _one_of(*JWT_ALGORITHMS), "HS256", "The only JWT algorithm accepted.")
+    jwt_algorithm: str = _var(
+        "JWT_ALGORITHM", variables.one_of(*JWT_ALGORITHMS), "HS256", "The only JWT algorithm accepted."
+    )
     admin_token: str | None = _var(
         "ADMIN_TOKEN",
-        _secret,
+        variables.secret,
         None,
         "The administrator's token, 32 bytes or more; unset: generated, in CORRAL_HOME/credentials.",
         secret=True,
@@ -259,7 +119,10 @@ class Config:
         "OIDC_ISSUER", check_safe_url, None, "OpenID Connect issuer whose JWTs are accepted; unset: none."
     )
     oidc_audience: str | None = _var(
-        "OIDC_AUDIENCE", _text, None, "What their aud must name; PUBLIC_URL, and an endpoint's own URL, do as well."
+        "OIDC_AUDIENCE",
+        variables.text,
+        None,
+        "What their aud must name; PUBLIC_URL, and an endpoint's own URL, do as well.",
     )
     jwks_url: str | None = _var(
         "JWKS_URL",
@@ -267,169 +130,199 @@ class Config:
         None,
         "Where the issuer's keys are; unset: as its /.well-known/openid-configuration says.",
     )
-    oidc_user_claim: str = _var("OIDC_USER_CLAIM", _text, "sub", "Claim with the name of a user that exists here.")
+    oidc_user_claim: str = _var(
+        "OIDC_USER_CLAIM", variables.text, "sub", "Claim with the name of a user that exists here."
+    )
     oidc_role_claim: str = _var(
         "OIDC_ROLE_CLAIM",
-        _text,
+        variables.text,
         "role",
         "Claim with a role, or a list with one among others; dots lead into nested ones.",
     )
     oidc_algorithms: tuple[str, ...] = _var(
         "OIDC_ALGORITHMS",
-        _oidc_algorithms,
+        variables.oidc_algorithms,
         ("RS256", "ES256"),
         "Algorithms of theirs that are accepted, asymmetric ones.",
     )
-    allowed_hosts: tuple[str, ...] = _var("ALLOWED_HOSTS", _words, (), "Host names served besides the loopback ones.")
+    allowed_hosts: tuple[str, ...] = _var(
+        "ALLOWED_HOSTS", variables.words, (), "Host names served besides the loopback ones."
+    )
     allowed_origins: tuple[str, ...] = _var(
-        "ALLOWED_ORIGINS", _words, (), "Browser origins served besides Corral's own."
+        "ALLOWED_ORIGINS", variables.words, (), "Browser origins served besides Corral's own."
     )
     trusted_proxies: tuple[str, ...] = _var(
-        "TRUSTED_PROXIES", _words, (), "Addresses or networks whose X-Forwarded-* headers count."
+        "TRUSTED_PROXIES", variables.words, (), "Addresses or networks whose X-Forwarded-* headers count."
     )
     min_isolation: str = _var(
-        "MIN_ISOLATION", _one_of(*ISOLATION_LEVELS), "process", "A spec that asks for a weaker level is refused."
+        "MIN_ISOLATION",
+        variables.one_of(*ISOLATION_LEVELS),
+        "process",
+        "A spec that asks for a weaker level is refused.",
     )
     auto_isolation: str = _var(
         "AUTO_ISOLATION",
-        _one_of(*ISOLATION_LEVELS),
+        variables.one_of(*ISOLATION_LEVELS),
         ISOLATION_LEVELS[-1],
         "The strongest level that a spec with isolation auto gets, where the host can give it.",
     )
     allowed_mounts: tuple[Path, ...] = _var(
-        "ALLOWED_MOUNTS", _paths, (), "Folders of this host below which specs may ask for mounts."
+        "ALLOWED_MOUNTS", variables.paths, (), "Folders of this host below which specs may ask for mounts."
     )
     egress_allow_private: tuple[str, ...] = _var(
         "EGRESS_ALLOW_PRIVATE",
-        _hosts_with_ports,
+        variables.hosts_with_ports,
         (),
         "Private and loopback places, as host:port, that instances in namespaces may connect to.",
     )
     rate_limit_rps: int = _var(
-        "RATE_LIMIT_RPS", _count(), 100, "Calls per second and token, a user's JWTs counting as one; 0: no limit."
+        "RATE_LIMIT_RPS",
+        variables.count(),
+        100,
+        "Calls per second and token, a user's JWTs counting as one; 0: no limit.",
     )
-    deploys_per_minute: int = _var("DEPLOYS_PER_MINUTE", _count(1), 10, "Deploys per minute and owner.")
+    deploys_per_minute: int = _var("DEPLOYS_PER_MINUTE", variables.count(1), 10, "Deploys per minute and owner.")
     auth_failures_per_minute: int = _var(
-        "AUTH_FAILURES_PER_MINUTE", _count(1), 30, "Wrong tokens per minute and address before 429."
+        "AUTH_FAILURES_PER_MINUTE", variables.count(1), 30, "Wrong tokens per minute and address before 429."
     )
-    sample_interval_s: float = _var("SAMPLE_INTERVAL", _seconds, 1.0, "Seconds between resource samples.")
-    log_level: str = _var("LOG_LEVEL", _one_of(*LOG_LEVELS), "INFO", "Detail of the control plane's own log.")
+    sample_interval_s: float = _var("SAMPLE_INTERVAL", variables.seconds, 1.0, "Seconds between resource samples.")
+    log_level: str = _var("LOG_LEVEL", variables.one_of(*LOG_LEVELS), "INFO", "Detail of the control plane's own log.")
     log_format: str = _var(
         "LOG_FORMAT",
-        _one_of("text", "json"),
+        variables.one_of("text", "json"),
         "text",
         "Form of the control plane's own log: text on standard error, or a JSON object a line on standard output.",
     )
     log_dir: Path | None = _var(
-        "LOG_DIR", _path, None, "Folder for the control plane's log files as well; unset: none are written."
+        "LOG_DIR", variables.path, None, "Folder for the control plane's log files as well; unset: none are written."
     )
     otel_endpoint: str | None = _var(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
-        _receiver_url,
+        variables.receiver_url,
         None,
         "Where traces are sent by OTLP over HTTP, as in http://127.0.0.1:4318; unset: none are made.",
     )
     otel_headers: tuple[tuple[str, str], ...] = _var(
         "OTEL_EXPORTER_OTLP_HEADERS",
-        _pairs,
+        variables.pairs,
         (),
         "Headers sent along, as name=value with a comma between two.",
         secret=True,
     )
-    otel_service_name: str = _var("OTEL_SERVICE_NAME", _text, "corral", "This control plane's name in traces.")
+    otel_service_name: str = _var("OTEL_SERVICE_NAME", variables.text, "corral", "This control plane's name in traces.")
     otel_resource_attributes: tuple[tuple[str, str], ...] = _var(
         "OTEL_RESOURCE_ATTRIBUTES",
-        _pairs,
+        variables.pairs,
         (),
         "What else to say of it in traces, as name=value with a comma between two.",
     )
     otel_sampler: str = _var(
-        "OTEL_TRACES_SAMPLER", _one_of(*SAMPLERS), "parentbased_always_on", "Which traces are kept."
+        "OTEL_TRACES_SAMPLER", variables.one_of(*SAMPLERS), "parentbased_always_on", "Which traces are kept."
     )
     otel_sampler_arg: float = _var(
-        "OTEL_TRACES_SAMPLER_ARG", _ratio, 1.0, "The share that the ratio samplers keep, 0 to 1."
+        "OTEL_TRACES_SAMPLER_ARG", variables.ratio, 1.0, "The share that the ratio samplers keep, 0 to 1."
     )
-    max_instances_per_user: int = _var("MAX_INSTANCES_PER_USER", _count(1), 10, "Instances that one owner may have.")
+    max_instances_per_user: int = _var(
+        "MAX_INSTANCES_PER_USER", variables.count(1), 10, "Instances that one owner may have."
+    )
     max_memory_mb_per_user: int = _var(
         "MAX_MEMORY_MB_PER_USER",
-        _count(),
+        variables.count(),
         0,
         "Memory limits of an owner's instances that are to run, added up, MiB; 0: no limit.",
     )
     max_cpu_seconds_per_day: int = _var(
         "MAX_CPU_SECONDS_PER_DAY",
-        _count(),
+        variables.count(),
         0,
         "CPU seconds of an owner's instances per day (UTC) before calls are refused; 0: no limit.",
     )
-    max_calls_per_day: int = _var("MAX_CALLS_PER_DAY", _count(), 0, "Calls per owner and day (UTC); 0: no limit.")
-    max_mb_per_day: int = _var(
-        "MAX_MB_PER_DAY", _count(), 0, "Requests and answers of an owner's calls per day (UTC), MiB; 0: no limit."
+    max_calls_per_day: int = _var(
+        "MAX_CALLS_PER_DAY", variables.count(), 0, "Calls per owner and day (UTC); 0: no limit."
     )
-    max_memory_mb: int = _var("MAX_MEMORY_MB", _count(16), 1024, "Ceiling and default of an instance's memory, MiB.")
+    max_mb_per_day: int = _var(
+        "MAX_MB_PER_DAY",
+        variables.count(),
+        0,
+        "Requests and answers of an owner's calls per day (UTC), MiB; 0: no limit.",
+    )
+    max_memory_mb: int = _var(
+        "MAX_MEMORY_MB", variables.count(16), 1024, "Ceiling and default of an instance's memory, MiB."
+    )
     max_cpu_percent: int = _var(
-        "MAX_CPU_PERCENT", _count(1), 80, "Ceiling and default of an instance's CPU; 100 is one core."
+        "MAX_CPU_PERCENT", variables.count(1), 80, "Ceiling and default of an instance's CPU; 100 is one core."
     )
     max_disk_usage_mb: int = _var(
-        "MAX_DISK_USAGE_MB", _count(1), 2048, "Ceiling and default of an instance's disk, MiB."
+        "MAX_DISK_USAGE_MB", variables.count(1), 2048, "Ceiling and default of an instance's disk, MiB."
     )
     max_processes: int = _var(
-        "MAX_PROCESSES", _count(1), 256, "Ceiling and default of an instance's processes and threads."
+        "MAX_PROCESSES", variables.count(1), 256, "Ceiling and default of an instance's processes and threads."
     )
-    max_open_files: int = _var("MAX_OPEN_FILES", _count(64), 1024, "Ceiling and default of open files per process.")
+    max_open_files: int = _var(
+        "MAX_OPEN_FILES", variables.count(64), 1024, "Ceiling and default of open files per process."
+    )
     max_log_kb_per_s: int = _var(
-        "MAX_LOG_KB_PER_S", _count(1), 128, "Ceiling and default of what is kept of an instance's output, KiB a second."
+        "MAX_LOG_KB_PER_S",
+        variables.count(1),
+        128,
+        "Ceiling and default of what is kept of an instance's output, KiB a second.",
     )
     max_call_timeout_s: float = _var(
-        "MAX_CALL_TIMEOUT", _seconds, 300.0, "Longest call timeout that a spec or call may ask for, seconds."
+        "MAX_CALL_TIMEOUT", variables.seconds, 300.0, "Longest call timeout that a spec or call may ask for, seconds."
     )
-    calls_in_flight: int = _var("CALLS_IN_FLIGHT", _count(1), 64, "Calls in flight per instance before 503 busy.")
+    calls_in_flight: int = _var(
+        "CALLS_IN_FLIGHT", variables.count(1), 64, "Calls in flight per instance before 503 busy."
+    )
     start_concurrency: int = _var(
         "START_CONCURRENCY",
-        _count(1),
+        variables.count(1),
         lambda: max(2, os.cpu_count() or 2),
         "Instances that start at the same time, and one more that somebody waits for; builds, one for each core, come on top.",
     )
     start_timeout_s: float = _var(
-        "START_TIMEOUT", _seconds, 60.0, "Seconds an instance may take from spawn to handshake."
+        "START_TIMEOUT", variables.seconds, 60.0, "Seconds an instance may take from spawn to handshake."
     )
     build_timeout_s: float = _var(
-        "BUILD_TIMEOUT", _seconds, 600.0, "Seconds that fetching, installing and building may take."
+        "BUILD_TIMEOUT", variables.seconds, 600.0, "Seconds that fetching, installing and building may take."
     )
     build_memory_mb: int = _var(
         "BUILD_MEMORY_MB",
-        _count(64),
+        variables.count(64),
         4096,
         "Memory of all processes of one build together, where the kernel can hold it, MiB.",
     )
     fetch_timeout_s: float = _var(
-        "FETCH_TIMEOUT", _seconds, 120.0, "Seconds that fetching a repository or an archive may take."
+        "FETCH_TIMEOUT", variables.seconds, 120.0, "Seconds that fetching a repository or an archive may take."
     )
     max_connections: int = _var(
-        "MAX_CONNECTIONS", _count(16), 2000, "Client connections at once; more are refused with 503."
+        "MAX_CONNECTIONS", variables.count(16), 2000, "Client connections at once; more are refused with 503."
     )
-    buffer_max_mb: int = _var("BUFFER_MAX_MB", _count(16), 256, "All event rings and subscriber queues together, MiB.")
-    log_retention_days: int = _var("LOG_RETENTION_DAYS", _count(1), 7, "Days that instance logs are kept.")
-    log_max_mb: int = _var("LOG_MAX_MB", _count(16), 1024, "Size of all instance logs kept, MiB.")
-    metric_retention_days: int = _var("METRIC_RETENTION_DAYS", _count(1), 2, "Days that resource samples are kept.")
-    event_retention_days: int = _var("EVENT_RETENTION_DAYS", _count(1), 30, "Days that events are kept.")
-    audit_retention_days: int = _var("AUDIT_RETENTION_DAYS", _count(1), 90, "Days that the audit log is kept.")
-    audit_max_mb: int = _var("AUDIT_MAX_MB", _count(16), 256, "Size of the audit log that is kept, MiB.")
+    buffer_max_mb: int = _var(
+        "BUFFER_MAX_MB", variables.count(16), 256, "All event rings and subscriber queues together, MiB."
+    )
+    log_retention_days: int = _var("LOG_RETENTION_DAYS", variables.count(1), 7, "Days that instance logs are kept.")
+    log_max_mb: int = _var("LOG_MAX_MB", variables.count(16), 1024, "Size of all instance logs kept, MiB.")
+    metric_retention_days: int = _var(
+        "METRIC_RETENTION_DAYS", variables.count(1), 2, "Days that resource samples are kept."
+    )
+    event_retention_days: int = _var("EVENT_RETENTION_DAYS", variables.count(1), 30, "Days that events are kept.")
+    audit_retention_days: int = _var("AUDIT_RETENTION_DAYS", variables.count(1), 90, "Days that the audit log is kept.")
+    audit_max_mb: int = _var("AUDIT_MAX_MB", variables.count(16), 256, "Size of the audit log that is kept, MiB.")
     source_allow_private: bool = _var(
         "SOURCE_ALLOW_PRIVATE",
-        _flag,
+        variables.flag,
         False,
         "Whether sources may be fetched from private, loopback and link-local addresses.",
     )
     source_allow_ssh: bool = _var(
-        "SOURCE_ALLOW_SSH", _flag, False, "Whether repositories may be fetched over ssh as well."
+        "SOURCE_ALLOW_SSH", variables.flag, False, "Whether repositories may be fetched over ssh as well."
     )
     store_max_mb: int = _var(
-        "STORE_MAX_MB", _count(), 10_240, "Size of all installs kept, MiB; above it those that nobody uses go."
+        "STORE_MAX_MB", variables.count(), 10_240, "Size of all installs kept, MiB; above it those that nobody uses go."
     )
     child_env_pass: tuple[str, ...] = _var(
         "CHILD_ENV_PASS",
-        _words,
+        variables.words,
         (
             "NODE_EXTRA_CA_CERTS",
             "SSL_CERT_FILE",
@@ -461,7 +354,7 @@ def with_files(environ: Mapping[str, str], read: Callable[[Path], str]) -> dict[
         if not attribute.metadata["secret"] or not named or environ.get(name, "").strip():
             continue
         try:
-            filled[name] = read(_path(named)).strip()
+            filled[name] = read(variables.path(named)).strip()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             problems.append(f"{name}{FILE_SUFFIX}: {named} cannot be read: {reason}")

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.config import PLACEHOLDER_SECRETS, Config, ConfigError, load, with_files
+from controlplane.config import Config, ConfigError, load, with_files
+from controlplane.core.variables import PLACEHOLDER_SECRETS
 from tests.forked import in_a_child
 
 ROOT = Path(__file__).parents[1]

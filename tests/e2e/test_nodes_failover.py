@@ -178,37 +178,39 @@ def test_what_a_control_plane_held_is_taken_at_once_when_it_stops_and_stays_when
 def test_a_control_plane_that_is_killed_and_starts_again_on_its_home_takes_its_own_back_at_once(
     nodes: list[Plane], figure: Callable[..., None]
 ) -> None:
-    first, second = nodes
+    first, _ = nodes
     with Watch(nodes) as watch:
-        own, _ = deploy_on_each(nodes)
-        began = time.monotonic()
-        first.kill()
-        watch.forget(first)
-        first.start()
-        in_time = (
-            time.monotonic() - began < LEASE_S
-        )  # on a machine that is too busy for that, the other has them by now
-        for name in own:
-            wait_until(lambda name=name: answers(first, name), TAKEN_LIMIT_S, f"{name} answers")
-        figure("all answer again on the same home after a SIGKILL", time.monotonic() - began, "s")
-        if in_time:
-            assert all(watch.seen.get((name, second.owner_id)) is None for name in own), "the other took nothing"
-            assert all((name, first.owner_id) in watch.seen for name in own)
+
+        def again() -> None:
+            first.kill()
+            watch.forget(first)
+            first.start()
+
+        figure("all answer again on the same home after a SIGKILL", keeps_its_own(nodes, watch, again), "s")
     watch.assert_never_both()
 
 
 def test_one_that_takes_over_on_the_same_home_keeps_what_was_held_there(
     nodes: list[Plane], figure: Callable[..., None]
 ) -> None:
-    first, second = nodes
     with Watch(nodes) as watch:
-        own, _ = deploy_on_each(nodes)
-        began = time.monotonic()
-        first.replace()
-        took = time.monotonic() - began
-        for name in own:
-            wait_until(lambda name=name: answers(first, name), TAKEN_LIMIT_S, f"{name} answers")
-        if took < LEASE_S - 1:  # else the other has them, rightly
-            assert all(watch.seen.get((name, second.owner_id)) is None for name in own), "the other took nothing"
-        figure("another one serves on the same home after", took, "s")
+        figure(
+            "all answer when another one serves on the same home", keeps_its_own(nodes, watch, nodes[0].replace), "s"
+        )
     watch.assert_never_both()
+
+
+def keeps_its_own(nodes: list[Plane], watch: Watch, again: Callable[[], object]) -> float:
+    """Have the first serve `again` on its home, and see that it holds what it held; returns the seconds until all answer."""
+    first, second = nodes
+    own, _ = deploy_on_each(nodes)
+    began = time.monotonic()
+    again()
+    in_time = time.monotonic() - began < LEASE_S - 1  # on a machine too busy for that, the other has them, rightly
+    for name in own:
+        wait_until(lambda name=name: answers(first, name), TAKEN_LIMIT_S, f"{name} answers")
+    took = time.monotonic() - began
+    if in_time:
+        assert all(watch.seen.get((name, second.owner_id)) is None for name in own), "the other took nothing"
+        assert all((name, first.owner_id) in watch.seen for name in own)
+    return took

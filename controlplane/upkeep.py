@@ -19,7 +19,7 @@ from controlplane.cluster.roster import Elsewhere
 from controlplane.core.lifecycle import Desired, State
 from controlplane.core.queueing import Priority
 from controlplane.errors import CorralError, StorageUnavailable
-from controlplane.store.base import Change, Retention, Subject
+from controlplane.store.values import Change, Retention, Subject
 
 if TYPE_CHECKING:
     from uuid import UUID

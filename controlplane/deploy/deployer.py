@@ -28,7 +28,8 @@ from controlplane.deploy.references import check_known, names_wanted
 from controlplane.deploy.refusals import Refusals
 from controlplane.errors import Conflict, CorralError, Forbidden, NotFound, RateLimited, StorageUnavailable
 from controlplane.model import Evidence, Instance, Spec
-from controlplane.store.base import Idempotency, IdempotencyKeyUsed
+from controlplane.store.base import IdempotencyKeyUsed
+from controlplane.store.values import Idempotency
 from controlplane.supervise.holding import hold
 
 if TYPE_CHECKING:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
-from controlplane.store.base import Batch, EventRow, Observation
+from controlplane.store.values import Batch, EventRow, Observation
 
 if TYPE_CHECKING:
     from datetime import date
     from uuid import UUID
 
     from controlplane.model import Incarnation, Listing, LogLine, Sample, Section, UsageDay
-    from controlplane.store.base import AuditRow
+    from controlplane.store.values import AuditRow
 
 MAX_ROWS = 20_000
 """Rows that wait: about half a minute of a busy fleet."""

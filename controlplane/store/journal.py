@@ -22,18 +22,9 @@ from attrs import define, field
 from controlplane.errors import StorageUnavailable
 from controlplane.model import Incarnation, Instance, Listing, LogLine, Sample, UsageDay
 from controlplane.store.backlog import BATCH_ROWS, Backlog
-from controlplane.store.base import (
-    KINDS,
-    AuditRow,
-    Batch,
-    DataRefused,
-    EventLike,
-    EventRow,
-    JournalStatistics,
-    Store,
-    observation,
-)
+from controlplane.store.base import DataRefused, Store
 from controlplane.store.text import cut_line, json_text
+from controlplane.store.values import KINDS, AuditRow, Batch, EventLike, EventRow, JournalStatistics, observation
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -15,9 +15,9 @@ from typing import Any
 import asyncpg
 from attrs import define
 
-from controlplane.store.base import Change, Subject
 from controlplane.store.failures import NoConnection, read
 from controlplane.store.pool import connect
+from controlplane.store.values import Change, Subject
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import trio
 from attrs import define, field
 
-from controlplane.store.base import Change, Subject
+from controlplane.store.values import Change, Subject
 
 MAILBOX_MAX = 1_000
 """Changes not yet told; more collapse into "everything may have changed"."""

@@ -36,10 +36,16 @@ from controlplane.store import (
 from controlplane.store import (
     retention as forgetting,
 )
-from controlplane.store.base import (
+from controlplane.store.base import DataRefused
+from controlplane.store.failures import Kind, read
+from controlplane.store.gate import PROBE_MAX_S, PROBE_MIN_S, Cross, Gate, ping
+from controlplane.store.listening import Ear
+from controlplane.store.mailbox import Mailbox
+from controlplane.store.migrate import SchemaRefused, bring_up
+from controlplane.store.pool import Pool, Work, open_pool
+from controlplane.store.values import (
     Batch,
     Change,
-    DataRefused,
     Idempotency,
     Lease,
     NamedEvent,
@@ -50,12 +56,6 @@ from controlplane.store.base import (
     StoreStatistics,
     Whereabouts,
 )
-from controlplane.store.failures import Kind, read
-from controlplane.store.gate import PROBE_MAX_S, PROBE_MIN_S, Cross, Gate, ping
-from controlplane.store.listening import Ear
-from controlplane.store.mailbox import Mailbox
-from controlplane.store.migrate import SchemaRefused, bring_up
-from controlplane.store.pool import Pool, Work, open_pool
 
 if TYPE_CHECKING:
     from controlplane.model import (

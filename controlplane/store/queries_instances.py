@@ -8,8 +8,9 @@ from uuid import UUID
 from controlplane.core.lifecycle import Desired
 from controlplane.errors import Conflict, NotFound
 from controlplane.store import queries_quotas, queries_tenants
-from controlplane.store.base import HolderChanged, Idempotency, IdempotencyKeyUsed, Whereabouts
+from controlplane.store.base import HolderChanged, IdempotencyKeyUsed
 from controlplane.store.rows_instances import INSTANCE_COLUMNS, SPEC_COLUMNS, instance_of, instance_row, spec_row
+from controlplane.store.values import Idempotency, Whereabouts
 
 if TYPE_CHECKING:
     from controlplane.model import Instance

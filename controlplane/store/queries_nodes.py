@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from controlplane.model import Node
-from controlplane.store.base import Lease
 from controlplane.store.text import clean_text
+from controlplane.store.values import Lease
 
 if TYPE_CHECKING:
     from controlplane.store.rows import Row

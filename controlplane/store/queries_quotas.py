@@ -15,7 +15,7 @@ from attrs import frozen
 from controlplane.core.lifecycle import Desired
 from controlplane.core.quotas import UNLIMITED, memory_exceeded, refusal_of_instances, refusal_of_memory
 from controlplane.model import UsageDay
-from controlplane.store.base import USAGE_DAYS_KEPT
+from controlplane.store.values import USAGE_DAYS_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from controlplane.errors import NotFound, QuotaExceeded
-from controlplane.store.base import IDEMPOTENCY_VALID_S, Idempotency, has_instances
+from controlplane.store.base import has_instances
 from controlplane.store.rows import idempotency_of, quotas_json, token_of, user_of
 from controlplane.store.text import clean_text, json_text
+from controlplane.store.values import IDEMPOTENCY_VALID_S, Idempotency
 
 if TYPE_CHECKING:
     from controlplane.model import Role, Token, User

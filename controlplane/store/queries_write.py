@@ -23,7 +23,7 @@ from controlplane.store.rows_history import (
 from controlplane.store.text import clean_text
 
 if TYPE_CHECKING:
-    from controlplane.store.base import Batch, EventRow, Observation
+    from controlplane.store.values import Batch, EventRow, Observation
 
 EVENT_COLUMNS = ("instance_id", "owner", "type", "data", "timestamp")
 

@@ -14,8 +14,8 @@ from typing import Any
 import asyncpg
 
 from controlplane.store import partitions, queries_quotas
-from controlplane.store.base import IDEMPOTENCY_VALID_S, Retention, RetentionReport
 from controlplane.store.partitions import AUDIT, EVENTS, LOGS, METRICS, Partition
+from controlplane.store.values import IDEMPOTENCY_VALID_S, Retention, RetentionReport
 
 log = logging.getLogger(__name__)
 

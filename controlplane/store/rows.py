@@ -20,8 +20,8 @@ from cattrs.preconf.json import make_converter
 
 from controlplane.core.quotas import Overrides
 from controlplane.model import Evidence, Role, Token, User
-from controlplane.store.base import Idempotency
 from controlplane.store.text import JSON_MAX_BYTES, cut_line, json_text
+from controlplane.store.values import Idempotency
 
 Row = Mapping[str, Any]
 

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from controlplane.model import Incarnation, LogLine, Sample
-from controlplane.store.base import AuditRow, NamedEvent, StoredAudit, StoredEvent
 from controlplane.store.rows import Row, evidence_json, evidence_of, uuid_of
 from controlplane.store.text import clean_text
+from controlplane.store.values import AuditRow, NamedEvent, StoredAudit, StoredEvent
 
 if TYPE_CHECKING:
     from uuid import UUID

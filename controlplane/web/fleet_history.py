@@ -21,7 +21,7 @@ from controlplane.wire.fields import bounded
 from controlplane.wire.history import FleetEventOut, FleetEventsOut
 
 if TYPE_CHECKING:
-    from controlplane.store.base import NamedEvent
+    from controlplane.store.values import NamedEvent
 
 
 @frozen(kw_only=True)

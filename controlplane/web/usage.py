@@ -11,7 +11,7 @@ from controlplane.core.lifecycle import Desired, State
 from controlplane.deploy.installs import collecting
 from controlplane.errors import NotFound
 from controlplane.model import Role, UsageDay
-from controlplane.store.base import USAGE_DAYS_KEPT
+from controlplane.store.values import USAGE_DAYS_KEPT
 from controlplane.web import gather
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.gather import is_asked_alone

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from controlplane.core.latency import Histogram
     from controlplane.model import Evidence, Instance, LogLine, Sample, Spec, Token, User
     from controlplane.protocol.handshake import ProtocolFacts
-    from controlplane.store.base import StoredEvent
+    from controlplane.store.values import StoredEvent
     from controlplane.supervise.lane import Lane
     from controlplane.supervise.runner import Runner
 

@@ -30,9 +30,9 @@ from controlplane.model import (
     Token,
     User,
 )
-from controlplane.store.base import AuditRow, EventRow
 from controlplane.store.pool import connect
 from controlplane.store.postgres import unwrapped
+from controlplane.store.values import AuditRow, EventRow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

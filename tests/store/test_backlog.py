@@ -14,13 +14,13 @@ from controlplane.core.lifecycle import State
 from controlplane.model import UsageDay
 from controlplane.store import backlog as backlog_module
 from controlplane.store.backlog import INCARNATIONS_PER_INSTANCE, ROW_BYTES, Backlog
-from controlplane.store.base import observation
+from controlplane.store.values import observation
 from tests.store.rows import audit_row, event, evidence, incarnation, instance, line, now, sample
 
 if TYPE_CHECKING:
     import pytest
 
-    from controlplane.store.base import Batch
+    from controlplane.store.values import Batch
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 from controlplane.model import Listing, Section
 from controlplane.store.backlog import Backlog
-from controlplane.store.base import Batch, Retention
 from controlplane.store.journal import Journal
+from controlplane.store.values import Batch, Retention
 from tests.store.rows import instance, line, listing
 
 if TYPE_CHECKING:

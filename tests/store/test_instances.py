@@ -13,10 +13,11 @@ from controlplane.core.lifecycle import Desired, State
 from controlplane.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded
 from controlplane.model import Command, Instance, Role, SourceType, Spec, User
 from controlplane.secretbox import SecretBox, SecretUnreadable
-from controlplane.store.base import Batch, Idempotency, IdempotencyKeyUsed, observation
+from controlplane.store.base import IdempotencyKeyUsed
 from controlplane.store.filters import LogFilter
 from controlplane.store.pool import SLOTS
 from controlplane.store.postgres import PostgresStore, open_store
+from controlplane.store.values import Batch, Idempotency, observation
 from tests.store.rows import FULL_SPEC, evidence, instance, line, now, spec
 
 if TYPE_CHECKING:

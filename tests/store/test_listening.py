@@ -12,9 +12,9 @@ import trio.testing
 from attrs import define, field
 
 from controlplane.core.lifecycle import Desired, State
-from controlplane.store.base import Batch, Change, Subject, observation
 from controlplane.store.listening import change_of
 from controlplane.store.mailbox import MAILBOX_MAX, Mailbox
+from controlplane.store.values import Batch, Change, Subject, observation
 from tests.store.rows import instance, line, now, spec, token
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import trio
 
 from controlplane.core.lifecycle import Desired, State
 from controlplane.model import Node, Origin, SourceType
-from controlplane.store.base import Batch, HolderChanged, observation
+from controlplane.store.base import HolderChanged
+from controlplane.store.values import Batch, observation
 from tests.store.rows import instance, spec
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import trio.testing
 from controlplane.config import ConfigError
 from controlplane.errors import StorageUnavailable
 from controlplane.secretbox import SecretBox
-from controlplane.store.base import Batch, Retention
 from controlplane.store.filters import LogFilter
 from controlplane.store.postgres import open_store
+from controlplane.store.values import Batch, Retention
 from tests.store.rows import SECRET_KEY, instance, line
 
 if TYPE_CHECKING:

@@ -13,16 +13,16 @@ from controlplane.core.lifecycle import Desired
 from controlplane.core.quotas import NO_OVERRIDES, Overrides
 from controlplane.errors import QuotaExceeded
 from controlplane.model import Limits, Role, UsageDay, User
-from controlplane.store.base import USAGE_DAYS_KEPT, Batch, Retention, Subject
 from controlplane.store.journal import Journal
 from controlplane.store.postgres import open_store
+from controlplane.store.values import USAGE_DAYS_KEPT, Batch, Retention, Subject
 from tests.store.rows import instance, spec
 
 if TYPE_CHECKING:
     from controlplane.model import Instance
     from controlplane.secretbox import SecretBox
-    from controlplane.store.base import Change
     from controlplane.store.postgres import PostgresStore
+    from controlplane.store.values import Change
     from tests.services import Postgres
 
 TODAY = datetime.now(UTC).date()

@@ -9,7 +9,6 @@ import pytest
 import trio
 
 from controlplane.config import Config
-from controlplane.store.base import Batch, Idempotency, Retention
 from controlplane.store.filters import AuditFilter, LogFilter, MetricFilter
 from controlplane.store.partitions import (
     AUDIT,
@@ -24,6 +23,7 @@ from controlplane.store.partitions import (
     over_size,
 )
 from controlplane.store.retention import retain
+from controlplane.store.values import Batch, Idempotency, Retention
 from tests.store.rows import ago, audit_row, event, evidence, incarnation, instance, line, now, on_connection, sample
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from controlplane.core.lifecycle import Desired, State
 from controlplane.errors import CorralError, InvalidRequest, NotFound
 from controlplane.model import Origin, Resolved, Role, SourceType, User
 from controlplane.secretbox import SecretUnreadable
-from controlplane.store.base import Batch, observation
 from controlplane.store.queries_revisions import REVISIONS_KEPT
+from controlplane.store.values import Batch, observation
 from tests.store.rows import FULL_SPEC, ago, evidence, instance, now, spec
 
 if TYPE_CHECKING:

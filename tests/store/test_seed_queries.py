@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.core.lifecycle import PUBLIC_STATUS, State
 from controlplane.model import Resolved
-from controlplane.store.base import Batch, observation
+from controlplane.store.values import Batch, observation
 from tests.store.rows import ago, instance, line, sample, spec
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import trio
 
 from controlplane.errors import Conflict, NotFound, QuotaExceeded
 from controlplane.model import Role, UsageDay, User
-from controlplane.store.base import IDEMPOTENCY_VALID_S, Batch, EventRow, Idempotency
 from controlplane.store.filters import FleetEventFilter
+from controlplane.store.values import IDEMPOTENCY_VALID_S, Batch, EventRow, Idempotency
 from tests.store.rows import ADA, ago, instance, now, token
 
 if TYPE_CHECKING:

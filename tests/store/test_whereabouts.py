@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from controlplane.store.base import Whereabouts
 from controlplane.store.postgres import PostgresStore, open_store
+from controlplane.store.values import Whereabouts
 from tests.store.rows import instance
 
 if TYPE_CHECKING:

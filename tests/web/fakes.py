@@ -31,7 +31,7 @@ from tests.web.oidc_issuer import AUDIENCE, TestIssuer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from controlplane.store.base import AuditRow
+    from controlplane.store.values import AuditRow
     from controlplane.web.asgi import App, Receive, Scope, Send
 
 JWT_KEY = b"k" * 64

@@ -51,8 +51,8 @@ from controlplane.model import (
 from controlplane.rotation import Rotated
 from controlplane.spawn.cgroups import Hierarchy
 from controlplane.spawn.job import Features, Level
-from controlplane.store.base import JournalStatistics, NamedEvent, StoredAudit, StoredEvent, StoreStatistics
 from controlplane.store.filters import Page
+from controlplane.store.values import JournalStatistics, NamedEvent, StoredAudit, StoredEvent, StoreStatistics
 from controlplane.supervise.catalogue import Catalogue
 from controlplane.supervise.lanes import Lanes
 from controlplane.supervise.listpages import MEMBERS, read_page

@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 from controlplane.cluster.roster import Elsewhere, Node, Roster, held_elsewhere
 from controlplane.errors import NotFound
 from controlplane.model import Role
-from controlplane.store.base import Whereabouts
+from controlplane.store.values import Whereabouts
 from controlplane.web.forward import handed_back, handed_on
 from controlplane.web.placing import ref_of
 from controlplane.web.request import Head

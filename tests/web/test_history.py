@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from controlplane.model import Incarnation, LogLine, Role
-from controlplane.store.base import NamedEvent, StoredEvent
+from controlplane.store.values import NamedEvent, StoredEvent
 from tests.web.fakes import NOW, TOKENS, Client, request
 from tests.web.fakes_api import BOB, FAILURE, Api, pointers, problem_of, serving
 

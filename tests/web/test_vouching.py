@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 
 from controlplane.config import Config
 from controlplane.model import Role
-from controlplane.store.base import Whereabouts
+from controlplane.store.values import Whereabouts
 from controlplane.web.forward import handed_on
 from controlplane.web.guards import Guards
 from controlplane.web.request import Head
@@ -25,7 +25,7 @@ from tests.web.test_gather import Kept, join
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from controlplane.store.base import AuditRow
+    from controlplane.store.values import AuditRow
     from tests.web.fakes import FakeJournal
     from tests.web.fakes_api import Api
     from tests.web.test_forward import Nodes

@@ -82,6 +82,10 @@ class FleetEventFilter:
     cursor: str | None = None
 
 
+TOKEN_ACTIONS = ("addToken", "removeToken")
+"""Actions whose rows have a token's id as their target, and behind a space its name."""
+
+
 @frozen(kw_only=True)
 class AuditFilter:
     """Which rows of the audit log, newest first; all that is given must hold.

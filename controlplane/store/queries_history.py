@@ -17,6 +17,7 @@ from attrs import define, field
 from controlplane.store.cursor import Cursor
 from controlplane.store.filters import (
     PAGE_MAX,
+    TOKEN_ACTIONS,
     AuditFilter,
     EventFilter,
     FleetEventFilter,
@@ -38,8 +39,8 @@ from controlplane.store.text import clean_text
 
 if TYPE_CHECKING:
     from controlplane.model import Evidence, Incarnation, LogLine, Sample
-    from controlplane.store.base import NamedEvent, StoredAudit, StoredEvent
     from controlplane.store.filters import IncarnationFilter
+    from controlplane.store.values import NamedEvent, StoredAudit, StoredEvent
 
 STEP_MIN_S, STEP_MAX_S = 1.0, 86_400.0
 """Seconds: finer than samples are taken makes no sense, nor does longer than a partition."""
@@ -60,6 +61,12 @@ WITH_TARGETS_NAME = """
      ORDER BY page.timestamp DESC, page.id DESC
 """
 """The same of an audit log's page; a target whose owner it does not know is what somebody wrote who may not see the instance."""
+
+AUDIT_TARGETS = """(
+    target = ANY({}::text[])
+    OR action = ANY({}::text[]) AND (left(target, 36) = ANY({}::text[]) OR substr(target, 38) = ANY({}::text[]))
+)"""
+"""A target by all of it; a token's, which is `<uuid> <name>`, by either."""
 
 T = TypeVar("T")
 
@@ -154,7 +161,8 @@ async def audit(connection: Any, which: AuditFilter) -> Page[StoredAudit]:
     if which.actions:
         query.where("action = ANY({}::text[])", list(which.actions))
     if which.targets:
-        query.where("target = ANY({}::text[])", [clean_text(target)[0] for target in which.targets])
+        targets = [clean_text(target)[0] for target in which.targets]
+        query.where(AUDIT_TARGETS, targets, list(TOKEN_ACTIONS), targets, targets)
     if which.classes:
         query.where("status / 100 = ANY({}::integer[])", list(which.classes))
     return await _newest(connection, query, which, WITH_TARGETS_NAME, audit_of)

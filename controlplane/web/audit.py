@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import attrs
 from attrs import frozen
 
+from controlplane.errors import FieldError
 from controlplane.model import Role
-from controlplane.store.filters import AuditFilter
+from controlplane.store.filters import TOKEN_ACTIONS, AuditFilter
+from controlplane.web.auditing import SIGN_IN
 from controlplane.web.call import Call, Reply, json_reply
 from controlplane.web.limited import id_of
 from controlplane.web.logs import FLUSH_WAIT_S
@@ -18,10 +21,15 @@ from controlplane.web.route import Route
 from controlplane.web.views import rfc3339
 from controlplane.wire.audit import AuditLogOut, AuditOut, StatusClass
 from controlplane.wire.fields import bounded
+from controlplane.wire.wrong import invalid_request
 
 if TYPE_CHECKING:
-    from controlplane.store.base import StoredAudit
+    from collections.abc import Sequence
 
+    from controlplane.store.values import StoredAudit
+
+NEAR_MAX = 5
+"""Names of actions that are offered in place of an unknown one."""
 _USER = {"minLength": 1, "maxLength": 63}
 
 
@@ -37,7 +45,7 @@ class AuditQuery(PageQuery):
         None,
         minLength=1,
         maxLength=128,
-        description="An instance's name or id, a token's id, a user's or secret's name.",
+        description="An instance's or token's name or id, a user's or secret's name.",
     )
     owner: str | None = bounded(None, **_USER, description="Only what was done to what is this user's.")
     status: list[StatusClass] | None = bounded(None, description="Only answers of these classes.")
@@ -48,6 +56,7 @@ class AuditQuery(PageQuery):
 async def list_audit(call: Call) -> Reply:
     """What the caller may see of it."""
     query: AuditQuery = call.query
+    _check_actions(query.action or ())
     which = AuditFilter(
         seen_by=None if call.principal.is_admin else call.principal.owner,
         actor=query.actor,
@@ -63,6 +72,29 @@ async def list_audit(call: Call) -> Reply:
     await call.services.journal.flush(FLUSH_WAIT_S)
     found = await call.services.store.audit(which)
     return json_reply(AuditLogOut(audit=[audit_out(kept) for kept in found.rows], next_cursor=found.next_cursor))
+
+
+def _check_actions(actions: Sequence[str]) -> None:
+    """A name that no row can have would look as if it had never been done."""
+    from controlplane.web.routes import ROUTES as ALL_ROUTES  # noqa: PLC0415 - of which this module has one
+
+    known = [SIGN_IN, *(route.operation for route in ALL_ROUTES if route.audited)]
+    wrong = [
+        FieldError(f"/action/{place}", _unknown_action(action, known))
+        for place, action in enumerate(actions)
+        if action not in known
+    ]
+    if wrong:
+        raise invalid_request(wrong)
+
+
+def _unknown_action(action: str, known: Sequence[str]) -> str:
+    """What is wrong with a name, and what may have been meant: in any case of letters, or a part of it."""
+    by_lower = {name.lower(): name for name in known}
+    wanted = action.lower()
+    near = difflib.get_close_matches(wanted, by_lower, n=NEAR_MAX) or [name for name in by_lower if wanted in name]
+    meant = f"; near it: {', '.join(by_lower[name] for name in near[:NEAR_MAX])}" if near else ""
+    return f"there is no action {action!r} in the audit log{meant}"
 
 
 def _since(call: Call, since: datetime | None) -> datetime | None:
@@ -82,9 +114,12 @@ def _targets(call: Call, target: str | None) -> tuple[str, ...]:
 
 
 def audit_out(kept: StoredAudit) -> AuditOut:
-    """A row as it was kept."""
+    """A row as it was kept; of a token, whose name is kept with its id, the two apart."""
     members = attrs.asdict(kept.row, filter=lambda member, _: member.name != "at")
-    return AuditOut(timestamp=rfc3339(kept.row.at), name=kept.name, **members)
+    name = kept.name
+    if kept.row.action in TOKEN_ACTIONS and kept.row.owner is not None:
+        members["target"], _, name = kept.row.target.partition(" ")
+    return AuditOut(timestamp=rfc3339(kept.row.at), name=name or None, **members)
 
 
 ROUTES = (

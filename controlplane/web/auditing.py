@@ -24,12 +24,13 @@ from attrs import define, field, frozen
 from controlplane.core.secretrefs import is_name
 from controlplane.core.thinning import Thinning
 from controlplane.errors import NotFound
-from controlplane.store.base import AuditRow
+from controlplane.store.values import AuditRow
 from controlplane.wire.redact import redact_text
 from controlplane.wire.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
     from controlplane.model import Principal
     from controlplane.store.journal import Journal
@@ -187,6 +188,11 @@ def target_of(
         return str(instance.id), instance.owner
     named = next(iter(path.values()), "")
     return "" if template.startswith("/secrets/") and not is_name(named) else named, None
+
+
+def token_target(token_id: UUID, name: str) -> str:
+    """A token as the target of a row: with its name, which nobody could find out once it is revoked."""
+    return f"{token_id} {name}"
 
 
 def _shown(target: str) -> str:

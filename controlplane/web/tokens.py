@@ -16,6 +16,7 @@ from attrs import frozen
 
 from controlplane.errors import FieldError, Forbidden, NotFound
 from controlplane.model import Principal, Role, Token
+from controlplane.web.auditing import token_target
 from controlplane.web.auth import capped, mint
 from controlplane.web.call import Call, Reply, as_uuid, json_reply
 from controlplane.web.limited import id_of
@@ -61,7 +62,7 @@ async def add_token(call: Call) -> Reply:
     )
     await call.services.store.add_token(token, quota=TOKENS_PER_USER)
     call.services.tokens.put_token(token)
-    call.about(str(token.id), token.owner)
+    call.about(token_target(token.id, token.name), token.owner)
     return json_reply(token_out(token, secret=secret), 201)
 
 
@@ -120,7 +121,7 @@ async def remove_token(call: Call) -> Reply:
     token = known.get(token_id) if token_id is not None else None
     if token is None or (token.owner != principal.owner and not principal.is_admin):
         raise NotFound("There is no such token.", hint="corral token ls shows what there is.")
-    call.about(str(token.id), token.owner)
+    call.about(token_target(token.id, token.name), token.owner)
     if not principal.role.includes(token.role):
         raise Forbidden(f"A {principal.role.value} token cannot revoke one of role {token.role.value}.")
     await call.services.store.delete_token(token.id)

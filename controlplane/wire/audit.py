@@ -33,7 +33,9 @@ class AuditOut:
             " is nothing that the actor sees; empty: nothing by itself."
         )
     )
-    name: str | None = bounded(None, description="The instance's, where `target` is one that is not forgotten.")
+    name: str | None = bounded(
+        None, description="The instance's, where `target` is one that is not forgotten; the token's."
+    )
     owner: str | None = bounded(None, description="Whose the target is; null: nobody's, or not the actor's to know.")
     status: int = bounded(
         description="Of the answer; 499: the client left before there was one, and it may have been done.",

@@ -6,13 +6,13 @@ import json
 import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import attrs
 import pytest
 
 from controlplane.errors import InvalidRequest
-from controlplane.store.base import Batch, DataRefused
+from controlplane.store.base import DataRefused
 from controlplane.store.filters import (
     AuditFilter,
     EventFilter,
@@ -22,6 +22,7 @@ from controlplane.store.filters import (
     MetricFilter,
 )
 from controlplane.store.text import json_text
+from controlplane.store.values import Batch
 from tests.store.rows import ago, audit_row, event, evidence, incarnation, instance, line, now, sample
 
 if TYPE_CHECKING:
@@ -315,6 +316,7 @@ async def test_the_audit_log_is_chosen_by_who_what_whose_and_when(store: Postgre
         audit_row("c", actor="bob", owner=None, action="stopInstance", status=404),
         audit_row("", actor=None, owner=None, action="signIn", status=401),
         audit_row("a", actor="eve", owner="eve", status=503),
+        audit_row(f"{UUID(int=5)} my ci", actor="eve", owner="eve", action="removeToken", status=503),
     ]
     at = [attrs.evolve(row, at=start + timedelta(minutes=n)) for n, row in enumerate(rows)]
     await store.write(Batch(audit=tuple(at)))
@@ -322,7 +324,7 @@ async def test_the_audit_log_is_chosen_by_who_what_whose_and_when(store: Postgre
     async def found(**filters: Any) -> list[int]:
         return [at.index(kept.row) for kept in (await store.audit(AuditFilter(**filters))).rows]
 
-    assert await found() == [4, 3, 2, 1, 0]
+    assert await found() == [5, 4, 3, 2, 1, 0]
     assert await found(seen_by="bob") == [2, 1]
     assert await found(seen_by="ada") == [1, 0]
     assert await found(seen_by="mallory") == []
@@ -331,8 +333,10 @@ async def test_the_audit_log_is_chosen_by_who_what_whose_and_when(store: Postgre
     assert await found(owner="bob") == [1]
     assert await found(actions=("deploy", "signIn")) == [3, 1]
     assert await found(targets=("a", "c\x00")) == [4, 0]
+    assert await found(targets=("my ci",)) == await found(targets=(str(UUID(int=5)),)) == [5]
+    assert await found(targets=("my", "ci")) == [], "a token is named by all of its name"
     assert await found(classes=(4,)) == [3, 2, 1]
-    assert await found(classes=(2, 5)) == [4, 0]
+    assert await found(classes=(2, 5)) == [5, 4, 0]
     assert await found(since=start + timedelta(minutes=1), until=start + timedelta(minutes=3)) == [2, 1]
 
 

@@ -16,8 +16,8 @@ import trio
 from controlplane.core.lifecycle import State
 from controlplane.logs import JsonLines
 from controlplane.model import Role, User
-from controlplane.store.base import AuditRow, StoredAudit
 from controlplane.store.filters import AuditFilter
+from controlplane.store.values import AuditRow, StoredAudit
 from controlplane.web.auditing import ADDRESSES_MAX, ELSEWHERE, LEFT, REFUSALS_MAX, WINDOW_S, AuditLog
 from controlplane.web.routes import ROUTES
 from tests.web.fakes import NOW, TOKENS, FakeJournal
@@ -106,8 +106,8 @@ async def test_what_it_is_about_is_told_by_id_and_whose_it_is_by_name() -> None:
             ("restartInstance", str(memory.id), "alice"),
             ("removeInstance", str(bobs.id), "bob"),
             ("deployShort", made["instance_id"], "alice"),
-            ("addToken", token["token_id"], "alice"),
-            ("removeToken", token["token_id"], "alice"),
+            ("addToken", f"{token['token_id']} ci", "alice"),
+            ("removeToken", f"{token['token_id']} ci", "alice"),
             ("patchUser", "bob", "bob"),
             ("removeSecret", "API_KEY", "alice"),
         ]
@@ -329,6 +329,45 @@ async def test_the_filters_arrive_and_a_row_is_told_with_all_it_has() -> None:
         assert which.targets == ("memory", str(memory.id))
         assert (which.actor, which.owner, which.actions) == ("root", "alice", ("stopInstance", "patchUser"))
         assert (which.classes, which.limit, which.cursor) == ((2, 4), 7, "abc")
+
+
+@pytest.mark.parametrize(
+    ("target", "owner", "shown"),
+    [
+        (f"{uuid4()} my ci", "alice", "my ci"),
+        (f"{uuid4()} it was sent so", None, None),
+        ("", "alice", None),
+    ],
+    ids=["removed", "not seen", "not made"],
+)
+async def test_a_token_is_told_with_its_name_though_it_is_gone(
+    target: str, owner: str | None, shown: str | None
+) -> None:
+    row = AuditRow(
+        at=NOW,
+        actor="root",
+        credential="c",
+        address=LOCAL,
+        action="removeToken",
+        target=target,
+        owner=owner,
+        status=200,
+        request_id="r-1",
+    )
+    async with in_process() as api:
+        api.store.audit_ = [StoredAudit(row, None)]
+        (told,) = (await api.admin("GET", "/audit")).json()["audit"]
+    assert told.get("name") == shown
+    assert told["target"] == (target if shown is None else target.removesuffix(f" {shown}"))
+
+
+async def test_names_of_actions_that_there_are_not_are_refused_with_those_that_are_near() -> None:
+    async with in_process() as api:
+        problem = problem_of(await api.admin("GET", "/audit?action=signIn,addTokens,nope"), 422, "invalid_request")
+        assert [error["pointer"] for error in problem["errors"]] == ["/action/1", "/action/2"]
+        assert "addToken" in problem["errors"][0]["message"]
+        for action in {route.operation for route in AUDITED} | {"signIn"}:
+            assert (await api.admin("GET", f"/audit?action={action}")).status_code == 200
 
 
 async def test_nothing_of_it_can_be_changed_or_removed() -> None:

@@ -80,7 +80,7 @@ def audit(
         owner=owner,
         status=",".join(classes) or None,
         since=moment_option(since),
-        until=moment_option(until),
+        until=moment_option(until, "--until"),
         limit=limit,
     )
     if session.shown_as_json(answer):

@@ -154,7 +154,7 @@ def _nodes(said: Mapping[str, Any]) -> list[Finding]:
     findings = []
     for node in gone:
         found = f"{node.get('url')}: its lease ran out, renewed {duration(node.get('lease_age_s'))} ago"
-        fix = f"The others run its instances now. Start it again, or forget it: after a week it is forgotten. {program()} nodes"
+        fix = "The others run its instances now. Start it again; if it is gone for good, do nothing: it is forgotten after a week."
         findings.append(Finding("lost node", POOR, found, fix))
     if len(nodes) > 1 and not gone:
         findings.append(Finding("nodes", GOOD, f"{len(nodes)}, and the leases of all of them stand"))

@@ -36,8 +36,8 @@ EPILOG = examples(
 )
 
 
-def moment_option(text: str | None) -> str | None:
-    """Read a --since or --until value.
+def moment_option(text: str | None, option: str = "--since") -> str | None:
+    """Read the value of `option`, --since or --until.
 
     Raises:
         click.BadParameter: it is neither a duration nor a time.
@@ -45,7 +45,7 @@ def moment_option(text: str | None) -> str | None:
     try:
         return parse_moment(text, datetime.now(UTC)) if text else None
     except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+        raise click.BadParameter(str(error), param_hint=option) from error
 
 
 @click.command(short_help="Show what an instance printed; -f follows.", epilog=EPILOG)
@@ -74,7 +74,12 @@ def logs(
 ) -> None:
     """Show what an instance printed, and what Corral says about it. Failed and removed instances answer too."""
     path = path_of("instances", name, "logs")
-    query = {"since": moment_option(since), "until": moment_option(until), "level": ",".join(levels) or None, **filters}
+    query = {
+        "since": moment_option(since),
+        "until": moment_option(until, "--until"),
+        "level": ",".join(levels) or None,
+        **filters,
+    }
     if tail is not None or not since:
         query["tail"] = TAIL if tail is None else tail
     if follow:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.cli.fake_api import document
 
 ROW = {
@@ -59,6 +61,14 @@ def test_its_options_are_the_routes_filters(api, corral):
         "status": "4xx,5xx",
         "limit": "7",
     }
+
+
+@pytest.mark.parametrize("option", ["--since", "--until"])
+@pytest.mark.parametrize("command", [["audit"], ["logs", "memory"]], ids=["audit", "logs"])
+def test_a_time_that_is_none_is_refused_with_the_name_of_its_option(corral, command, option):
+    result = corral(*command, option, "foo")
+    assert result.code == 2
+    assert f"Invalid value for {option}" in result.err
 
 
 def test_as_json_it_is_what_the_route_answered(api, corral):

@@ -43,6 +43,7 @@ def test_a_node_whose_lease_ran_out_is_a_warning(api, corral):
     found = checks(api, corral, nodes(ONE, DEAD, unheld=1))
     assert (found["lost node"]["verdict"], found["unheld"]["verdict"]) == (POOR, POOR)
     assert "http://10.0.0.2:8000" in found["lost node"]["found"]
+    assert "Start it again; if it is gone for good, do nothing" in found["lost node"]["fix"]
 
 
 def test_several_nodes_that_are_there_are_well(api, corral):

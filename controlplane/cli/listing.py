@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ from attrs import evolve
 from rich.text import Text
 
 from controlplane.cli.client import path_of
-from controlplane.cli.exits import program
+from controlplane.cli.exits import CommandFailed, program
 from controlplane.cli.screen import Column, status_text
 from controlplane.cli.session import Session, json_option, name_argument, pass_session
 from controlplane.wire.course import course
@@ -39,11 +40,12 @@ COLUMNS = (
     Column("P95", right=True, spare=3),
 )
 OWNER = Column("OWNER", gives=True)
+NODE = Column("NODE", style="dim")
 WIDE = (
     Column("ISOLATION"),
     Column("SOFT LIMITS"),
     Column("PID", right=True),
-    Column("NODE", style="dim"),
+    NODE,
     Column("ID", style="dim"),
 )
 BROKEN = frozenset({"failed", "restarting"})
@@ -92,7 +94,7 @@ def ls(session: Session, /, *, quiet: bool, wide: bool, **filters: str | None) -
         for instance in instances:
             session.screen.raw(clean(instance.get("name")))
     elif instances:
-        _show_fleet(session.screen, instances, wide=wide)
+        _show_fleet(session.screen, instances, _nodes(session, instances) if wide else None)
     elif any(filters.values()):
         session.screen.note("No instance matches.")
     else:
@@ -103,12 +105,27 @@ def ls(session: Session, /, *, quiet: bool, wide: bool, **filters: str | None) -
             session.screen.note(clean(note))
 
 
-def _show_fleet(screen: Screen, instances: list[Mapping[str, Any]], *, wide: bool) -> None:
+def _nodes(session: Session, instances: list[Mapping[str, Any]]) -> Mapping[str, str]:
+    """The control planes that there are, by id, with what people call them; empty where there is but one.
+
+    Only administrators may ask for their addresses; for others they have their ids.
+    """
+    found = {str(instance["node"]): str(instance["node"]) for instance in instances if instance.get("node")}
+    if found:
+        with suppress(CommandFailed):
+            for node in session.api.get("/nodes").document["nodes"]:
+                found[str(node.get("id"))] = str(node.get("url"))
+    return found if len(found) > 1 else {}
+
+
+def _show_fleet(screen: Screen, instances: list[Mapping[str, Any]], nodes: Mapping[str, str] | None) -> None:
+    """Print the table. `nodes`: as `_nodes` has them, for the wide one; None: the narrow one is wanted."""
     several = len({instance.get("owner") for instance in instances}) > 1
-    columns = [*([OWNER] if several else []), *COLUMNS, *(WIDE if wide else [])]
+    wide = [] if nodes is None else [column for column in WIDE if nodes or column is not NODE]
+    columns = [*([OWNER] if several else []), *COLUMNS, *wide]
     rows = []
     for instance in instances:
-        more = _wide(instance) if wide else []
+        more = [] if nodes is None else _wide(instance, nodes)
         rows.append([*([str(instance.get("owner"))] if several else []), *_row(instance), *more])
     screen.table(columns, rows)
     if not screen.is_terminal:
@@ -135,11 +152,11 @@ def _row(instance: Mapping[str, Any]) -> list[str | Text]:
     ]
 
 
-def _wide(instance: Mapping[str, Any]) -> list[str]:
+def _wide(instance: Mapping[str, Any], nodes: Mapping[str, str]) -> list[str]:
     soft = " ".join(_of_kind(instance, "soft")) or ("none" if instance.get("enforcement") else "-")
     level = str(instance.get("isolation") or "-")
-    node = str(instance.get("node") or "-")
-    return [level, soft, str(instance.get("pid") or "-"), node, str(instance.get("instance_id"))]
+    holder = [nodes.get(str(instance.get("node")), "-")] if nodes else []
+    return [level, soft, str(instance.get("pid") or "-"), *holder, str(instance.get("instance_id"))]
 
 
 def _of_kind(instance: Mapping[str, Any], kind: str) -> list[str]:

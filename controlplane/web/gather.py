@@ -77,7 +77,7 @@ async def parts(call: Call) -> Parts:
     silent = frozenset(node_id for node_id, document in found.items() if document is None)
     answered = found.keys() - silent
     unseen = {known.id for known in roster.elsewhere() if known.node_id not in answered}
-    notes = [f"Node {node_id} does not answer." for node_id in sorted(silent)]
+    notes = [f"Node {_name(call, node_id)} does not answer." for node_id in sorted(silent)]
     rest: tuple[Instance, ...] = ()
     if unseen:
         try:
@@ -90,16 +90,25 @@ async def parts(call: Call) -> Parts:
     return Parts(documents, silent, rest, tuple(notes))
 
 
+def _name(call: Call, node_id: UUID) -> str:
+    """As people call it: by its address, which is for those who may see `/nodes`."""
+    node = call.services.roster.nodes.get(node_id)
+    return node.url if node is not None and call.principal.is_admin else str(node_id)
+
+
 async def _ask(call: Call, peer: Node, found: dict[UUID, Mapping[str, Any] | None]) -> None:
     found[peer.id] = None
-    problem = f"no answer within {PART_S:g} s"
+    silent, problem = call.services.peers.silent, f"no answer within {PART_S:g} s"
     with trio.move_on_after(PART_S):
         try:
             found[peer.id] = await _part(call, peer)
+            silent.discard(peer.id)
             return
         except (CorralError, httpx.TransportError, ValueError) as error:
             problem = str(error)
-    log.warning("node %s did not give its part of %s: %s", peer.id, call.head.path, problem)
+    level = logging.DEBUG if peer.id in silent else logging.WARNING  # once for as long as it lasts, not for each list
+    silent.add(peer.id)
+    log.log(level, "node %s at %s did not give its part of %s: %s", peer.id, peer.url, call.head.path, problem)
 
 
 async def document_of_holder(call: Call, held: HeldElsewhere, path: str) -> Mapping[str, Any]:

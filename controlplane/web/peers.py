@@ -59,6 +59,8 @@ class Peers:
     """The pools. `run` breaks off what waits for a node that is no more, and ends all when it is ended itself."""
 
     roster: Roster
+    silent: set[UUID] = field(factory=set, init=False)
+    """Nodes that gave nothing when they were asked for their part of a list (`gather`) last."""
     _pools: dict[tuple[str, bool], httpx.AsyncHTTPTransport] = field(factory=dict, init=False)
     """By address, and whether it is for what is read alone: long streams are among that, and a pool looks at each of its
     connections for every request."""

@@ -279,11 +279,30 @@ def test_ls_wide_has_isolation_soft_limits_nodes_and_ids(api, corral):
     held = {"memory_mb": "hard", "cpu_percent": "soft", "disk_mb": "soft"}
     rows = [instance("a", enforcement=held, node="n1"), instance("b", "stopped", pid=None)]
     api.on("GET /instances", document({"instances": rows, "next_cursor": None}))
+    nodes = [{"id": "n1", "url": "http://10.0.0.1:8000"}, {"id": "n2", "url": "http://10.0.0.2:8000"}]
+    api.on("GET /nodes", document({"nodes": nodes, "unheld": 0}))
     header, first, second = corral("ls", "--wide").out.splitlines()
     assert header.split()[-6:] == ["ISOLATION", "SOFT", "LIMITS", "PID", "NODE", "ID"]
     assert first.split()[-6:-3] == ["confined", "cpu", "disk"]
-    assert first.split()[-3:] == ["4711", "n1", rows[0]["instance_id"]]
+    assert first.split()[-3:] == ["4711", "http://10.0.0.1:8000", rows[0]["instance_id"]]
     assert second.split()[-3:] == ["-", "-", rows[1]["instance_id"]]
+
+
+def test_ls_wide_names_no_control_plane_where_there_is_but_one(api, corral):
+    api.on("GET /instances", document({"instances": [instance("a", node="n1")], "next_cursor": None}))
+    api.on("GET /nodes", document({"nodes": [{"id": "n1", "url": "http://127.0.0.1:8000"}], "unheld": 0}))
+    header, row = corral("ls", "--wide").out.splitlines()
+    assert "NODE" not in header.split()
+    assert row.split()[-2] == "4711"
+
+
+def test_ls_wide_has_ids_of_control_planes_for_those_who_may_not_ask_where_they_are(api, corral):
+    rows = [instance("a", node="n1"), instance("b", node="n2")]
+    api.on("GET /instances", document({"instances": rows, "next_cursor": None}))
+    refused = {"status": 403, "code": "forbidden", "title": "Not allowed", "detail": "Only administrators see nodes."}
+    api.on("GET /nodes", document(refused, 403))
+    _, first, second = corral("ls", "--wide").out.splitlines()
+    assert (first.split()[-2], second.split()[-2]) == ("n1", "n2")
 
 
 def test_ls_of_an_empty_fleet_says_what_to_try(api, corral):

@@ -168,7 +168,30 @@ async def test_a_node_that_says_nothing_is_not_waited_for_and_none_of_its_rows_i
             answer = (await both.here.ask("GET", "/instances", token=ADMIN)).json()
 
     assert [row["name"] for row in answer["instances"]] == [*ALL, "lost"]
+    assert answer["notes"] == [f"Node {mute.url} does not answer."]
+
+
+async def test_who_may_not_see_where_the_nodes_are_is_told_the_id_of_one_that_is_silent(both: Both) -> None:
+    both.here.services.roster.take_nodes([*both.here.services.roster.nodes.values(), node(GONE, 1)])
+
+    answer = (await both.here.ask("GET", "/instances", token=TOKENS[Role.VIEWER])).json()
+
     assert answer["notes"] == [f"Node {GONE} does not answer."]
+
+
+async def test_a_node_that_is_silent_is_warned_of_once_until_it_has_answered(
+    both: Both, caplog: pytest.LogCaptureFixture
+) -> None:
+    roster = both.here.services.roster
+    there = roster.nodes[THERE]
+    with caplog.at_level("WARNING", "corral.web"):
+        for is_there in (False, False, True, False):
+            roster.take_nodes([roster.nodes[HERE], there if is_there else node(THERE, 1)])
+            await both.rows()
+
+    warned = [record.getMessage() for record in caplog.records if "did not give its part" in record.getMessage()]
+    assert len(warned) == 2
+    assert node(THERE, 1).url in warned[0]
 
 
 async def test_a_node_that_is_not_there_is_no_failure_even_without_the_database(both: Both) -> None:

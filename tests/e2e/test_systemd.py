@@ -90,6 +90,7 @@ def lines(unit: str, name: str) -> list[str]:
 def test_the_units_are_well_formed(tmp_path: Path) -> None:
     for unit in UNITS.iterdir():
         text = unit.read_text().replace("/opt/corral/.venv/bin/corral", shutil.which("true") or "/bin/true")
+        text = text.replace("/usr/sbin/nginx", shutil.which("true") or "/bin/true")
         (tmp_path / unit.name).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", *sorted(str(unit) for unit in tmp_path.iterdir())],
@@ -99,7 +100,7 @@ def test_the_units_are_well_formed(tmp_path: Path) -> None:
         check=False,
         env=os.environ | {"SYSTEMD_LOG_LEVEL": "warning"},
     )
-    ours = [line for line in done.stderr.splitlines() if "corral." in line]
+    ours = [line for line in done.stderr.splitlines() if "corral" in line]
     assert (done.returncode, ours) == (0, []), done.stderr
 
 

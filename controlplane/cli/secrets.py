@@ -18,6 +18,7 @@ from controlplane.cli.listing import all_pages
 from controlplane.cli.screen import Column
 from controlplane.cli.session import COMPLETION_ITEMS, Session, examples, json_option, pass_session
 from controlplane.wire.secrets import VALUE_MAX_BYTES
+from controlplane.wire.text import clean
 from controlplane.wire.units import local_date
 
 COLUMNS = (
@@ -170,3 +171,7 @@ def rotate_key(session: Session, /) -> None:
     done = answer.document
     session.screen.line(("key " + str(done.get("key_id")), "bold"), f" replaces {done.get('previous_key_id')}")
     session.screen.note(f"{done.get('boxes')} values were encrypted anew. JWTs signed with the old key have ended.")
+    for url in done.get("away") or ():
+        session.screen.note(
+            f"{clean(url)} is away and knows the old key: stop it if it still runs, and give it the new one before it starts."
+        )

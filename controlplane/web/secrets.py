@@ -125,9 +125,19 @@ async def remove_secret(call: Call) -> Reply:
 
 
 async def rotate_key(call: Call) -> Reply:
-    """Put another encryption key in force, and close everything with it."""
+    """Put another encryption key in force, and close everything with it.
+
+    Other control planes that live refuse it (`rotation`). Those that are away do not, as the others are stopped for this, and
+    a key whose host was lost to somebody cannot wait for a week; but they are named, as they would go on with the old key.
+    """
+    roster = call.services.roster
     done = await call.services.rotation.rotate()
-    return json_reply(KeyRotatedOut(key_id=done.key_id, previous_key_id=done.previous_key_id, boxes=done.boxes))
+    away = [node.url for node in roster.nodes.values() if not node.is_live and node.id != roster.node_id]
+    return json_reply(
+        KeyRotatedOut(
+            key_id=done.key_id, previous_key_id=done.previous_key_id, boxes=done.boxes, away=sorted(away) or None
+        )
+    )
 
 
 def _owner(principal: Principal, wanted: str | None) -> str:
@@ -257,7 +267,8 @@ ROUTES = (
         description=(
             "A key that Corral keeps is replaced by a new one, and everything is encrypted anew; then the old one is destroyed."
             " Where it is SECRET_KEY, set a new one and SECRET_KEY_PREVIOUS first: then this encrypts everything anew. JWTs that"
-            " were signed with the old key end. Instances are not touched."
+            " were signed with the old key end. Instances are not touched. While other control planes on the database live, it is a 409;"
+            " `away` names those that do not and are not forgotten yet: they need the new key before they start again."
         ),
         tag="Secrets",
         role=Role.ADMIN,

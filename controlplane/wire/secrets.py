@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from controlplane.wire.answers import NEXT_CURSOR, TIME
-from controlplane.wire.fields import bounded
+from controlplane.wire.fields import bounded, omitted_when_none
 
 VALUE_MAX_BYTES = 64 * 1024
 """Of one secret, in UTF-8: a private key with its whole chain is a tenth of that, and an environment takes 96 KiB."""
@@ -61,3 +61,9 @@ class KeyRotatedOut:
     key_id: str = bounded(description="In force from now on.")
     previous_key_id: str = bounded(description="Nothing is encrypted with it any more.")
     boxes: int = bounded(description="Encrypted values that were closed anew.")
+    away: list[str] | None = omitted_when_none(
+        description=(
+            "Addresses of other control planes on the database whose leases have run out. They know the old key: stop what"
+            " still runs of them, and give them the new one before they start."
+        )
+    )

@@ -120,6 +120,13 @@ def test_replacing_the_key_says_which_replaced_which(api, corral):
     assert "7 values" in result.err
 
 
+def test_replacing_the_key_names_control_planes_that_still_have_the_old_one(api, corral):
+    done = {"key_id": "0b", "previous_key_id": "0a", "boxes": 7, "away": ["http://10.0.0.2:8000"]}
+    api.on("POST /secrets/rotate-key", document(done))
+    result = corral("secret", "rotate-key")
+    assert "http://10.0.0.2:8000 is away and knows the old key: stop it" in result.err
+
+
 @pytest.mark.parametrize("arguments", [["ls"], ["set", "TOKEN"], ["rm", "TOKEN"], ["rotate-key"]])
 def test_json_is_what_the_api_gave(api, corral, arguments):
     answer = {"secrets": [RECORD], "next_cursor": None} if arguments == ["ls"] else RECORD

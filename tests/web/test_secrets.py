@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
+from uuid import uuid4
 
 import pytest
 from attrs import evolve
 
 from controlplane.core.lifecycle import State
 from controlplane.core.redact import SECRET_MIN_LENGTH, redactor
-from controlplane.model import Command, Role
+from controlplane.model import Command, Node, Role
 from controlplane.web.secrets import SECRETS_PER_USER
 from controlplane.wire.secrets import VALUE_MAX_BYTES
 from tests.web.fakes import TOKENS
@@ -166,6 +167,22 @@ async def test_the_key_is_replaced_by_administrators_alone() -> None:
             assert answer.json() == {"key_id": "0b" * 8, "previous_key_id": "0a" * 8, "boxes": 3}
         cast("FakeRotation", api.services.rotation).busy = True
         problem_of(await api.admin("POST", "/secrets/rotate-key"), 409, "conflict")
+
+
+async def test_control_planes_that_are_away_are_named_when_the_key_is_replaced_as_they_have_the_old_one() -> None:
+    async with serving() as api:
+        own = api.services.roster.node_id
+        api.services.roster.take_nodes(
+            Node(id=node_id, url=url, version="1", is_live=is_live)
+            for node_id, url, is_live in (
+                (own, "http://10.0.0.1:8000", False),
+                (uuid4(), "http://10.0.0.3:8000", False),
+                (uuid4(), "http://10.0.0.2:8000", False),
+                (uuid4(), "http://10.0.0.4:8000", True),
+            )
+        )
+        answer = (await api.admin("POST", "/secrets/rotate-key")).json()
+        assert answer["away"] == ["http://10.0.0.2:8000", "http://10.0.0.3:8000"]
 
 
 async def test_an_argument_that_is_the_value_of_a_secret_is_hidden_though_the_spec_names_it_only() -> None:

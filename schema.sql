@@ -312,8 +312,8 @@ CREATE TABLE mcp_audit (
     actor       text,                                       -- the user who asked; NULL: nobody that Corral knows
     credential  text,                                       -- the token's id, or `jwt:` and a digest; NULL: none that is valid
     address     text        NOT NULL,                       -- where the request came from; `elsewhere`: from several places
-    action      text        NOT NULL,                       -- deploy, removeInstance, createToken … (the API's operation), or signIn when it was refused
-    target      text        NOT NULL DEFAULT '',            -- what it was about: an instance's or a token's id, a user's or a secret's name
+    action      text        NOT NULL,                       -- deploy, removeInstance, addToken … (the API's operation), or signIn when it was refused
+    target      text        NOT NULL DEFAULT '',            -- what it was about: an instance's id, a token's id and name, a user's or a secret's name
     owner       text,                                       -- whose that is; NULL: nobody's, or nothing that the actor may see
     status      integer     NOT NULL,                       -- of the answer, as in HTTP; 499: the client left before there was one
     request_id  text        NOT NULL,                       -- of the answer's X-Request-Id; empty: it is about several, or a sign-in

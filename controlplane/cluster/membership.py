@@ -18,6 +18,7 @@ from controlplane.cluster import lease
 from controlplane.cluster.lease import Blind, Standing
 from controlplane.errors import CorralError
 from controlplane.model import Node
+from controlplane.secretbox import SecretUnreadable
 from controlplane.spawn.messages import fence_clock
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class Membership:
     """When an instance was first found that nobody runs; None: there is none."""
     _takes: bool = field(default=True, init=False)
     _has_heir: bool = field(default=False, init=False)
+    _is_locked_out: bool = field(default=False, init=False)
+    """Told already that the key is another now."""
     _is_over: bool = field(default=False, init=False)
     _renewing: trio.Lock = field(factory=trio.Lock, init=False)
     _wake: trio.Event = field(factory=trio.Event, init=False)
@@ -267,7 +270,9 @@ class Membership:
             await self._holdings.let_go_of_all()
 
     async def _rise(self) -> None:
-        """The lease stands again, and nobody has taken anything."""
+        """The lease stands again: run what is this node's, unless the others have replaced the key meanwhile."""
+        if not await self._can_read():
+            return
         if self._holdings is not None:
             await self._holdings.let_go_of_all()  # in case that the fall was noticed by `fence_fell` alone
         log.warning("this node's lease stands again")
@@ -275,6 +280,21 @@ class Membership:
         self._move_fence(self._stands.fence)
         if self._holdings is not None:
             await self._holdings.take_up()
+
+    async def _can_read(self) -> bool:
+        """Whether what is in the database can be read with this node's key; it is asked again with the next renewal."""
+        try:
+            await self.store.check_keys()
+        except SecretUnreadable as error:
+            if not self._is_locked_out:
+                log.error("nothing runs here until this node is started again with the others' key: %s", error)
+            self._is_locked_out = True
+            return False
+        except CorralError as error:
+            log.debug("the keys cannot be checked now: %s", error)
+            return False
+        self._is_locked_out = False
+        return True
 
     async def _begin_anew(self) -> None:
         """Others may have taken what this node held: end all of it before anything is run again."""

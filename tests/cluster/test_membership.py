@@ -15,7 +15,7 @@ from controlplane.cluster.asking import Word
 from controlplane.cluster.membership import Membership
 from controlplane.cluster.roster import Roster
 from controlplane.errors import StorageUnavailable
-from controlplane.secretbox import SecretBox
+from controlplane.secretbox import SecretBox, SecretUnreadable
 from controlplane.spawn.messages import fence_clock
 from controlplane.store.postgres import PostgresStore, open_store
 from tests.services import *  # noqa: F403 -- fixtures
@@ -35,12 +35,15 @@ class Way:
 
     store: PostgresStore
     is_cut: bool = False
+    has_old_key: bool = False
 
     def __getattr__(self, name: str) -> Any:
         async def call(*args: Any, **options: Any) -> Any:
             await trio.lowlevel.checkpoint()
             if self.is_cut:
                 raise StorageUnavailable("cut off")
+            if self.has_old_key and name == "check_keys":
+                raise SecretUnreadable("closed with another key")
             return await getattr(self.store, name)(*args, **options)
 
         return call
@@ -209,6 +212,23 @@ async def test_one_that_is_cut_off_may_run_nothing_by_the_time_another_takes_wha
     await until(lambda: first.told[-1] == "take up")
     assert first.may_run
     assert await machines.holder("memory") is second, "it knows that it has lost it"
+
+
+async def test_one_that_comes_back_with_a_key_that_was_replaced_meanwhile_runs_nothing(machines: Machines) -> None:
+    first, second = await machines.up(), await machines.up()
+    await until(first.membership.roster.others)
+    await machines.deploy(first, "memory")
+    first.way.is_cut = first.way.has_old_key = True
+    await until_held_by(machines, "memory", second)
+    first.way.is_cut = False
+    await until(lambda: first.membership._is_locked_out)
+
+    assert not first.may_run
+    assert "take up" not in first.told
+
+    first.way.has_old_key = False
+    await until(lambda: first.told[-1] == "take up")
+    assert first.may_run
 
 
 async def test_while_nobody_reaches_the_database_everybody_goes_on_and_nothing_is_taken(machines: Machines) -> None:

@@ -128,7 +128,7 @@ async def rotate_key(call: Call) -> Reply:
     """Put another encryption key in force, and close everything with it.
 
     Other control planes that live refuse it (`rotation`). Those that are away do not, as the others are stopped for this, and
-    a key whose host was lost to somebody cannot wait for a week; but they are named, as they would go on with the old key.
+    a key whose host was lost to somebody cannot wait for a week; but they are named, as they need the new key to run anything.
     """
     roster = call.services.roster
     done = await call.services.rotation.rotate()

@@ -188,7 +188,7 @@ def test_what_cannot_be_restored_leaves_nothing(original: Plane, archive: Path, 
         assert set(os.listdir(empty.home)) <= {"lock"}
 
     done = run(original, "restore", str(archive))
-    assert (done.returncode, "in use by another" in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, "restore into another CORRAL_HOME" in done.stderr) == (1, True), done.stderr
     done = run(empty, "restore", str(archive), SECRET_KEY="k" * 40)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert set(os.listdir(empty.home)) <= {"lock"}

@@ -76,16 +76,20 @@ async def parts(call: Call) -> Parts:
             nursery.start_soon(_ask, call, peer, found)
     silent = frozenset(node_id for node_id, document in found.items() if document is None)
     answered = found.keys() - silent
-    unseen = {known.id for known in roster.elsewhere() if known.node_id not in answered}
     notes = [f"Node {_name(call, node_id)} does not answer." for node_id in sorted(silent)]
+    unseen = {known.id for known in roster.elsewhere() if known.node_id not in answered}
     rest: tuple[Instance, ...] = ()
-    if unseen:
+    if unseen or roster.nodes.keys() - answered - {roster.node_id}:
         try:
-            rest = tuple(instance for instance in await call.services.store.instances() if instance.id in unseen)
+            kept = await call.services.store.instances()
         except StorageUnavailable:
-            notes.append(
-                f"{len(unseen)} instances are not shown: their control planes are away, and so is the database."
-            )
+            if unseen:
+                notes.append(
+                    f"{len(unseen)} instances are not shown: their control planes are away, and so is the database."
+                )
+        else:  # by its word, as the roster's is up to a second old: what was deployed meanwhile is no less there
+            mine = {runner.instance.id for runner in call.services.supervisor.runners()}
+            rest = tuple(one for one in kept if one.node_id not in answered and one.id not in mine)
     documents = tuple(document for document in found.values() if document is not None)
     return Parts(documents, silent, rest, tuple(notes))
 

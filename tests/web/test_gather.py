@@ -171,6 +171,16 @@ async def test_a_node_that_says_nothing_is_not_waited_for_and_none_of_its_rows_i
     assert answer["notes"] == [f"Node {mute.url} does not answer."]
 
 
+async def test_what_was_just_deployed_on_one_that_does_not_answer_is_there_before_the_roster_knows_of_it(
+    both: Both,
+) -> None:
+    nodes = both.here.services.roster.nodes.values()
+    both.here.services.roster.take_nodes([*nodes, node(GONE, 1, is_live=False)])
+    both.stored.kept.append(evolve(lost("just-now"), node_id=GONE))
+
+    assert [row["name"] for row in await both.rows()] == [*ALL, "just-now"]
+
+
 async def test_who_may_not_see_where_the_nodes_are_is_told_the_id_of_one_that_is_silent(both: Both) -> None:
     both.here.services.roster.take_nodes([*both.here.services.roster.nodes.values(), node(GONE, 1)])
 

@@ -22,7 +22,7 @@ from controlplane.model import Role, Secret, User
 from controlplane.web.routes import ROUTES
 from tests.web.fakes import JWT_KEY, MEMORY_ID, NOW, OIDC, make_services, make_token, request, running
 from tests.web.fakes_api import Api, in_process
-from tests.web.oidc_issuer import AUDIENCE, TestIssuer, hs256_by, rsa_key
+from tests.web.oidc_issuer import A_DAY_S, AUDIENCE, TestIssuer, hs256_by, rsa_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ def api_tokens() -> Iterator[tuple[Credential, Token]]:
 
 
 def own_jwt(key: bytes = JWT_KEY, algorithm: str = "HS256", **changes: Any) -> str:
-    claims = {"sub": "alice", "role": "deployer", "exp": time.time() + 600, **changes}
+    claims = {"sub": "alice", "role": "deployer", "exp": time.time() + A_DAY_S, **changes}
     return jwt.encode(claims, key, algorithm)
 
 

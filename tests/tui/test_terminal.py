@@ -25,6 +25,7 @@ def test_an_operator_finds_an_instance_reads_its_log_and_leaves(fleet: Plane, tm
         tmux.type("/beta")
         tmux.sees("1 of 3")
         tmux.send("Enter")
+        tmux.sees("⏎ Open", "▸beta")
         tmux.send("Enter")
         tmux.sees("fleet › beta", "1 Overview")
         tmux.type("2")

@@ -129,6 +129,7 @@ class Membership:
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep)
+            nursery.start_soon(self._mind_hanging)
             nursery.start_soon(self._mind_fence)
             nursery.start_soon(self._claim_again_and_again)
             nursery.start_soon(self._forget)
@@ -245,6 +246,15 @@ class Membership:
         log.warning("the lease cannot be renewed; of %d other nodes: %s", len(others), verdict.value)
         if verdict is Blind.GO_ON and not self._is_down:
             self._move_fence(lease.fence_after(asked))
+
+    async def _mind_hanging(self) -> None:
+        """A renewal may outlast its limit, where the driver does not let go at once: look around meanwhile as well."""
+        while not self._is_over:
+            await trio.sleep(BLIND_PAUSE_S)
+            is_late = fence_clock() - self._stands.answered > lease.RENEW_S + lease.RENEW_LIMIT_S
+            if is_late and self._renewing.locked() and not (self._is_down or self._is_deposed):
+                self.standing = lease.failed(self._stands)
+                await self._look_around()
 
     # -- the fence
 
